@@ -1,0 +1,9 @@
+/* What the CPU and the operating system support. */
+#ifndef DLC_CPU_DETECT_H
+#define DLC_CPU_DETECT_H
+
+/* The highest level of the x86-64 psABI of which every feature is there, 1 to 4, where the vector registers it uses
+ * are saved by the operating system. 0 on other architectures. */
+int dlc_cpu_x86_64_level(void);
+
+#endif

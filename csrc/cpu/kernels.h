@@ -1,0 +1,108 @@
+/* The kernel table: what an instruction set provides. Everything above (gemm, map, plan, ops) calls
+ * kernels through it and knows no ISA.
+ *
+ * Kernels for float32 and float64 have the same signature with void pointers; the sources are compiled
+ * once per ISA and dtype. Sizes may be 0. Pointers are aligned to their element only. An output may be
+ * one of the inputs exactly; any other overlap is the caller's error. */
+#ifndef DLC_CPU_KERNELS_H
+#define DLC_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dlcore.h"
+#include "map/map_ops.h"
+
+/* out[i] = op(a[i], b[i], c[i]) for i < n; unused inputs are NULL. */
+typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void *c, int64_t n);
+
+/* out[i] = in[i * stride] as the table's real type. */
+typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64_t n);
+
+/* Register-tiled product and what feeds it. A tile of c is at most mr x nr; nr is two vectors of `lanes` elements. mc, kc and
+ * nc are the cache blocks; mc and nc are multiples of mr and nr. */
+typedef struct dlc_gemm_kernels {
+    int64_t mr, nr, lanes, mc, kc, nc;
+
+    /* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, cols), 0 < rows <= mr, 0 < cols <= nr.
+     * a_row or a_col is 1. b has unit column stride and is read up to the next multiple of lanes: all of it when cols is
+     * one, a packed panel otherwise. */
+    void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate);
+    /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width, 0 up to step: width rounded up to a
+     * multiple of lanes. Rows of a (a_row == 1, a_col == step) and columns of b (ldb == step) are packed alike. */
+    void (*pack)(void *panel, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+                 int64_t depth);
+    /* c (rows, cols; leading dimension ldc) = or += the sum of `count` parts, in order; element (i, j) of part s is
+     * parts[s * part_stride + i * ldp + j] */
+    void (*sum_parts)(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
+                      int64_t rows, int64_t cols, bool accumulate);
+
+    /* y (n; contiguous) = or += x (k; stride x_stride) @ b (k, n; leading dimension ldb) */
+    void (*vector_matrix)(void *y, const void *x, int64_t x_stride, const void *b, int64_t ldb, int64_t k,
+                          int64_t n, bool accumulate);
+    /* y (m; stride y_stride) = or += a (m, k; leading dimension lda) @ x (k; contiguous) */
+    void (*matrix_vector)(void *y, int64_t y_stride, const void *a, int64_t lda, const void *x, int64_t m,
+                          int64_t k, bool accumulate);
+} dlc_gemm_kernels;
+
+/* One fused optimiser step over n elements. Formulas are PyTorch's unless sklearn is set. */
+typedef struct dlc_sgd_options {
+    double lr, momentum, weight_decay;
+    bool nesterov;
+    bool sklearn; /* the learning rate is folded into the velocity, as in scikit-learn's SGDOptimizer */
+} dlc_sgd_options;
+
+/* m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+ * p = p * decay - step_size * m / (sqrt(v) * v_scale + eps), where g = grad + l2 * p first.
+ * PyTorch: step_size = lr / (1 - beta1^t), v_scale = 1 / sqrt(1 - beta2^t), decay = 1 - lr * weight_decay (AdamW).
+ * scikit-learn: step_size = lr sqrt(1 - beta2^t) / (1 - beta1^t), v_scale = 1. */
+typedef struct dlc_adam_options {
+    double step_size, v_scale, beta1, beta2, eps, decay, l2;
+} dlc_adam_options;
+
+typedef struct dlc_real_kernels {
+    /* pointers, as each is defined in a file of its own */
+    const dlc_gemm_kernels *gemm;
+    dlc_map_kernel *const *map;         /* [DLC_MAP_OP_COUNT], by operation */
+    dlc_convert_kernel *const *convert; /* [DLC_DTYPE_COUNT], by source dtype */
+
+    /* x (n): sum in lanes, added up in double; max and min pass NaN on; n == 0 gives 0, -inf, +inf. */
+    double (*sum)(const void *x, int64_t n);
+    double (*max)(const void *x, int64_t n);
+    double (*min)(const void *x, int64_t n);
+    /* accumulator (cols) = op(accumulator, every row of x (rows, cols; leading dimension ld)) */
+    void (*sum_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
+    void (*max_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
+    void (*min_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
+
+    /* out (rows, cols) = softmax or log_softmax of each row of x; leading dimensions ld_out, ld_x */
+    void (*softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols);
+    void (*log_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols);
+    /* Per row of logits z (cols): loss = -sum_j t_j log softmax(z)_j; grad = (softmax(z) * sum_j t_j - t) * scale.
+     * t is one-hot at labels[i] (already range-checked), or the row of targets where labels is NULL. loss (rows) or
+     * grad may be NULL; scale is read at i * scale_stride and 1 where NULL. */
+    void (*softmax_loss)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
+                         const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
+                         int64_t scale_stride, int64_t rows, int64_t cols);
+
+    void (*sgd_step)(void *param, void *velocity, const void *grad, const dlc_sgd_options *options, int64_t n);
+    void (*adam_step)(void *param, void *m, void *v, const void *grad, const dlc_adam_options *options, int64_t n);
+
+    /* Elements [first, first + n) of the random array keyed by (seed, stream, step); see kernels/rng.c.
+     * uniform: in [0, 1). normal: standard normal. keep_mask: 1 / keep with probability keep, else 0. */
+    void (*uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
+    void (*normal)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
+    void (*keep_mask)(void *out, double keep, uint64_t seed, uint32_t stream, uint64_t step, int64_t first,
+                      int64_t n);
+} dlc_real_kernels;
+
+typedef struct dlc_kernels {
+    const char *isa;
+    const dlc_real_kernels *real[DLC_REAL_COUNT];
+} dlc_kernels;
+
+/* The table in use, chosen at the first call; see cpu/dispatch.c. */
+dlc_status dlc_kernels_get(const dlc_kernels **kernels);
+
+#endif

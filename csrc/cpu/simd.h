@@ -1,0 +1,98 @@
+/* What kernel sources need to know of the instruction set: the vector width, and nothing else. A kernel file is compiled once
+ * for each ISA and real dtype, with DLC_ISA (a C identifier), DLC_VECTOR_BYTES and DLC_REAL_BITS (32 or 64) defined by
+ * CMakeLists.txt. */
+#ifndef DLC_CPU_SIMD_H
+#define DLC_CPU_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define DLC_PASTE3_(a, b, c) a##_##b##_##c
+#define DLC_PASTE3(a, b, c) DLC_PASTE3_(a, b, c)
+
+#if DLC_REAL_BITS == 32
+typedef float real;
+typedef int32_t real_int; /* an integer as wide as real: masks and bit patterns */
+#define DLC_NAME(name) DLC_PASTE3(name, f32, DLC_ISA)
+#else
+typedef double real;
+typedef int64_t real_int;
+#define DLC_NAME(name) DLC_PASTE3(name, f64, DLC_ISA)
+#endif
+
+enum { DLC_LANES = DLC_VECTOR_BYTES / (int)sizeof(real) };
+
+typedef real vreal __attribute__((vector_size(DLC_VECTOR_BYTES)));
+typedef real_int vint __attribute__((vector_size(DLC_VECTOR_BYTES)));
+
+static inline vreal v_load(const real *p)
+{
+    vreal v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void v_store(real *p, vreal v) { memcpy(p, &v, sizeof v); }
+
+static inline vreal v_splat(real x) { return x - (vreal){0}; }
+
+/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors. From the loop GCC and
+ * Clang make a blend, or on AVX-512 a masked operation, where bit operations would take three; but of two lanes they make
+ * branches. */
+static inline vreal v_select(vint mask, vreal a, vreal b)
+{
+#if DLC_VECTOR_BYTES == 16
+    return (vreal)((mask & (vint)a) | (~mask & (vint)b));
+#else
+    vreal r;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        r[lane] = mask[lane] ? a[lane] : b[lane];
+    return r;
+#endif
+}
+
+/* The larger and the smaller of x and a bound; NaN stays. GCC has no other way to the instruction without -ffast-math. */
+#if defined(__x86_64__)
+#if DLC_VECTOR_BYTES == 64
+#define DLC_INTRINSIC_PREFIX _mm512
+#elif DLC_VECTOR_BYTES == 32
+#define DLC_INTRINSIC_PREFIX _mm256
+#else
+#define DLC_INTRINSIC_PREFIX _mm
+#endif
+#if DLC_REAL_BITS == 32
+#define DLC_INTRINSIC_SUFFIX ps
+#else
+#define DLC_INTRINSIC_SUFFIX pd
+#endif
+#define DLC_INTRINSIC(operation) DLC_PASTE3(DLC_INTRINSIC_PREFIX, operation, DLC_INTRINSIC_SUFFIX)
+static inline vreal v_at_least(vreal x, real low) { return DLC_INTRINSIC(max)(v_splat(low), x); }
+static inline vreal v_at_most(vreal x, real high) { return DLC_INTRINSIC(min)(v_splat(high), x); }
+#else
+static inline vreal v_at_least(vreal x, real low) { return v_select(x < low, v_splat(low), x); }
+static inline vreal v_at_most(vreal x, real high) { return v_select(x > high, v_splat(high), x); }
+#endif
+
+#if defined(__AVX512F__)
+/* y 2^n for an integer n, rounded once */
+#define DLC_HAVE_SCALEF
+static inline vreal v_scalef(vreal y, vreal n) { return DLC_INTRINSIC(scalef)(y, n); }
+#endif
+
+static inline vreal v_sqrt(vreal x)
+{
+    vreal r;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+#if DLC_REAL_BITS == 32
+        r[lane] = __builtin_sqrtf(x[lane]);
+#else
+        r[lane] = __builtin_sqrt(x[lane]);
+#endif
+    return r;
+}
+
+#endif

@@ -1,0 +1,279 @@
+/* Blocking, packing and the split over threads. What decides the order of summation (the paths below, where k is cut)
+ * depends on shapes, strides, dtype and ISA only. How c is cut and what is packed may depend on the number of threads:
+ * kernels give an element of c the same value in every tile. */
+#include "gemm/gemm.h"
+
+#include <stddef.h>
+
+#include "core/sizes.h"
+
+/* A small c with a deep k (a Gram matrix of many rows) has too few tiles for a team: k is cut in DEEP_PARTS parts, divisible
+ * among 2, 3, 4, 6, 8, 12 and 24 threads, whose products are added up in order. From DEEP_K on a part is no shorter
+ * than 256, so that adding up costs under 1%. DEEP_C bounds the scratch; larger c have tiles enough. */
+#define DEEP_PARTS 24
+#define DEEP_K (DEEP_PARTS * 256)
+#define DEEP_C 8192
+
+/* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
+#define VECTOR_K 4096
+
+/* An unpacked a costs nothing where its panel is read few times: packing an element takes as long as its products with
+ * some 10 columns. Beyond that, rows at a distance of a power of two evict each other from L1. */
+#define PACK_A_COLS 128
+
+/* Likewise b, whose packing costs the products with some 4 rows. */
+#define PACK_B_ROWS 64
+
+static void *at(const dlc_gemm *g, const void *base, int64_t element)
+{
+    return (char *)(uintptr_t)base + element * g->element_size;
+}
+
+static int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_div(n, multiple) * multiple; }
+
+/* The size of equal blocks of at most `most` that `n` is cut in: 128 rows are 10 tiles of 13, not 9 of 14 and one of 2. */
+static int64_t even_blocks(int64_t n, int64_t most)
+{
+    return n <= most ? n : dlc_ceil_div(n, dlc_ceil_div(n, most));
+}
+
+static bool is_deep(const dlc_gemm *g)
+{
+    return g->k >= DEEP_K && g->m <= DEEP_C && g->n <= DEEP_C && g->m * g->n <= DEEP_C;
+}
+
+/* The rows or columns of `part`, a view of the same product, that start at (row, col) */
+static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    dlc_gemm part = *g;
+    part.m = rows;
+    part.n = cols;
+    part.c = at(g, g->c, row * g->c_row + col);
+    part.a = at(g, g->a, row * g->a_row);
+    part.b = at(g, g->b, col * g->b_col);
+    return part;
+}
+
+typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR } path;
+
+/* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Other than the
+ * general path these sum in an order of their own: the choice is the whole product's, not that of a thread's share. */
+static path choose_path(const dlc_gemm *g)
+{
+    if (g->n == 1 && (g->a_col == 1 || (g->a_row == 1 && g->c_row == 1)))
+        return MATRIX_TIMES_VECTOR;
+    if (g->m == 1 && (g->b_col == 1 || g->b_row == 1))
+        return VECTOR_TIMES_MATRIX;
+    return GENERAL;
+}
+
+/* y (n) = or += x (k) @ matrix (k, n), either stride of which is 1 */
+static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const void *x, int64_t x_stride,
+                            const void *matrix, int64_t k_stride, int64_t n_stride, int64_t n, void *own)
+{
+    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    int64_t p = 0;
+    do {
+        int64_t depth = dlc_min64(g->k - p, VECTOR_K);
+        bool accumulate = g->accumulate || p > 0;
+        const void *x_p = at(g, x, p * x_stride), *matrix_p = at(g, matrix, p * k_stride);
+        if (n_stride == 1 && y_stride == 1) {
+            kernels->vector_matrix(y, x_p, x_stride, matrix_p, k_stride, depth, n, accumulate);
+        } else {
+            if (x_stride != 1) {
+                kernels->pack(own, x_p, x_stride, 0, depth, 1);
+                x_p = own;
+            }
+            kernels->matrix_vector(y, y_stride, matrix_p, n_stride, x_p, n, depth, accumulate);
+        }
+        p += VECTOR_K;
+    } while (p < g->k);
+}
+
+/* One thread's product while it runs. */
+typedef struct job {
+    const dlc_gemm *g;
+    bool pack_a, pack_b;
+    void *a_block, *b_panel; /* where they are packed */
+    int64_t p, depth;        /* the rows of b in hand */
+    int64_t row, rows;       /* the rows of c in hand */
+    int64_t height;          /* of their tiles; the last may be lower */
+    bool accumulate;
+} job;
+
+static int64_t panel_step(const job *job, int64_t width) { return round_up(width, job->g->kernels->gemm->lanes); }
+
+static void *a_panel(const job *job, int64_t tile)
+{
+    return at(job->g, job->a_block, tile * panel_step(job, job->height) * job->depth);
+}
+
+static const void *a_rows(const job *job, int64_t tile)
+{
+    const dlc_gemm *g = job->g;
+    return at(g, g->a, (job->row + tile * job->height) * g->a_row + job->p * g->a_col);
+}
+
+static int64_t tile_rows(const job *job, int64_t tile)
+{
+    return dlc_min64(job->height, job->rows - tile * job->height);
+}
+
+static void pack_rows(const job *job)
+{
+    const dlc_gemm *g = job->g;
+    for (int64_t tile = 0; tile * job->height < job->rows; tile++)
+        g->kernels->gemm->pack(a_panel(job, tile), a_rows(job, tile), g->a_row, g->a_col, tile_rows(job, tile), job->depth);
+}
+
+/* The columns [col, col + cols) of the rows in hand, cols <= nr */
+static void multiply_panel(const job *job, int64_t col, int64_t cols)
+{
+    const dlc_gemm *g = job->g;
+    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
+    int64_t ldb = g->b_row;
+    if (job->pack_b || cols % kernels->lanes != 0) {
+        kernels->pack(job->b_panel, b, g->b_col, g->b_row, cols, job->depth);
+        b = job->b_panel;
+        ldb = panel_step(job, cols);
+    }
+    for (int64_t tile = 0; tile * job->height < job->rows; tile++) {
+        const int64_t rows = tile_rows(job, tile);
+        void *c = at(g, g->c, (job->row + tile * job->height) * g->c_row + col);
+        if (job->pack_a)
+            kernels->tile(c, g->c_row, a_panel(job, tile), 1, panel_step(job, rows), b, ldb, job->depth, rows, cols,
+                          job->accumulate);
+        else
+            kernels->tile(c, g->c_row, a_rows(job, tile), g->a_row, g->a_col, b, ldb, job->depth, rows, cols,
+                          job->accumulate);
+    }
+}
+
+/* A block of rows of a is packed for L2 and stays for all columns; each panel of b is packed for L1 just before its use. */
+static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first_col, void *own, int thread)
+{
+    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const int64_t block_depth = even_blocks(g->k, kernels->kc), block_rows = even_blocks(g->m, kernels->mc);
+    job job = {.g = g, .b_panel = own};
+    job.a_block = at(g, own, block_depth * kernels->nr);
+    job.pack_a = g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
+    job.pack_b = g->m > PACK_B_ROWS || g->b_col != 1;
+    do {
+        job.depth = dlc_min64(block_depth, g->k - job.p);
+        job.accumulate = g->accumulate || job.p > 0;
+        const bool is_complete = job.p + job.depth == g->k;
+        for (job.row = 0; job.row < g->m; job.row += block_rows) {
+            job.rows = dlc_min64(block_rows, g->m - job.row);
+            job.height = even_blocks(job.rows, kernels->mr);
+            if (job.pack_a)
+                pack_rows(&job);
+            for (int64_t col = 0; col < g->n; col += kernels->nc) {
+                const int64_t end = dlc_min64(g->n, col + kernels->nc);
+                for (int64_t j = col; j < end; j += kernels->nr)
+                    multiply_panel(&job, j, dlc_min64(kernels->nr, end - j));
+                if (is_complete && g->finish)
+                    g->finish(g->finish_context, first_row + job.row, first_col + col, job.rows, end - col, thread);
+            }
+        }
+        job.p += job.depth;
+    } while (job.p < g->k);
+}
+
+static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, path path, void *own, int thread)
+{
+    if (g->m == 0 || g->n == 0)
+        return;
+    if (path == GENERAL) {
+        multiply_general(g, first_row, first_col, own, thread);
+        return;
+    }
+    if (path == MATRIX_TIMES_VECTOR)
+        multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
+    else
+        multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
+    if (g->finish)
+        g->finish(g->finish_context, first_row, first_col, g->m, g->n, thread);
+}
+
+/* The thread's rectangle of c: of the grids of n_threads rectangles the one with the least work. To pack a row of a costs
+ * as much as its products with 10 columns, a column of b as much as with 4 rows. */
+static dlc_gemm share(int64_t *row, int64_t *col, const dlc_gemm *g, int thread, int n_threads)
+{
+    const int64_t nr = g->kernels->gemm->nr;
+    int grid_rows = 1;
+    double least = 0;
+    for (int down = 1; down <= n_threads; down++) {
+        if (n_threads % down != 0)
+            continue;
+        double rows = (double)dlc_ceil_div(g->m, down);
+        double cols = (double)(nr * dlc_ceil_div(dlc_ceil_div(g->n, nr), n_threads / down));
+        double work = (rows + 4) * (cols + 10);
+        if (down == 1 || work < least) {
+            least = work;
+            grid_rows = down;
+        }
+    }
+    int64_t row_end, col_end;
+    dlc_split(row, &row_end, g->m, 1, thread % grid_rows, grid_rows);
+    dlc_split(col, &col_end, g->n, nr, thread / grid_rows, n_threads / grid_rows);
+    return rectangle(g, *row, row_end - *row, *col, col_end - *col);
+}
+
+static void multiply_deep(const dlc_gemm *g, path path, void *parts, void *own, dlc_barrier *barrier, int thread,
+                          int n_threads)
+{
+    const int64_t size = g->m * g->n;
+    int64_t part, part_end;
+    dlc_split(&part, &part_end, DEEP_PARTS, 1, thread, n_threads);
+    for (; part < part_end; part++) {
+        int64_t p, p_end;
+        dlc_split(&p, &p_end, g->k, 1, (int)part, DEEP_PARTS);
+        dlc_gemm slice = *g;
+        slice.c = at(g, parts, part * size);
+        slice.c_row = g->n;
+        slice.a = at(g, g->a, p * g->a_col);
+        slice.b = at(g, g->b, p * g->b_row);
+        slice.k = p_end - p;
+        slice.accumulate = false;
+        slice.finish = NULL;
+        multiply(&slice, 0, 0, path, own, thread);
+    }
+    dlc_barrier_wait(barrier, n_threads);
+
+    int64_t row, col;
+    dlc_gemm mine = share(&row, &col, g, thread, n_threads);
+    if (mine.m == 0 || mine.n == 0)
+        return;
+    g->kernels->gemm->sum_parts(mine.c, g->c_row, at(g, parts, row * g->n + col), g->n, size, DEEP_PARTS, mine.m, mine.n,
+                               g->accumulate);
+    if (g->finish)
+        g->finish(g->finish_context, row, col, mine.m, mine.n, thread);
+}
+
+void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
+{
+    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const int64_t depth = dlc_min64(g->k, kernels->kc);
+    const int64_t a_tiles = dlc_ceil_div(dlc_min64(g->m, kernels->mc), kernels->mr);
+    const int64_t panels = depth * (a_tiles * round_up(kernels->mr, kernels->lanes) + kernels->nr);
+    const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
+    *per_thread = dlc_align_up(dlc_max64(panels, vector) * g->element_size);
+
+    int64_t c_size = DEEP_C;
+    if (g->m <= DEEP_C && g->n <= DEEP_C)
+        c_size = dlc_min64(c_size, g->m * g->n);
+    *shared = g->k >= DEEP_K ? dlc_align_up(DEEP_PARTS * c_size * g->element_size) : 0;
+}
+
+void dlc_gemm_run(const dlc_gemm *g, void *shared, void *own, dlc_barrier *barrier, int thread, int n_threads)
+{
+    const path path = choose_path(g);
+    if (is_deep(g)) {
+        multiply_deep(g, path, shared, own, barrier, thread, n_threads);
+        return;
+    }
+    int64_t row = 0, col = 0;
+    dlc_gemm mine = n_threads == 1 ? *g : share(&row, &col, g, thread, n_threads);
+    multiply(&mine, row, col, path, own, thread);
+}

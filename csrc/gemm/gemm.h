@@ -1,0 +1,34 @@
+/* Matrix product: blocking, packing and the split over threads, above the tile kernels. */
+#ifndef DLC_GEMM_H
+#define DLC_GEMM_H
+
+#include "cpu/kernels.h"
+#include "threads.h"
+
+/* c (m, n) = or += a (m, k) @ b (k, n). Strides count elements; c_col must be 1. c overlaps neither a nor b.
+ * When set, finish is called once for every block of c that is complete, while it is in cache, by the thread
+ * that made it: bias, activation and the like. The blocks tile c; every call has rows, cols > 0 (k may be 0). */
+typedef struct dlc_gemm {
+    const dlc_real_kernels *kernels;
+    int64_t element_size;
+    void *c;
+    const void *a, *b;
+    int64_t m, n, k;
+    int64_t c_row;
+    int64_t a_row, a_col;
+    int64_t b_row, b_col;
+    bool accumulate;
+    void (*finish)(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols, int thread);
+    void *finish_context;
+} dlc_gemm;
+
+/* Scratch in bytes: shared by the team, and for each of its threads. Bounded whatever m, n and k, and monotone in
+ * each: the scratch for a capacity of rows serves fewer rows. Pointers and strides are not read. */
+void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *gemm);
+
+/* The part of the product that falls to `thread`. Every thread of the team calls it with its own scratch; it may wait on
+ * the barrier. Results do not depend on n_threads, bit by bit. The caller has a barrier after it before c is read elsewhere. */
+void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *barrier, int thread,
+                  int n_threads);
+
+#endif

@@ -1,0 +1,31 @@
+/* Arrays of any dtype and stride as contiguous reals. */
+#include "kernels/map_kernels.h"
+
+/* The two loops differ in the stride only: a constant 1 is what lets the compiler use whole vectors. */
+#define DEFINE_CONVERT(dtype, source, value)                                                \
+    static void convert_##dtype(void *out, const void *in, int64_t stride, int64_t n)       \
+    {                                                                                       \
+        real *to = out;                                                                     \
+        const source *from = in;                                                            \
+        if (stride == 1)                                                                    \
+            for (int64_t i = 0; i < n; i++)                                                 \
+                to[i] = (real)(value(from[i]));                                             \
+        else                                                                                \
+            for (int64_t i = 0; i < n; i++)                                                 \
+                to[i] = (real)(value(from[i * stride]));                                    \
+    }
+
+#define AS_IS(x) (x)
+#define IS_TRUE(x) ((x) != 0)
+
+DEFINE_CONVERT(float32, float, AS_IS)
+DEFINE_CONVERT(float64, double, AS_IS)
+DEFINE_CONVERT(uint8, uint8_t, AS_IS)
+DEFINE_CONVERT(int32, int32_t, AS_IS)
+DEFINE_CONVERT(int64, int64_t, AS_IS)
+DEFINE_CONVERT(bool, uint8_t, IS_TRUE)
+
+dlc_convert_kernel *const DLC_NAME(dlc_convert_kernels)[DLC_DTYPE_COUNT] = {
+    [DLC_FLOAT32] = convert_float32, [DLC_FLOAT64] = convert_float64, [DLC_UINT8] = convert_uint8,
+    [DLC_INT32] = convert_int32,     [DLC_INT64] = convert_int64,     [DLC_BOOL] = convert_bool,
+};

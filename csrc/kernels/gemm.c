@@ -1,0 +1,366 @@
+/* Register-tiled matrix product, packing, and the products with a vector. See dlc_gemm_kernels for the contracts.
+ *
+ * Every element of c is one chain of multiply-adds over p, in order, whatever the tile that holds it: a product does not
+ * depend on how c is cut into tiles, only on where k is cut. */
+#include "kernels/gemm_kernels.h"
+
+#include <stddef.h>
+
+#ifdef __clang__
+#define DLC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define DLC_UNROLL _Pragma("GCC unroll 32")
+#endif
+#define DLC_INLINE static inline __attribute__((always_inline))
+
+/* A tile is DLC_MR x (2 vectors). The accumulators, two vectors of b and one broadcast of a fill the register file:
+ * 14 x 2 + 3 of 32 (AVX-512), 6 x 2 + 3 of 16 (AVX2); SSE has no fused multiply-add and needs a fourth for the product. */
+#if DLC_VECTOR_BYTES == 64
+#define DLC_MR 14
+#define DLC_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#elif defined(__aarch64__)
+#define DLC_MR 8
+#define DLC_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#else
+#define DLC_MR 6
+#define DLC_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+
+enum { L = DLC_LANES, NR = 2 * DLC_LANES };
+
+/* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
+DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
+{
+    DLC_UNROLL
+    for (int64_t piece = L; piece > 0; piece /= 2)
+        if (n & piece) {
+            memcpy(dst, src, (size_t)piece * sizeof *dst);
+            dst += piece;
+            src += piece;
+        }
+}
+
+/* c (rows, cols; leading dimension ldc) = or += tile (rows, cols; leading dimension NR), cols < NR. Not inlined: it would
+ * triple the size of each of the tile functions. */
+static __attribute__((noinline)) void store_edge(real *c, int64_t ldc, const real *tile, int64_t rows, int64_t cols,
+                                                 bool accumulate)
+{
+    for (int64_t i = 0; i < rows; i++, c += ldc, tile += NR) {
+        if (!accumulate) {
+            copy_few(c, tile, cols);
+            continue;
+        }
+        real sum[NR] = {0};
+        copy_few(sum, c, cols);
+        v_store(sum, v_load(sum) + v_load(tile));
+        if (cols > L)
+            v_store(sum + L, v_load(sum + L) + v_load(tile + L));
+        copy_few(c, sum, cols);
+    }
+}
+
+/* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, NR if wide, else L; leading dimension ldb).
+ * rows, wide and a_rows_adjacent are constants where this is inlined. */
+DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb,
+                          int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide,
+                          const bool a_rows_adjacent)
+{
+    vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
+    /* Two pointers share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the
+     * speed instead of 99%). */
+    const int half = (rows + 1) / 2;
+    const real *upper = a, *lower = a + half * a_step;
+    for (int64_t p = 0; p < depth; p++, upper++, lower++) {
+        vreal b_left = v_load(b + p * ldb), b_right = wide ? v_load(b + p * ldb + L) : b_left;
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            vreal a_ip = v_splat(a_rows_adjacent ? a[p * a_step + i]
+                                 : i < half      ? upper[i * a_step]
+                                                 : lower[(i - half) * a_step]);
+            left[i] += a_ip * b_left;
+            if (wide)
+                right[i] += a_ip * b_right;
+        }
+    }
+
+    if (cols == (wide ? NR : L)) {
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            real *out = c + i * ldc;
+            v_store(out, accumulate ? v_load(out) + left[i] : left[i]);
+            if (wide)
+                v_store(out + L, accumulate ? v_load(out + L) + right[i] : right[i]);
+        }
+        return;
+    }
+    real whole[DLC_MR * NR];
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        v_store(whole + i * NR, left[i]);
+        if (wide)
+            v_store(whole + i * NR + L, right[i]);
+    }
+    store_edge(c, ldc, whole, rows, cols, accumulate);
+}
+
+typedef void tile_function(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb,
+                           int64_t depth, int64_t cols, bool accumulate);
+
+#define DLC_TILE(name, rows, wide, a_rows_adjacent)                                                           \
+    static void name##rows(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb,      \
+                           int64_t depth, int64_t cols, bool accumulate)                                         \
+    {                                                                                                            \
+        tile_body(c, ldc, a, a_step, b, ldb, depth, cols, accumulate, rows, wide, a_rows_adjacent);           \
+    }
+#define DLC_TILES(rows)                \
+    DLC_TILE(wide_panel, rows, true, true)    \
+    DLC_TILE(narrow_panel, rows, false, true)  \
+    DLC_TILE(wide_strided, rows, true, false) \
+    DLC_TILE(narrow_strided, rows, false, false)
+DLC_EACH_ROWS(DLC_TILES)
+
+#define DLC_WIDE_PANEL(rows) wide_panel##rows,
+#define DLC_NARROW_PANEL(rows) narrow_panel##rows,
+#define DLC_WIDE_STRIDED(rows) wide_strided##rows,
+#define DLC_NARROW_STRIDED(rows) narrow_strided##rows,
+static tile_function *const tiles[2][2][DLC_MR] = {
+    {{DLC_EACH_ROWS(DLC_NARROW_STRIDED)}, {DLC_EACH_ROWS(DLC_WIDE_STRIDED)}},
+    {{DLC_EACH_ROWS(DLC_NARROW_PANEL)}, {DLC_EACH_ROWS(DLC_WIDE_PANEL)}},
+};
+
+static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate)
+{
+    bool a_rows_adjacent = a_row == 1;
+    tiles[a_rows_adjacent][cols > L][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, depth, cols,
+                                               accumulate);
+}
+
+/* The lower and upper half of x0 y0 x1 y1 ... */
+#if DLC_VECTOR_BYTES == 16 && DLC_REAL_BITS == 64
+#define DLC_ZIP_LOW 0, 2
+#define DLC_ZIP_HIGH 1, 3
+#elif DLC_VECTOR_BYTES == 16 || (DLC_VECTOR_BYTES == 32 && DLC_REAL_BITS == 64)
+#define DLC_ZIP_LOW 0, 4, 1, 5
+#define DLC_ZIP_HIGH 2, 6, 3, 7
+#elif DLC_VECTOR_BYTES == 32 || DLC_REAL_BITS == 64
+#define DLC_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define DLC_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define DLC_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define DLC_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+
+/* Transposes an L x L block: log2(L) perfect shuffles of its rows. */
+DLC_INLINE void transpose(vreal x[L])
+{
+    DLC_UNROLL
+    for (int stage = 1; stage < L; stage *= 2) {
+        vreal y[L];
+        DLC_UNROLL
+        for (int i = 0; i < L / 2; i++) {
+            y[2 * i] = __builtin_shufflevector(x[i], x[i + L / 2], DLC_ZIP_LOW);
+            y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + L / 2], DLC_ZIP_HIGH);
+        }
+        DLC_UNROLL
+        for (int i = 0; i < L; i++)
+            x[i] = y[i];
+    }
+}
+
+/* The first L elements, or `depth` where that is fewer, of each of `rows` rows; zeros elsewhere. Reads up to `end`. */
+DLC_INLINE void load_block(vreal block[L], const real *x, int64_t stride, int64_t rows, int64_t depth, const real *end)
+{
+    if (depth >= L) {
+        DLC_UNROLL
+        for (int i = 0; i < L; i++)
+            block[i] = i < rows ? v_load(x + i * stride) : (vreal){0};
+        return;
+    }
+    for (int i = 0; i < L; i++, x += stride) {
+        if (i < rows && stride > 0 && x + L <= end) {
+            block[i] = v_load(x); /* runs over into the rows after it */
+        } else {
+            real few[L] = {0};
+            if (i < rows)
+                copy_few(few, x, depth);
+            block[i] = v_load(few);
+        }
+    }
+}
+
+/* panel (depth, step) from x, adjacent along the depth; width <= step < width + L */
+static void pack_transposed(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
+{
+    const real *end = x + (width - 1) * stride + depth;
+    for (int64_t w = 0; w < width; w += L) {
+        for (int64_t p = 0; p < depth; p += L) {
+            /* The last block ends at depth and overlaps the one before it. */
+            const int64_t first = p + L <= depth || depth < L ? p : depth - L;
+            vreal block[L];
+            load_block(block, x + w * stride + first, stride, width - w, depth, end);
+            transpose(block);
+            real *out = panel + first * step + w;
+            if (depth >= L) {
+                DLC_UNROLL
+                for (int i = 0; i < L; i++)
+                    v_store(out + i * step, block[i]);
+            } else {
+                for (int64_t i = 0; i < depth; i++)
+                    v_store(out + i * step, block[i]);
+            }
+        }
+    }
+}
+
+/* panel (depth, step) from x, adjacent along the width */
+static void pack_straight(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
+{
+    if (width == NR) {
+        for (int64_t p = 0; p < depth; p++, panel += NR, x += stride) {
+            v_store(panel, v_load(x));
+            v_store(panel + L, v_load(x + L));
+        }
+        return;
+    }
+    const int64_t whole = width / L * L;
+    for (int64_t p = 0; p < depth; p++, panel += step, x += stride) {
+        for (int64_t w = 0; w < whole; w += L)
+            v_store(panel + w, v_load(x + w));
+        if (whole < width) {
+            v_store(panel + whole, (vreal){0});
+            copy_few(panel + whole, x + whole, width - whole);
+        }
+    }
+}
+
+static void pack(void *panel, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+                 int64_t depth)
+{
+    const real *in = x;
+    real *out = panel;
+    const int64_t step = (width + L - 1) / L * L;
+    if (width_stride == 1) {
+        pack_straight(out, step, in, depth_stride, width, depth);
+    } else if (depth_stride == 1) {
+        pack_transposed(out, step, in, width_stride, width, depth);
+    } else {
+        for (int64_t p = 0; p < depth; p++, in += depth_stride, out += step) {
+            for (int64_t w = 0; w < width; w++)
+                out[w] = in[w * width_stride];
+            for (int64_t w = width; w < step; w++)
+                out[w] = 0;
+        }
+    }
+}
+
+/* y (n) += x (rows) @ b (rows, n), each element a chain over the rows in order */
+DLC_INLINE void add_rows(real *y, const real *x, int64_t x_stride, const real *b, int64_t ldb, int64_t n, const int rows)
+{
+    real scale[8];
+    for (int i = 0; i < rows; i++)
+        scale[i] = x[i * x_stride];
+    int64_t j = 0;
+    for (; j + L <= n; j += L) {
+        vreal sum = v_load(y + j);
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++)
+            sum += v_splat(scale[i]) * v_load(b + i * ldb + j);
+        v_store(y + j, sum);
+    }
+    for (; j < n; j++) {
+        real sum = y[j];
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++)
+            sum += scale[i] * b[i * ldb + j];
+        y[j] = sum;
+    }
+}
+
+static void vector_matrix(void *y, const void *x, int64_t x_stride, const void *b, int64_t ldb, int64_t k,
+                          int64_t n, bool accumulate)
+{
+    const real *x_p = x, *b_p = b;
+    if (!accumulate)
+        memset(y, 0, (size_t)n * sizeof(real));
+    int64_t p = 0;
+    for (; p + 8 <= k; p += 8)
+        add_rows(y, x_p + p * x_stride, x_stride, b_p + p * ldb, ldb, n, 8);
+    for (; p < k; p++)
+        add_rows(y, x_p + p * x_stride, x_stride, b_p + p * ldb, ldb, n, 1);
+}
+
+/* y[i] = or += a[i] . x for `rows` rows, each summed in the same order whatever `rows` */
+DLC_INLINE void dot_rows(real *y, int64_t y_stride, const real *a, int64_t lda, const real *x, int64_t k,
+                         bool accumulate, const int rows)
+{
+    vreal sum[4][2] = {{{0}}};
+    int64_t p = 0;
+    for (; p + 2 * L <= k; p += 2 * L) {
+        vreal x0 = v_load(x + p), x1 = v_load(x + p + L);
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            sum[i][0] += v_load(a + i * lda + p) * x0;
+            sum[i][1] += v_load(a + i * lda + p + L) * x1;
+        }
+    }
+    int64_t rest = k - p;
+    real x_rest[NR] = {0}, a_rest[NR] = {0};
+    copy_few(x_rest, x + p, rest);
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        copy_few(a_rest, a + i * lda + p, rest);
+        sum[i][0] += v_load(a_rest) * v_load(x_rest);
+        sum[i][1] += v_load(a_rest + L) * v_load(x_rest + L);
+        real lanes[L];
+        v_store(lanes, sum[i][0] + sum[i][1]);
+        DLC_UNROLL
+        for (int half = L / 2; half > 0; half /= 2) {
+            DLC_UNROLL
+            for (int j = 0; j < half; j++)
+                lanes[j] += lanes[j + half];
+        }
+        y[i * y_stride] = accumulate ? y[i * y_stride] + lanes[0] : lanes[0];
+    }
+}
+
+static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda, const void *x, int64_t m,
+                          int64_t k, bool accumulate)
+{
+    real *y_i = y;
+    const real *a_i = a;
+    int64_t i = 0;
+    for (; i + 4 <= m; i += 4)
+        dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 4);
+    for (; i < m; i++)
+        dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
+}
+
+static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
+                      int64_t rows, int64_t cols, bool accumulate)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        real *out = (real *)c + i * ldc;
+        const real *part = (const real *)parts + i * ldp;
+        for (int64_t j = 0; j < cols; j++) {
+            real sum = part[j];
+            for (int64_t s = 1; s < count; s++)
+                sum += part[s * part_stride + j];
+            out[j] = accumulate ? out[j] + sum : sum;
+        }
+    }
+}
+
+const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
+    .mr = DLC_MR,
+    .nr = NR,
+    .lanes = L,
+    .mc = 24 * DLC_MR,
+    .kc = 384 * 4 / (int)sizeof(real),
+    .nc = 8 * NR,
+    .tile = tile,
+    .pack = pack,
+    .sum_parts = sum_parts,
+    .vector_matrix = vector_matrix,
+    .matrix_vector = matrix_vector,
+};

@@ -1,0 +1,138 @@
+/* Parts of vectors, and lanes folded into one number in a fixed order. */
+#ifndef DLC_KERNELS_LANES_H
+#define DLC_KERNELS_LANES_H
+
+#include "cpu/simd.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* For functions that take a constant (an operation, a flag) and must be compiled anew for each. */
+#define DLC_INLINE static inline __attribute__((always_inline))
+
+/* The vector extensions cannot say "load these lanes only"; the compilers turn a loop that says it into branches for
+ * every lane. Here 0 <= n < DLC_LANES. */
+#if DLC_VECTOR_BYTES == 64 && DLC_REAL_BITS == 32
+
+static inline vreal v_load_part(const real *p, int64_t n, real fill)
+{
+    return (vreal)_mm512_mask_loadu_ps((__m512)v_splat(fill), (__mmask16)((1u << n) - 1), p);
+}
+
+static inline void v_store_part(real *p, vreal v, int64_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+
+#elif DLC_VECTOR_BYTES == 64
+
+static inline vreal v_load_part(const real *p, int64_t n, real fill)
+{
+    return (vreal)_mm512_mask_loadu_pd((__m512d)v_splat(fill), (__mmask8)((1u << n) - 1), p);
+}
+
+static inline void v_store_part(real *p, vreal v, int64_t n)
+{
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+}
+
+#elif DLC_VECTOR_BYTES == 32 && DLC_REAL_BITS == 32
+
+static inline __m256i v_first_lanes(int64_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline vreal v_load_part(const real *p, int64_t n, real fill)
+{
+    __m256i mask = v_first_lanes(n);
+    return (vreal)_mm256_blendv_ps((__m256)v_splat(fill), _mm256_maskload_ps(p, mask), (__m256)mask);
+}
+
+static inline void v_store_part(real *p, vreal v, int64_t n)
+{
+    _mm256_maskstore_ps(p, v_first_lanes(n), (__m256)v);
+}
+
+#elif DLC_VECTOR_BYTES == 32
+
+static inline __m256i v_first_lanes(int64_t n)
+{
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+static inline vreal v_load_part(const real *p, int64_t n, real fill)
+{
+    __m256i mask = v_first_lanes(n);
+    return (vreal)_mm256_blendv_pd((__m256d)v_splat(fill), _mm256_maskload_pd(p, mask), (__m256d)mask);
+}
+
+static inline void v_store_part(real *p, vreal v, int64_t n)
+{
+    _mm256_maskstore_pd(p, v_first_lanes(n), (__m256d)v);
+}
+
+#else /* two or four lanes */
+
+static inline vreal v_load_part(const real *p, int64_t n, real fill)
+{
+    vreal v = v_splat(fill);
+    for (int lane = 0; lane < DLC_LANES - 1; lane++)
+        if (lane < n)
+            v[lane] = p[lane];
+    return v;
+}
+
+static inline void v_store_part(real *p, vreal v, int64_t n)
+{
+    for (int lane = 0; lane < DLC_LANES - 1; lane++)
+        if (lane < n)
+            p[lane] = v[lane];
+}
+
+#endif
+
+/* The lanes of a vector are folded by halves, lane i with lane i + half, down to one. The steps are spelled out on
+ * vectors of 16 bytes, which every target has: from a loop over lanes GCC makes scalar instructions. */
+typedef real vquad __attribute__((vector_size(16)));
+typedef real_int vquad_int __attribute__((vector_size(16)));
+
+static inline vquad vquad_swap(vquad v)
+{
+#if DLC_REAL_BITS == 32
+    return (vquad){v[2], v[3], v[0], v[1]};
+#else
+    return (vquad){v[1], v[0]};
+#endif
+}
+
+static inline vquad vquad_select(vquad_int mask, vquad a, vquad b)
+{
+    return (vquad)((mask & (vquad_int)a) | (~mask & (vquad_int)b));
+}
+
+/* NaN if a or b is: a comparison with NaN is false, so a NaN in b is kept by the first test, one in a by the second. */
+static inline vquad vquad_max(vquad a, vquad b) { return vquad_select((a > b) | (a != a), a, b); }
+static inline vquad vquad_min(vquad a, vquad b) { return vquad_select((a < b) | (a != a), a, b); }
+static inline vquad vquad_add(vquad a, vquad b) { return a + b; }
+
+#define DLC_DEFINE_FOLD(name, combine)                              \
+    static inline real name(vreal v)                                \
+    {                                                               \
+        vquad part[DLC_VECTOR_BYTES / 16];                          \
+        memcpy(part, &v, sizeof v);                                 \
+        for (int half = DLC_VECTOR_BYTES / 32; half > 0; half /= 2) \
+            for (int i = 0; i < half; i++)                          \
+                part[i] = combine(part[i], part[i + half]);         \
+        vquad last = combine(part[0], vquad_swap(part[0]));         \
+        if (DLC_REAL_BITS == 32)                                    \
+            last = combine(last, ((vquad){last[1], last[0]}));      \
+        return last[0];                                             \
+    }
+
+DLC_DEFINE_FOLD(v_fold_add, vquad_add)
+DLC_DEFINE_FOLD(v_fold_max, vquad_max)
+DLC_DEFINE_FOLD(v_fold_min, vquad_min)
+
+#endif

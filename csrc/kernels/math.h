@@ -1,0 +1,292 @@
+/* Elementary functions on vectors of reals, for finite, infinite, subnormal and NaN lanes alike.
+ *
+ * One algorithm serves float32 and float64; math_f32.h and math_f64.h hold the constants. Products that must be exact are
+ * made exact by clearing low bits, never by the residual of a fused multiply-add: the compiler may fuse any product with
+ * the sum that takes it, or none, and every function is right both ways.
+ *
+ * "Max error" is in ULP of the result, float32 over all 2^32 inputs, float64 over the samples of tests/test_accuracy.py,
+ * the largest of the three x86-64 tables. */
+#ifndef DLC_KERNELS_MATH_H
+#define DLC_KERNELS_MATH_H
+
+#include "cpu/simd.h"
+
+#if DLC_REAL_BITS == 32
+#include "kernels/math_f32.h"
+typedef uint32_t real_uint;
+#else
+#include "kernels/math_f64.h"
+typedef uint64_t real_uint;
+#endif
+
+typedef real_uint vuint __attribute__((vector_size(DLC_VECTOR_BYTES)));
+
+#define DLC_SIGN_BIT ((real_uint)1 << (DLC_REAL_BITS - 1))
+#define DLC_MANTISSA_MASK (((real_uint)1 << DLC_MANTISSA_BITS) - 1)
+/* x + DLC_ROUNDER rounds a small x to an integer, which then stands in the low bits of the sum. */
+#define DLC_ROUNDER ((real)((real_uint)3 << (DLC_MANTISSA_BITS - 1)))
+#define DLC_INFINITY ((real)__builtin_inf())
+#define DLC_NAN ((real)__builtin_nan(""))
+
+static inline vreal v_abs(vreal x) { return (vreal)((vuint)x & ~DLC_SIGN_BIT); }
+
+static inline vreal v_copysign(vreal magnitude, vreal sign)
+{
+    return (vreal)((vuint)magnitude | ((vuint)sign & DLC_SIGN_BIT));
+}
+
+/* x within [low, high]; NaN stays */
+static inline vreal v_clamp(vreal x, real low, real high) { return v_at_most(v_at_least(x, low), high); }
+
+/* The upper half of the mantissa of x: its square is exact, and so is x - v_upper(x). */
+static inline vreal v_upper(vreal x)
+{
+    return (vreal)((vuint)x & ~(((real_uint)1 << (DLC_MANTISSA_BITS / 2 + 1)) - 1));
+}
+
+static inline vreal v_polynomial(vreal x, const real *coefficients, int n)
+{
+    vreal sum = v_splat(coefficients[n - 1]);
+#pragma GCC unroll 32
+    for (int k = n - 2; k >= 0; k--)
+        sum = sum * x + coefficients[k];
+    return sum;
+}
+
+#define V_POLYNOMIAL(x, table) v_polynomial(x, table, (int)(sizeof table / sizeof table[0]))
+
+/* 2^n for an integer n of a normal power */
+static inline vreal v_power_of_two(vreal n)
+{
+    return (vreal)((vuint)(n + (DLC_ROUNDER + DLC_EXPONENT_BIAS)) << DLC_MANTISSA_BITS);
+}
+
+/* y 2^n, rounded once where it is subnormal, for any n that v_exp_power gives */
+static inline vreal v_scale(vreal y, vreal n)
+{
+#ifdef DLC_HAVE_SCALEF
+    return v_scalef(y, n);
+#else
+    /* in two steps, neither of which leaves the normal range */
+    vreal most = v_at_least(n, -100) - 1;
+    return y * v_power_of_two(most) * v_power_of_two(n - most);
+#endif
+}
+
+/* The integer next to x / ln 2, or one of the two next. */
+static inline vreal v_exp_power(vreal x) { return x * DLC_LOG2_E + DLC_ROUNDER - DLC_ROUNDER; }
+
+/* e^r - 1 - r for |r| <= ln(2) / 2 */
+static inline vreal v_exp_tail(vreal r) { return r * r * (V_POLYNOMIAL(r, dlc_exp_poly) * r + (real)0.5); }
+
+/* e^x = (1 + t) 2^n, for x between DLC_EXP_LOW (or the lower DLC_SILU_LOW) and DLC_EXP_HIGH */
+typedef struct {
+    vreal t, n;
+} vsplit;
+
+static inline vsplit v_exp_split(vreal x)
+{
+    vreal n = v_exp_power(x);
+    vreal r = x - n * DLC_LN2_HIGH - n * DLC_LN2_LOW;
+    return (vsplit){r + v_exp_tail(r), n};
+}
+
+static inline vreal v_exp(vreal x)
+{
+    vsplit e = v_exp_split(v_clamp(x, DLC_EXP_LOW, DLC_EXP_HIGH));
+    return v_scale(e.t + 1, e.n);
+}
+
+/* e^x for x in [-DLC_EXP_HIGH + 2, 0]: no result is subnormal */
+static inline vreal v_exp_normal(vreal x)
+{
+    vsplit e = v_exp_split(x);
+    return (e.t + 1) * v_power_of_two(e.n);
+}
+
+typedef struct {
+    vreal high, low;
+} vpair;
+
+/* e^x for x <= 0, with what the rounding of high lost */
+static inline vpair v_exp_pair(vreal x)
+{
+    vsplit e = v_exp_split(v_at_least(x, DLC_EXP_LOW));
+    vreal p = e.t + 1;
+    vreal lost = 1 - p + e.t;
+    return (vpair){v_scale(p, e.n), v_select(e.n > -100, lost * v_power_of_two(e.n), v_splat(0))};
+}
+
+/* expm1(x) / 2 as high + low, for x in [DLC_EXPM1_LOW, DLC_EXP_HIGH]: s (e^r - 1) + (s - 1/2), s = 2^(n - 1). The half
+ * keeps 2^n in range; r is exact in the sum with s - 1/2, whose magnitude is 0 or at least that of s r. */
+static inline vpair v_half_expm1(vreal x)
+{
+    vreal n = v_exp_power(x);
+    vreal r_exact = x - n * DLC_LN2_HIGH;
+    vreal r = r_exact - n * DLC_LN2_LOW;
+    vreal r_low = r_exact - r - n * DLC_LN2_LOW;
+    vreal s = v_power_of_two(n - 1);
+    vreal offset = s - (real)0.5;
+    vreal high = offset + s * r;
+    vreal rest = offset - high + s * r;
+    return (vpair){high, rest + s * (v_exp_tail(r) + r_low)};
+}
+
+static inline vreal v_expm1(vreal x)
+{
+    vpair half = v_half_expm1(v_clamp(x, DLC_EXPM1_LOW, DLC_EXP_HIGH));
+    vreal y = half.high + half.low;
+    return v_select(v_abs(x) < DLC_TINY, x, y + y);
+}
+
+/* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. 1 / y comes from a
+ * line that is right to 5%. */
+static inline vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
+{
+    vreal q = x / y;
+    return q + (x_low - q * y_low) * ((real)1.457 - (real)0.5 * y);
+}
+
+/* tanh(x) = -m / (m + 2), m = expm1(-2 |x|) */
+static inline vreal v_tanh(vreal x)
+{
+    vreal y = -2 * v_abs(x);
+    vpair half = v_half_expm1(v_at_least(y, DLC_EXPM1_LOW));
+    vreal m = 2 * (half.high + half.low);
+    vreal m_low = 2 * half.high - m + 2 * half.low;
+    vreal d = 2 + m;
+    vreal t = v_divide_pair(-m, -m_low, d, 2 - d + m + m_low);
+    return v_copysign(v_select(y > -DLC_TINY, v_abs(x), t), x);
+}
+
+/* 1 / (1 + e^-x), written with e^-|x|: it cannot overflow, and keeps its digits where the result is small */
+static inline vreal v_sigmoid(vreal x)
+{
+    vpair z = v_exp_pair(-v_abs(x));
+    vreal d = 1 + z.high;
+    vint negative = x < 0;
+    return v_divide_pair(v_select(negative, z.high, v_splat(1)), v_select(negative, z.low, v_splat(0)), d,
+                         1 - d + z.high + z.low);
+}
+
+/* x sigmoid(x). The power of two comes last, so that a subnormal result is rounded once; silu(-inf) is its limit -0. */
+static inline vreal v_silu(vreal x)
+{
+    vreal a = v_at_most(v_abs(x), -DLC_SILU_LOW);
+    vsplit e = v_exp_split(-a);
+    vreal d = 1 + v_scale(1 + e.t, e.n);
+    vint negative = x < 0;
+    vreal quotient = v_select(negative, -(a + a * e.t), x) / d;
+    return v_scale(quotient, v_select(negative, e.n, v_splat(0)));
+}
+
+/* log of x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), for normal x */
+typedef struct {
+    vreal e, f;
+} vlog;
+
+static inline vlog v_log_split(vreal x)
+{
+    const real one = 1, root_half = DLC_ROOT_HALF;
+    real_uint one_bits, root_half_bits, rounder_bits;
+    const real rounder = (real)((real_uint)1 << DLC_MANTISSA_BITS);
+    memcpy(&one_bits, &one, sizeof one);
+    memcpy(&root_half_bits, &root_half, sizeof one);
+    memcpy(&rounder_bits, &rounder, sizeof one);
+    vuint shifted = (vuint)x + (one_bits - root_half_bits);
+    vreal biased = (vreal)((shifted >> DLC_MANTISSA_BITS) | rounder_bits);
+    vreal m = (vreal)((shifted & DLC_MANTISSA_MASK) + root_half_bits);
+    return (vlog){biased - (rounder + DLC_EXPONENT_BIAS), m - 1};
+}
+
+/* e ln 2 + log(1 + f) + low */
+static inline vreal v_log_sum(vreal e, vreal f, vreal low)
+{
+    vreal half_square = (real)0.5 * f * f;
+    low += e * DLC_LN2_LOW;
+#if DLC_REAL_BITS == 32
+    vreal tail = half_square - (f * f * f * V_POLYNOMIAL(f, dlc_log_poly) + low);
+#else
+    /* log(1 + f) = 2 atanh(s) = f - (f^2 / 2 - s (f^2 / 2 + s^2 L(s^2))), as in FreeBSD's e_log.c */
+    vreal s = f / (f + 2);
+    vreal z = s * s;
+    vreal tail = half_square - (s * (half_square + z * V_POLYNOMIAL(z, dlc_log_poly)) + low);
+#endif
+    return e * DLC_LN2_HIGH + (f - tail);
+}
+
+static inline vreal v_log(vreal x)
+{
+    const real up = (real)((real_uint)1 << (DLC_MANTISSA_BITS + 1));
+    vint subnormal = x < DLC_MIN_NORMAL;
+    vlog a = v_log_split(v_select(subnormal, x * up, x));
+    a.e = v_select(subnormal, a.e - (DLC_MANTISSA_BITS + 1), a.e);
+    vreal y = v_log_sum(a.e, a.f, v_splat(0));
+    vreal special = v_select(x < 0, v_splat(DLC_NAN), v_select(x == 0, v_splat(-DLC_INFINITY), x));
+    return v_select((x > 0) & (x < DLC_INFINITY), y, special);
+}
+
+/* log of u = fl(1 + x), with what that rounding lost */
+static inline vreal v_log1p(vreal x)
+{
+    vreal u = x + 1;
+    vreal part = u - x;
+    vreal lost = (1 - part) + (x - (u - part));
+    vlog a = v_log_split(u);
+    lost *= v_power_of_two(-v_at_most(a.e, 100)); /* beyond 2^100 it has no effect, but 2^-e may be subnormal */
+    vreal f = a.f + lost;
+    vreal y = v_log_sum(a.e, f, (a.f - f) + lost);
+    y = v_select(v_abs(x) < DLC_TINY, x, y);
+    vreal special = v_select(x < -1, v_splat(DLC_NAN), v_select(x == -1, v_splat(-DLC_INFINITY), x));
+    return v_select((x > -1) & (x < DLC_INFINITY), y, special);
+}
+
+/* log(1 + e^x) = max(x, 0) + log1p(e^-|x|) */
+static inline vreal v_softplus(vreal x)
+{
+    vpair z = v_exp_pair(-v_abs(x));
+    vreal u = 1 + z.high;
+    vreal lost = 1 - u + z.high + z.low;
+    vint large = u > 1 / DLC_ROOT_HALF;
+    vreal f0 = v_select(large, (real)0.5 * u, u) - 1;
+    lost = v_select(large, (real)0.5 * lost, lost);
+    vreal f = f0 + lost;
+    vreal y = v_log_sum(v_select(large, v_splat(1), v_splat(0)), f, (f0 - f) + lost);
+    return v_select(x < 0, v_splat(0), x) + y;
+}
+
+/* exp(t^2) erfc(t) = sqrt(2 / pi) / (a + S(a)), a = sqrt(2) t >= 0, S a quotient. Returned without the factor sqrt(2 / pi):
+ * its logarithm enters the exponential, where it costs no rounding. */
+static inline vreal v_normal_tail(vreal factor, vreal a)
+{
+    vreal d = V_POLYNOMIAL(a, dlc_normal_tail_denominator);
+    return factor * d / (a * d + V_POLYNOMIAL(a, dlc_normal_tail_numerator));
+}
+
+static inline vreal v_erf(vreal x)
+{
+    vreal a = v_at_most(v_abs(x), DLC_ERF_HIGH);
+    vreal square = a * a;
+    vreal near = a + a * V_POLYNOMIAL(square, dlc_erf_poly);
+    vreal far = 1 - v_normal_tail(v_exp_normal(DLC_LOG_ROOT_2_BY_PI - square), a * (2 * DLC_ROOT_HALF));
+    return v_copysign(v_select(a < 1, near, far), x);
+}
+
+/* x Phi(x) = max(x, 0) - |x| e^(-x^2 / 2) erfcx(|x| / sqrt(2)) / 2. The square is split, so that the exponential keeps its
+ * digits in the tail, and the power of two comes last, so that a subnormal result is rounded once; gelu(-inf) is its
+ * limit -0. */
+static inline vreal v_gelu(vreal x)
+{
+    vreal a = v_at_most(v_abs(x), DLC_GELU_HIGH);
+    vreal upper = v_upper(a);
+    vreal half = (real)0.5 * a;
+    vreal exponent = (real)-0.5 * upper * upper;
+    vreal rest = DLC_LOG_ROOT_2_BY_PI - (real)0.5 * (a - upper) * (a + upper);
+    vreal n = v_exp_power(exponent + rest);
+    vreal r = exponent - n * DLC_LN2_HIGH + (rest - n * DLC_LN2_LOW);
+    vreal factor = half + half * (r + v_exp_tail(r));
+    vreal tail = v_scale(v_normal_tail(factor, a), n);
+    return v_select(x < 0, v_splat((real)-0.0), x) - tail;
+}
+
+#endif

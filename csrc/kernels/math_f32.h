@@ -1,0 +1,52 @@
+/* Constants of kernels/math.h for float32. Coefficients, lowest degree first, are minimax fits by
+ * tools/fit_polynomials.py, which prints these tables; their relative errors are those of the function named. */
+#ifndef DLC_KERNELS_MATH_F32_H
+#define DLC_KERNELS_MATH_F32_H
+
+#define DLC_MANTISSA_BITS 23
+#define DLC_EXPONENT_BIAS 127
+#define DLC_MIN_NORMAL 0x1p-126f
+#define DLC_ROOT_HALF 0x1.6a09e6p-1f
+
+#define DLC_EXP_LOW -104.5f  /* exp(x) is 0 below */
+#define DLC_EXP_HIGH 89.0f   /* exp(x) is infinite above */
+#define DLC_EXPM1_LOW -20.0f /* expm1(x) is -1 below */
+#define DLC_SILU_LOW -111.0f /* silu(x) is -0 below */
+#define DLC_ERF_HIGH 4.5f    /* erf(x) is 1 above */
+#define DLC_GELU_HIGH 14.5f  /* gelu(-x) is -0 above */
+#define DLC_TINY 0x1p-30f    /* expm1(x), log1p(x) and tanh(x) are x below */
+
+#define DLC_LOG2_E 0x1.715476p0f
+#define DLC_LN2_HIGH 0x1.62ep-1f /* 12 bits */
+#define DLC_LN2_LOW 0x1.0bfbe8p-15f
+
+/* (exp(r) - 1 - r - r^2 / 2) / r^3 for |r| <= ln(2) / 2; error 2^-26.0 of expm1(r) */
+static const real dlc_exp_poly[] = {
+    0x1.5554b6p-3f, 0x1.5555bap-5f, 0x1.1223eap-7f, 0x1.6c5566p-10f,
+};
+
+/* (log(1 + f) - f + f^2 / 2) / f^3 for sqrt(1/2) <= 1 + f <= sqrt(2); error 2^-28.3 of log(1 + f) */
+static const real dlc_log_poly[] = {
+    0x1.555548p-2f, -0x1.000006p-2f, 0x1.99a4b4p-3f, -0x1.555c4ap-3f, 0x1.23377ep-3f,
+    -0x1.fc22b4p-4f, 0x1.e6efeep-4f, -0x1.de37cep-4f, 0x1.145362p-4f,
+};
+
+/* erf(x) / x - 1 by x^2 for |x| <= 1; error 2^-27.7 of erf(x) */
+static const real dlc_erf_poly[] = {
+    0x1.06eba8p-3f, -0x1.81273ep-2f, 0x1.ce2cf8p-4f, -0x1.b7f90cp-6f, 0x1.5405b2p-8f,
+    -0x1.a3f708p-11f, 0x1.496a5ep-14f,
+};
+
+/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 14.6 as a quotient; error 2^-28.8 of a + S(a) */
+static const real dlc_normal_tail_numerator[] = {
+    0x1.c39a48p-1f, 0x1.1cebeep-1f, 0x1.78b5b6p-3f, 0x1.0ee3c6p-5f, 0x1.6ad3aap-9f,
+};
+static const real dlc_normal_tail_denominator[] = {
+    0x1.1bp0f, 0x1.336f4ap0f, 0x1.40bc88p-1f, 0x1.8370d4p-3f, 0x1.0f0016p-5f,
+    0x1.6acaaep-9f,
+};
+
+/* log(sqrt(2 / pi)) */
+#define DLC_LOG_ROOT_2_BY_PI -0x1.ce6bb2p-3f
+
+#endif

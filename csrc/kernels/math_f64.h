@@ -1,0 +1,59 @@
+/* Constants of kernels/math.h for float64. Coefficients, lowest degree first, are minimax fits by
+ * tools/fit_polynomials.py, which prints these tables; their relative errors are those of the function named. */
+#ifndef DLC_KERNELS_MATH_F64_H
+#define DLC_KERNELS_MATH_F64_H
+
+#define DLC_MANTISSA_BITS 52
+#define DLC_EXPONENT_BIAS 1023
+#define DLC_MIN_NORMAL 0x1p-1022
+#define DLC_ROOT_HALF 0x1.6a09e667f3bcdp-1
+
+#define DLC_EXP_LOW -746.0  /* exp(x) is 0 below */
+#define DLC_EXP_HIGH 710.0  /* exp(x) is infinite above */
+#define DLC_EXPM1_LOW -42.0 /* expm1(x) is -1 below */
+#define DLC_SILU_LOW -753.0 /* silu(x) is -0 below */
+#define DLC_ERF_HIGH 6.5    /* erf(x) is 1 above */
+#define DLC_GELU_HIGH 39.0  /* gelu(-x) is -0 above */
+#define DLC_TINY 0x1p-60    /* expm1(x), log1p(x) and tanh(x) are x below */
+
+#define DLC_LOG2_E 0x1.71547652b82fep0
+#define DLC_LN2_HIGH 0x1.62e42ffp-1 /* 32 bits */
+#define DLC_LN2_LOW -0x1.718432a1b0e26p-35
+
+/* (exp(r) - 1 - r - r^2 / 2) / r^3 for |r| <= ln(2) / 2; error 2^-55.1 of expm1(r) */
+static const real dlc_exp_poly[] = {
+    0x1.555555555553ep-3, 0x1.5555555553aep-5, 0x1.1111111118e67p-7, 0x1.6c16c17a10db3p-10,
+    0x1.a01a017142a51p-13, 0x1.a019b3590adbdp-16, 0x1.71de9829ea817p-19, 0x1.2897b3668cbb2p-22,
+    0x1.ae486363e1d43p-26,
+};
+
+/* (2 atanh(s) - 2 s) / s^3 by s^2 for |s| <= (sqrt(2) - 1) / (sqrt(2) + 1); error 2^-58.1 of 2 atanh(s) */
+static const real dlc_log_poly[] = {
+    0x1.5555555555593p-1, 0x1.999999997fb3cp-2, 0x1.2492494216cf5p-2, 0x1.c71c51e8c649dp-3,
+    0x1.746645fc4287bp-3, 0x1.39a0fa5a64d1ep-3, 0x1.2f0d54d0bf7d5p-3,
+};
+
+/* erf(x) / x - 1 by x^2 for |x| <= 1; error 2^-56.3 of erf(x) */
+static const real dlc_erf_poly[] = {
+    0x1.06eba8214db69p-3, -0x1.812746b0379e6p-2, 0x1.ce2f21a042b2p-4, -0x1.b82ce31284999p-6,
+    0x1.565bcd0db027dp-8, -0x1.c02db3d8ec166p-11, 0x1.f9a321a100f46p-14, -0x1.f4d1df373922cp-17,
+    0x1.b9def1844c7bfp-20, -0x1.5f1d35ef45a02p-23, 0x1.f7a4098f21f52p-27, -0x1.386aa6d594d86p-30,
+    0x1.0579666b4c905p-34,
+};
+
+/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 39 as a quotient; error 2^-57.1 of a + S(a) */
+static const real dlc_normal_tail_numerator[] = {
+    0x1.1c0c01e098dc4p0, 0x1.5fdda521e35adp0, 0x1.bdc410daf2db9p-1, 0x1.6e9a3721a39d9p-2,
+    0x1.a92444dc813fcp-4, 0x1.65d06db790659p-6, 0x1.b3f1442888d87p-9, 0x1.73278e68eb7f2p-12,
+    0x1.92f26bbfe4953p-16, 0x1.ae1a6f33bafd3p-21,
+};
+static const real dlc_normal_tail_denominator[] = {
+    0x1.64p0, 0x1.2d90ced529d19p1, 0x1.f963b8e661405p0, 0x1.0f2be10dc4188p0,
+    0x1.99309bed06ee7p-2, 0x1.c3cc3116794dep-4, 0x1.715582f7b3a1p-6, 0x1.ba3d0d6140634p-9,
+    0x1.74d5a8ea5f058p-12, 0x1.92f26bbc7ef4cp-16, 0x1.ae1a6f344d164p-21,
+};
+
+/* log(sqrt(2 / pi)) */
+#define DLC_LOG_ROOT_2_BY_PI -0x1.ce6bb25aa1316p-3
+
+#endif

@@ -1,0 +1,55 @@
+#include "map/walk.h"
+
+void dlc_map_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program,
+                     const dlc_array *arrays, const int64_t *shape, int32_t ndim)
+{
+    int64_t elements = 1, kept = 1;
+    for (int axis = 0; axis < ndim; axis++) {
+        elements *= shape[axis];
+        kept *= arrays[0].shape[axis];
+    }
+    int registers = dlc_map_operand_count(program) + program->n_literals + program->n_temps;
+    int64_t block = dlc_clamp64(elements, 1, dlc_map_block_elements(program));
+    *shared = 0;
+    *per_thread = 0;
+    if (program->reduction != DLC_REDUCE_NONE)
+        dlc_map_reduce_scratch(shared, per_thread, program, elements, kept);
+    *per_thread += registers * dlc_align_up(block * dlc_dtype_size(program->dtype));
+}
+
+void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                 const int64_t *shape, int32_t ndim, int64_t rows, void *shared, void *own,
+                 dlc_barrier *barrier, int thread, int n_threads)
+{
+    dlc_map_walk w;
+    dlc_map_walk_init(&w, program, kernels, arrays, shape, ndim, rows);
+    for (int axis = 0; axis < w.ndim; axis++)
+        if (w.reduced[axis]) {
+            dlc_map_reduce(&w, shared, own, barrier, thread, n_threads);
+            return;
+        }
+    int64_t begin, end;
+    int64_t blocks = dlc_map_walk_begin(&w, own);
+    dlc_split(&begin, &end, blocks, 1, thread, n_threads);
+    dlc_map_walk_run(&w, begin, end);
+}
+
+void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                    int64_t row, int64_t col, int64_t n_rows, int64_t n_cols, int64_t rows, void *own)
+{
+    dlc_array region[DLC_MAP_MAX_OPERANDS];
+    const int64_t shape[2] = {n_rows, n_cols};
+    for (int i = 0; i < dlc_map_operand_count(program); i++) {
+        const dlc_array *array = &arrays[i];
+        int64_t offset = row * dlc_map_stride(array, 0) + col * dlc_map_stride(array, 1);
+        region[i] = *array;
+        region[i].data = (char *)array->data + offset * dlc_dtype_size(array->dtype);
+        for (int axis = 0; axis < 2; axis++)
+            region[i].shape[axis] = array->shape[axis] == 1 ? 1 : shape[axis];
+    }
+    dlc_map_walk w;
+    dlc_map_walk_init(&w, program, kernels, region, shape, 2, rows);
+    w.first_defined = true;
+    int64_t blocks = dlc_map_walk_begin(&w, own);
+    dlc_map_walk_run(&w, 0, blocks);
+}

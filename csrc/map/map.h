@@ -1,0 +1,90 @@
+/* Map programs: an elementwise expression over broadcast arrays, run block by block in L1, with an optional
+ * reduction of its outputs. One interpreter serves the map op, the store of a GEMM, and dl.ops. */
+#ifndef DLC_MAP_H
+#define DLC_MAP_H
+
+#include "cpu/kernels.h"
+#include "threads.h"
+
+#define DLC_MAP_MAX_OPERANDS 24
+#define DLC_MAP_MAX_LITERALS 16
+#define DLC_MAP_MAX_TEMPS 16
+#define DLC_MAP_MAX_REGISTERS (DLC_MAP_MAX_OPERANDS + DLC_MAP_MAX_LITERALS + DLC_MAP_MAX_TEMPS)
+#define DLC_MAP_MAX_INSTRUCTIONS 256
+#define DLC_MAP_BLOCK_BYTES 4096 /* of one register: small enough that a program's registers stay in L1 */
+
+typedef enum dlc_reduction {
+    DLC_REDUCE_NONE = 0,
+    DLC_REDUCE_SUM,
+    DLC_REDUCE_MAX,
+    DLC_REDUCE_MIN,
+    DLC_REDUCE_MEAN,
+    DLC_REDUCTION_COUNT
+} dlc_reduction;
+
+/* A number in a program: value * rows^power, so that a mean over a run-time number of rows is a literal. */
+typedef struct dlc_map_literal {
+    double value;
+    int64_t power; /* -1, 0 or 1 */
+} dlc_map_literal;
+
+/* dst = op(a, b, c). Registers: first the n_out outputs, then the n_in inputs, the literals, the temporaries.
+ * Only outputs and temporaries are written, and each is written before it is read; in the store of a GEMM
+ * register 0 holds the product from the start. What stands in operands beyond the op's arity is ignored. */
+typedef struct dlc_map_instruction {
+    uint16_t op;
+    uint8_t dst, a, b, c;
+} dlc_map_instruction;
+
+typedef struct dlc_map_program {
+    int32_t dtype; /* the real dtype it computes in; inputs of other dtypes are converted as they are read */
+    int32_t n_out, n_in, n_literals, n_temps, n_instructions;
+    int32_t reduction; /* of every output over the axes where its extent is 1 and that of the space is not */
+    dlc_map_literal literals[DLC_MAP_MAX_LITERALS];
+    dlc_map_instruction instructions[DLC_MAP_MAX_INSTRUCTIONS];
+} dlc_map_program;
+
+/* How many operands an instruction reads (1, 2 or 3), and what it is called. */
+int dlc_map_arity(int op);
+const char *dlc_map_name(int op);
+
+/* For programs that C builds: an empty one, and one more instruction at its end. Not checked. */
+void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out, int32_t n_in, int32_t reduction);
+void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c);
+
+/* A program as 8-byte words, as it stands in a plan record:
+ *   [dtype, n_out, n_in, reduction, n_literals, n_temps, n_instructions,
+ *    n_literals x (bits of the double, power), n_instructions x (op | dst << 16 | a << 24 | b << 32 | c << 40)]
+ * Checks every count, code, register and definition before use; DLC_INVALID_PLAN says what is wrong.
+ * first_defined: register 0 holds a value from the start (the store of a GEMM). */
+dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_t n_words, bool first_defined);
+
+/* Checks that `arrays` (outputs, then inputs) fit the program and the iteration space `shape`: every array has
+ * ndim axes; an extent is that of the space, or 1 (broadcast; for outputs: reduced, the same axes in all of
+ * them). Strides of axes with extent 1 are not looked at, here and below. An output may be the same array as an
+ * input exactly; that they do not overlap otherwise is the caller's to see. */
+dlc_status dlc_map_check(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape,
+                         int32_t ndim);
+
+/* Scratch in bytes: for partial reductions shared by the team, and registers for each thread. The scratch for a
+ * capacity of rows serves fewer rows. */
+void dlc_map_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program,
+                     const dlc_array *arrays, const int64_t *shape, int32_t ndim);
+
+/* The part of the program's run over `shape` that falls to `thread`. Every thread of the team calls it; with a
+ * reduction it may wait on the barrier, and a barrier must follow before `shared` is used again. Results do not
+ * depend on n_threads. `rows` is what literals refer to. Scratch is aligned to DLC_ALIGNMENT. */
+void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                 const int64_t *shape, int32_t ndim, int64_t rows, void *shared, void *own,
+                 dlc_barrier *barrier, int thread, int n_threads);
+
+/* One 2-D region of a space whose arrays have two axes (no reduction): rows [row, row + n_rows), columns
+ * [col, col + n_cols). Register 0 is read as well as written. This is what a GEMM's finish calls; `own` is the
+ * calling thread's. */
+void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                    int64_t row, int64_t col, int64_t n_rows, int64_t n_cols, int64_t rows, void *own);
+
+/* The cost of a run in loaded elements and flops, for dlc_threads_for. */
+int64_t dlc_map_cost(const dlc_map_program *program, const int64_t *shape, int32_t ndim);
+
+#endif

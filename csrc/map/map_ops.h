@@ -1,0 +1,52 @@
+/* The instructions of map programs: one line an instruction. The codes stand in saved plans, so they
+ * are never reused. Comparisons give 1 or 0 in the compute dtype; `where` selects by a != 0.
+ * NaN passes through every one of them as in NumPy (maximum, minimum and relu included). */
+#ifndef DLC_MAP_OPS_H
+#define DLC_MAP_OPS_H
+
+/* X(CODE, NAME, name, arity) */
+#define DLC_MAP_OPS(X)                         \
+    X(0, COPY, copy, 1)                        \
+    X(1, ADD, add, 2)                          \
+    X(2, SUBTRACT, subtract, 2)                \
+    X(3, MULTIPLY, multiply, 2)                \
+    X(4, DIVIDE, divide, 2)                    \
+    X(5, MAXIMUM, maximum, 2)                  \
+    X(6, MINIMUM, minimum, 2)                  \
+    X(7, POWER, power, 2)                      \
+    X(8, NEGATIVE, negative, 1)                \
+    X(9, ABSOLUTE, absolute, 1)                \
+    X(10, SIGN, sign, 1)                       \
+    X(11, SQUARE, square, 1)                   \
+    X(12, SQRT, sqrt, 1)                       \
+    X(13, RECIPROCAL, reciprocal, 1)           \
+    X(14, EXP, exp, 1)                         \
+    X(15, EXPM1, expm1, 1)                     \
+    X(16, LOG, log, 1)                         \
+    X(17, LOG1P, log1p, 1)                     \
+    X(18, TANH, tanh, 1)                       \
+    X(19, SIGMOID, sigmoid, 1)                 \
+    X(20, SOFTPLUS, softplus, 1)               \
+    X(21, ERF, erf, 1)                         \
+    X(22, RELU, relu, 1)                       \
+    X(23, LEAKY_RELU, leaky_relu, 2)           \
+    X(24, ELU, elu, 2)                         \
+    X(25, GELU, gelu, 1)                       \
+    X(26, SILU, silu, 1)                       \
+    X(27, GREATER, greater, 2)                 \
+    X(28, GREATER_EQUAL, greater_equal, 2)     \
+    X(29, LESS, less, 2)                       \
+    X(30, LESS_EQUAL, less_equal, 2)           \
+    X(31, EQUAL, equal, 2)                     \
+    X(32, NOT_EQUAL, not_equal, 2)             \
+    X(33, WHERE, where, 3)                     \
+    X(34, MULTIPLY_ADD, multiply_add, 3)
+
+typedef enum dlc_map_op {
+#define X(code, NAME, name, arity) DLC_MAP_##NAME = code,
+    DLC_MAP_OPS(X)
+#undef X
+    DLC_MAP_OP_COUNT
+} dlc_map_op;
+
+#endif

@@ -1,0 +1,223 @@
+#include "map/map.h"
+
+#include <string.h>
+
+#include "core/sizes.h"
+
+static const uint8_t arity_of[DLC_MAP_OP_COUNT] = {
+#define X(code, NAME, name, arity) [code] = arity,
+    DLC_MAP_OPS(X)
+#undef X
+};
+
+static const char *const name_of[DLC_MAP_OP_COUNT] = {
+#define X(code, NAME, name, arity) [code] = #name,
+    DLC_MAP_OPS(X)
+#undef X
+};
+
+int dlc_map_arity(int op) { return arity_of[op]; }
+
+const char *dlc_map_name(int op) { return name_of[op]; }
+
+/* Polynomials cost about this many flops; arithmetic and comparisons cost one. */
+enum { TRANSCENDENTAL_COST = 16 };
+
+static int op_cost(int op)
+{
+    switch (op) {
+    case DLC_MAP_POWER:
+    case DLC_MAP_EXP:
+    case DLC_MAP_EXPM1:
+    case DLC_MAP_LOG:
+    case DLC_MAP_LOG1P:
+    case DLC_MAP_TANH:
+    case DLC_MAP_SIGMOID:
+    case DLC_MAP_SOFTPLUS:
+    case DLC_MAP_ERF:
+    case DLC_MAP_ELU:
+    case DLC_MAP_GELU:
+    case DLC_MAP_SILU:
+        return TRANSCENDENTAL_COST;
+    default:
+        return 1;
+    }
+}
+
+void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out, int32_t n_in, int32_t reduction)
+{
+    program->dtype = dtype;
+    program->n_out = n_out;
+    program->n_in = n_in;
+    program->n_literals = program->n_temps = program->n_instructions = 0;
+    program->reduction = reduction;
+}
+
+void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c)
+{
+    program->instructions[program->n_instructions++] =
+        (dlc_map_instruction){(uint16_t)op, (uint8_t)dst, (uint8_t)a, (uint8_t)b, (uint8_t)c};
+}
+
+static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, int64_t n_words,
+                                bool first_defined)
+{
+    if (n_words < 7)
+        return dlc_fail(DLC_INVALID_PLAN, "a map program has %lld words, but its head alone has 7",
+                        (long long)n_words);
+    static const struct {
+        const char *name;
+        int64_t low, high;
+    } field[7] = {
+        {"dtype", 0, DLC_REAL_COUNT - 1},
+        {"number of outputs", 1, DLC_MAP_MAX_OPERANDS},
+        {"number of inputs", 0, DLC_MAP_MAX_OPERANDS},
+        {"reduction", 0, DLC_REDUCTION_COUNT - 1},
+        {"number of literals", 0, DLC_MAP_MAX_LITERALS},
+        {"number of temporaries", 0, DLC_MAP_MAX_TEMPS},
+        {"number of instructions", 0, DLC_MAP_MAX_INSTRUCTIONS},
+    };
+    for (int i = 0; i < 7; i++)
+        if (words[i] < field[i].low || words[i] > field[i].high)
+            return dlc_fail(DLC_INVALID_PLAN, "the %s of a map program is %lld, not in %lld..%lld", field[i].name,
+                            (long long)words[i], (long long)field[i].low, (long long)field[i].high);
+    program->dtype = (int32_t)words[0];
+    program->n_out = (int32_t)words[1];
+    program->n_in = (int32_t)words[2];
+    program->reduction = (int32_t)words[3];
+    program->n_literals = (int32_t)words[4];
+    program->n_temps = (int32_t)words[5];
+    program->n_instructions = (int32_t)words[6];
+    if (program->n_out + program->n_in > DLC_MAP_MAX_OPERANDS)
+        return dlc_fail(DLC_INVALID_PLAN, "a map program has %d operands; the limit is %d",
+                        program->n_out + program->n_in, DLC_MAP_MAX_OPERANDS);
+    if (first_defined && program->reduction != DLC_REDUCE_NONE)
+        return dlc_fail(DLC_INVALID_PLAN, "the map program of a matrix product's store cannot reduce");
+    int64_t expected = 7 + 2 * (int64_t)program->n_literals + program->n_instructions;
+    if (n_words != expected)
+        return dlc_fail(DLC_INVALID_PLAN, "a map program has %lld words, but its counts ask for %lld",
+                        (long long)n_words, (long long)expected);
+    return DLC_OK;
+}
+
+static dlc_status decode_instruction(dlc_map_instruction *instruction, int64_t word, int index)
+{
+    if ((uint64_t)word >> 48)
+        return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has bits set above its fields", index);
+    instruction->op = (uint16_t)word;
+    instruction->dst = (uint8_t)(word >> 16);
+    instruction->a = (uint8_t)(word >> 24);
+    instruction->b = (uint8_t)(word >> 32);
+    instruction->c = (uint8_t)(word >> 40);
+    if (instruction->op >= DLC_MAP_OP_COUNT)
+        return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has the unknown code %d", index,
+                        instruction->op);
+    return DLC_OK;
+}
+
+/* Follows the definitions: nothing is read before it is written, and every output is written. */
+static dlc_status check_definitions(const dlc_map_program *program, bool first_defined)
+{
+    int first_input = program->n_out;
+    int first_temp = program->n_out + program->n_in + program->n_literals;
+    int n_registers = first_temp + program->n_temps;
+    bool defined[DLC_MAP_MAX_REGISTERS] = {false};
+
+    for (int r = first_input; r < first_temp; r++)
+        defined[r] = true;
+    defined[0] = first_defined;
+    for (int i = 0; i < program->n_instructions; i++) {
+        const dlc_map_instruction *instruction = &program->instructions[i];
+        const uint8_t read[3] = {instruction->a, instruction->b, instruction->c};
+        for (int j = 0; j < arity_of[instruction->op]; j++)
+            if (read[j] >= n_registers || !defined[read[j]])
+                return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program reads register %d, which %s", i,
+                                read[j], read[j] >= n_registers ? "does not exist" : "holds nothing yet");
+        int dst = instruction->dst;
+        if (dst >= n_registers || (dst >= first_input && dst < first_temp))
+            return dlc_fail(DLC_INVALID_PLAN,
+                            "instruction %d of a map program writes register %d, which is no output or temporary", i,
+                            dst);
+        defined[dst] = true;
+    }
+    for (int r = 0; r < program->n_out; r++)
+        if (!defined[r])
+            return dlc_fail(DLC_INVALID_PLAN, "output %d of a map program is never written", r);
+    return DLC_OK;
+}
+
+dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_t n_words, bool first_defined)
+{
+    DLC_TRY(decode_counts(program, words, n_words, first_defined));
+    words += 7;
+    for (int i = 0; i < program->n_literals; i++, words += 2) {
+        memcpy(&program->literals[i].value, &words[0], sizeof(double));
+        program->literals[i].power = words[1];
+        if (words[1] < -1 || words[1] > 1)
+            return dlc_fail(DLC_INVALID_PLAN, "literal %d of a map program has the power %lld, not -1, 0 or 1", i,
+                            (long long)words[1]);
+    }
+    for (int i = 0; i < program->n_instructions; i++)
+        DLC_TRY(decode_instruction(&program->instructions[i], words[i], i));
+    return check_definitions(program, first_defined);
+}
+
+static dlc_status check_output(const dlc_map_program *program, const dlc_array *arrays, int index,
+                               const int64_t *shape, int32_t ndim)
+{
+    const dlc_array *out = &arrays[index];
+    if (out->dtype != program->dtype)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "output %d of a map has dtype code %d, but it computes in %d", index,
+                        out->dtype, program->dtype);
+    for (int axis = 0; axis < ndim; axis++) {
+        bool reduced = out->shape[axis] != shape[axis];
+        if (reduced && program->reduction == DLC_REDUCE_NONE)
+            return dlc_fail(DLC_INVALID_ARGUMENT,
+                            "output %d of a map has extent 1 on axis %d, but the space has %lld and nothing is reduced",
+                            index, axis, (long long)shape[axis]);
+        if (reduced != (arrays[0].shape[axis] != shape[axis]))
+            return dlc_fail(DLC_INVALID_ARGUMENT, "outputs 0 and %d of a map are not reduced over the same axes",
+                            index);
+        if (!reduced && shape[axis] > 1 && out->stride[axis] == 0)
+            return dlc_fail(DLC_INVALID_ARGUMENT, "output %d of a map has stride 0 on axis %d of extent %lld", index,
+                            axis, (long long)shape[axis]);
+    }
+    return DLC_OK;
+}
+
+dlc_status dlc_map_check(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape,
+                         int32_t ndim)
+{
+    int64_t count;
+    if (ndim < 0 || ndim > DLC_MAX_NDIM)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "a map has %d axes; the limit is %d", ndim, DLC_MAX_NDIM);
+    DLC_TRY(dlc_element_count(&count, shape, ndim, "the space of a map"));
+    for (int i = 0; i < program->n_out + program->n_in; i++) {
+        const dlc_array *array = &arrays[i];
+        if (array->dtype < 0 || array->dtype >= DLC_DTYPE_COUNT)
+            return dlc_fail(DLC_INVALID_ARGUMENT, "operand %d of a map has the unknown dtype code %d", i,
+                            array->dtype);
+        if (array->ndim != ndim)
+            return dlc_fail(DLC_INVALID_ARGUMENT, "operand %d of a map has %d axes, but the space has %d", i,
+                            array->ndim, ndim);
+        for (int axis = 0; axis < ndim; axis++)
+            if (array->shape[axis] != shape[axis] && array->shape[axis] != 1)
+                return dlc_fail(DLC_INVALID_ARGUMENT,
+                                "operand %d of a map has extent %lld on axis %d, but the space has %lld", i,
+                                (long long)array->shape[axis], axis, (long long)shape[axis]);
+    }
+    for (int i = 0; i < program->n_out; i++)
+        DLC_TRY(check_output(program, arrays, i, shape, ndim));
+    return DLC_OK;
+}
+
+int64_t dlc_map_cost(const dlc_map_program *program, const int64_t *shape, int32_t ndim)
+{
+    int64_t cost = program->n_out + program->n_in;
+    for (int i = 0; i < program->n_instructions; i++)
+        cost += op_cost(program->instructions[i].op);
+    for (int axis = 0; axis < ndim; axis++)
+        if (!dlc_size_mul(&cost, cost, shape[axis]))
+            return INT64_MAX;
+    return cost;
+}

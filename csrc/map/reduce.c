@@ -1,0 +1,297 @@
+#include "map/walk.h"
+
+#include <math.h>
+
+/* A reduction is cut into at most REDUCE_ITEMS items of work, mostly of REDUCE_GRAIN elements or more, by its shape
+ * alone: enough for the threads of a big machine, and a partial result costs little beside its item. */
+#define REDUCE_ITEMS 64
+#define REDUCE_GRAIN 8192
+
+/* Reductions. The kept axes are cut into tiles, whose accumulators fit in L1, and, where tiles alone are too few to
+ * share out, the longest reduced axis into parts; an item of work is a part of a tile. */
+typedef struct reduction {
+    int64_t chunk[DLC_MAX_NDIM]; /* extent of a tile or part on each axis */
+    int64_t tiles, parts, tile_elements;
+    int part_axis;
+    int64_t count; /* elements reduced to one */
+} reduction;
+
+typedef struct box {
+    int64_t begin[DLC_MAX_NDIM], extent[DLC_MAX_NDIM];
+    int64_t kept_stride[DLC_MAX_NDIM];
+    int64_t elements; /* accumulators: the product of its kept extents */
+} box;
+
+static int64_t item_limit(int64_t elements) { return dlc_clamp64(elements / REDUCE_GRAIN, 1, REDUCE_ITEMS); }
+
+/* Cuts an axis into equal chunks of at most `limit`, whole cache lines where that is possible. */
+static int64_t even_chunk(int64_t extent, int64_t limit)
+{
+    int64_t chunk = dlc_ceil_div(extent, dlc_ceil_div(extent, limit));
+    return dlc_min64((chunk + 15) & ~(int64_t)15, dlc_min64(extent, limit));
+}
+
+static reduction plan_reduction(const dlc_map_walk *w)
+{
+    reduction plan = {.tiles = 1, .parts = 1, .tile_elements = 1, .part_axis = -1, .count = 1};
+    int64_t kept = 1;
+    for (int axis = 0; axis < w->ndim; axis++) {
+        plan.chunk[axis] = w->extent[axis];
+        if (!w->reduced[axis]) {
+            kept *= w->extent[axis];
+            continue;
+        }
+        plan.count *= w->extent[axis];
+        if (plan.part_axis < 0 || w->extent[axis] > w->extent[plan.part_axis])
+            plan.part_axis = axis;
+    }
+    int64_t limit = dlc_map_block_elements(w->program);
+    int64_t room = w->reduced[w->ndim - 1] ? dlc_clamp64(REDUCE_GRAIN / dlc_max64(plan.count, 1), 1, limit) : limit;
+    for (int axis = w->ndim - 1; axis >= 0; axis--) {
+        if (w->reduced[axis] || w->extent[axis] == 0)
+            continue;
+        plan.chunk[axis] = even_chunk(w->extent[axis], room);
+        room = plan.chunk[axis] == w->extent[axis] ? room / plan.chunk[axis] : 1;
+        plan.tiles *= dlc_ceil_div(w->extent[axis], plan.chunk[axis]);
+        plan.tile_elements *= plan.chunk[axis];
+    }
+    if (kept == 0)
+        plan.tiles = 0;
+    int64_t items = item_limit(kept * plan.count);
+    if (plan.tiles > 0 && items / plan.tiles > 1) {
+        int64_t extent = w->extent[plan.part_axis];
+        plan.chunk[plan.part_axis] = dlc_ceil_div(extent, dlc_min64(items / plan.tiles, extent));
+        plan.parts = dlc_ceil_div(extent, plan.chunk[plan.part_axis]);
+    }
+    return plan;
+}
+
+static box item_box(const dlc_map_walk *w, const reduction *plan, int64_t tile, int64_t part)
+{
+    box b;
+    b.elements = 1;
+    for (int axis = w->ndim - 1; axis >= 0; axis--) {
+        int64_t chunk = plan->chunk[axis];
+        int64_t chunks = chunk ? dlc_ceil_div(w->extent[axis], chunk) : 1;
+        int64_t which = axis == plan->part_axis ? part : 0;
+        if (!w->reduced[axis]) {
+            which = tile % chunks;
+            tile /= chunks;
+        }
+        b.begin[axis] = which * chunk;
+        b.extent[axis] = dlc_min64(chunk, w->extent[axis] - b.begin[axis]);
+        b.kept_stride[axis] = w->reduced[axis] ? 0 : b.elements;
+        if (!w->reduced[axis])
+            b.elements *= b.extent[axis];
+    }
+    return b;
+}
+
+static double combine(int reduction, double a, double b)
+{
+    switch (reduction) {
+    case DLC_REDUCE_MAX:
+        return a >= b || isnan(a) ? a : b;
+    case DLC_REDUCE_MIN:
+        return a <= b || isnan(a) ? a : b;
+    default:
+        return a + b;
+    }
+}
+
+static double identity(int reduction)
+{
+    return reduction == DLC_REDUCE_MAX ? -INFINITY : reduction == DLC_REDUCE_MIN ? INFINITY : 0;
+}
+
+static double reduce_row(const dlc_map_walk *w, const char *x, int64_t n)
+{
+    switch (w->program->reduction) {
+    case DLC_REDUCE_MAX:
+        return w->kernels->max(x, n);
+    case DLC_REDUCE_MIN:
+        return w->kernels->min(x, n);
+    default:
+        return w->kernels->sum(x, n);
+    }
+}
+
+static void reduce_columns(const dlc_map_walk *w, char *accumulator, const char *x, int64_t ld, int64_t rows,
+                           int64_t cols)
+{
+    switch (w->program->reduction) {
+    case DLC_REDUCE_MAX:
+        w->kernels->max_rows(accumulator, x, ld, rows, cols);
+        return;
+    case DLC_REDUCE_MIN:
+        w->kernels->min_rows(accumulator, x, ld, rows, cols);
+        return;
+    default:
+        w->kernels->sum_rows(accumulator, x, ld, rows, cols);
+    }
+}
+
+/* Adds a block of output `out`, x (rows, cols; leading dimension ld), to the accumulators from `position` on. */
+static void accumulate_output(dlc_map_walk *w, int out, const char *x, int64_t ld, int64_t position, int64_t rows,
+                              int64_t cols)
+{
+    int row = w->ndim - 2, col = w->ndim - 1;
+    int64_t step = w->kept_stride[row];
+    bool whole = ld == cols && !w->direct; /* the block is one run of elements */
+    if (whole && (w->reduced[row] ? w->reduced[col] : !w->reduced[col] && step == cols)) {
+        cols *= rows;
+        rows = 1;
+    }
+    if (!w->reduced[col]) {
+        char *accumulator = w->columns + (out * w->capacity + position) * w->size;
+        if (w->reduced[row])
+            reduce_columns(w, accumulator, x, ld, rows, cols);
+        else
+            for (int64_t r = 0; r < rows; r++)
+                reduce_columns(w, accumulator + r * step * w->size, x + r * ld * w->size, ld, 1, cols);
+        return;
+    }
+    double *sums = w->sums + out * w->capacity + position;
+    for (int64_t r = 0; r < rows; r++)
+        sums[r * step] = combine(w->program->reduction, sums[r * step], reduce_row(w, x + r * ld * w->size, cols));
+}
+
+void dlc_map_accumulate(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    int row_axis = w->ndim - 2, col_axis = w->ndim - 1;
+    int64_t position = w->position + row * w->kept_stride[row_axis] + col * w->kept_stride[col_axis];
+    for (int i = 0; i < w->program->n_out; i++) {
+        const char *x = w->registers[i];
+        int64_t ld = cols;
+        if (w->direct) {
+            const dlc_map_operand *source = &w->operands[w->program->instructions[i].a];
+            ld = source->stride[row_axis];
+            x = source->data + (row * ld + col) * w->size;
+        }
+        accumulate_output(w, w->direct ? w->program->instructions[i].dst : i, x, ld, position, rows, cols);
+    }
+}
+
+/* Whether every output is a plain copy of an input whose rows can be read where they are. */
+static bool is_direct(const dlc_map_walk *w)
+{
+    const dlc_map_program *program = w->program;
+    if (program->n_instructions != program->n_out)
+        return false;
+    for (int i = 0; i < program->n_instructions; i++) {
+        const dlc_map_instruction *instruction = &program->instructions[i];
+        if (instruction->op != DLC_MAP_COPY || instruction->a < program->n_out ||
+            instruction->a >= dlc_map_operand_count(program))
+            return false;
+        const dlc_map_operand *source = &w->operands[instruction->a];
+        if (source->dtype != program->dtype || source->stride[w->ndim - 1] != 1)
+            return false;
+    }
+    return true;
+}
+
+/* sums (n_out, plan->tile_elements) of one item; columns and registers are scratch. */
+static void reduce_item(const dlc_map_walk *space, const reduction *plan, const box *item, double *sums, char *columns,
+                        char *registers)
+{
+    dlc_map_walk w = *space;
+    double start = identity(w.program->reduction);
+    w.capacity = plan->tile_elements;
+    w.sums = sums;
+    w.columns = columns;
+    for (int axis = 0; axis < w.ndim; axis++) {
+        w.extent[axis] = item->extent[axis];
+        w.kept_stride[axis] = item->kept_stride[axis];
+        for (int i = 0; i < dlc_map_operand_count(w.program); i++)
+            w.operands[i].data += item->begin[axis] * w.operands[i].stride[axis] * w.operands[i].size;
+    }
+    int64_t elements = w.program->n_out * w.capacity;
+    bool in_columns = !w.reduced[w.ndim - 1];
+    if (in_columns)
+        dlc_map_fill(columns, start, w.size, elements);
+    else
+        dlc_map_fill((char *)sums, start, sizeof *sums, elements);
+    int64_t blocks = dlc_map_walk_begin(&w, registers);
+    dlc_map_walk_run(&w, 0, blocks);
+    if (in_columns)
+        for (int64_t i = 0; i < elements; i++)
+            sums[i] = w.size == 4 ? ((const float *)columns)[i] : ((const double *)columns)[i];
+}
+
+/* Writes accumulators [begin, end) of a tile to the outputs. */
+static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *tile, const double *sums, int64_t begin,
+                       int64_t end)
+{
+    double scale = (double)plan->count;
+    for (int out = 0; out < w->program->n_out; out++) {
+        const dlc_map_operand *o = &w->operands[out];
+        for (int64_t i = begin; i < end; i++) {
+            int64_t offset = 0, rest = i;
+            for (int axis = w->ndim - 1; axis >= 0; axis--) {
+                if (w->reduced[axis] || w->extent[axis] == 1)
+                    continue;
+                offset += (tile->begin[axis] + rest % tile->extent[axis]) * o->stride[axis];
+                rest /= tile->extent[axis];
+            }
+            double sum = sums[out * plan->tile_elements + i];
+            if (w->program->reduction == DLC_REDUCE_MEAN)
+                sum /= scale;
+            if (w->size == 4)
+                ((float *)o->data)[offset] = (float)sum;
+            else
+                ((double *)o->data)[offset] = sum;
+        }
+    }
+}
+
+/* Accumulators [begin, end) of part 0 take up those of the other parts, in order. */
+static void combine_parts(const dlc_map_walk *w, const reduction *plan, double *sums, int64_t begin, int64_t end)
+{
+    int64_t elements = w->program->n_out * plan->tile_elements;
+    for (int64_t part = 1; part < plan->parts; part++)
+        for (int out = 0; out < w->program->n_out; out++)
+            for (int64_t i = begin; i < end; i++) {
+                double *sum = &sums[out * plan->tile_elements + i];
+                *sum = combine(w->program->reduction, *sum, sum[part * elements]);
+            }
+}
+
+void dlc_map_reduce(dlc_map_walk *w, double *shared, char *own, dlc_barrier *barrier, int thread, int n_threads)
+{
+    w->direct = is_direct(w);
+    reduction plan = plan_reduction(w);
+    int64_t elements = w->program->n_out * plan.tile_elements;
+    char *columns = own + dlc_align_up(elements * (int64_t)sizeof(double));
+    char *registers = columns + dlc_align_up(elements * w->size);
+
+    int64_t begin, end;
+    dlc_split(&begin, &end, plan.tiles * plan.parts, 1, thread, n_threads);
+    for (int64_t i = begin; i < end; i++) {
+        box item = item_box(w, &plan, i / plan.parts, i % plan.parts);
+        double *sums = plan.parts > 1 ? shared + i * elements : (double *)own;
+        reduce_item(w, &plan, &item, sums, columns, registers);
+        if (plan.parts == 1)
+            store_sums(w, &plan, &item, sums, 0, item.elements);
+    }
+    if (plan.parts == 1)
+        return;
+    dlc_barrier_wait(barrier, n_threads);
+    for (int64_t tile = 0; tile < plan.tiles; tile++) {
+        box item = item_box(w, &plan, tile, 0);
+        double *sums = shared + tile * plan.parts * elements;
+        dlc_split(&begin, &end, item.elements, 8, thread, n_threads);
+        combine_parts(w, &plan, sums, begin, end);
+        store_sums(w, &plan, &item, sums, begin, end);
+    }
+}
+
+void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program, int64_t elements,
+                            int64_t kept)
+{
+    /* A tile has at most a block's elements, and partial results exist of at most item_limit items. */
+    int64_t accumulators = program->n_out * dlc_clamp64(kept, 1, dlc_map_block_elements(program));
+    int64_t items = item_limit(elements);
+    *shared = items > 1 ? items * accumulators * (int64_t)sizeof(double) : 0;
+    *per_thread = dlc_align_up(accumulators * (int64_t)sizeof(double)) +
+                  dlc_align_up(accumulators * dlc_dtype_size(program->dtype));
+}

@@ -1,0 +1,341 @@
+#include "map/walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows at least this long are run one at a time where the array itself can be the register, rather than be copied
+ * several to a block: from about here on a copy in and out costs more than the additional kernel calls. */
+#define ROW_IN_PLACE 128
+
+/* Without a reduction, axes are visited by the strides of output 0, longest first. */
+static void order_axes(int *order, const dlc_map_program *program, const dlc_array *out, int32_t ndim)
+{
+    for (int axis = 0; axis < ndim; axis++) {
+        int place = axis;
+        if (program->reduction == DLC_REDUCE_NONE)
+            for (; place > 0 && llabs(out->stride[order[place - 1]]) < llabs(out->stride[axis]); place--)
+                order[place] = order[place - 1];
+        order[place] = axis;
+    }
+}
+
+/* Whether the walk's last axis so far and `axis`, which comes next inside it, are one axis to every operand. */
+static bool merges(const dlc_map_walk *w, const dlc_array *arrays, int axis, int64_t extent, bool reduced)
+{
+    if (w->ndim == 0 || w->reduced[w->ndim - 1] != reduced)
+        return false;
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+        if (w->operands[i].stride[w->ndim - 1] != dlc_map_stride(&arrays[i], axis) * extent)
+            return false;
+    return true;
+}
+
+static void prepend_axis(dlc_map_walk *w)
+{
+    for (int axis = w->ndim++; axis > 0; axis--) {
+        w->extent[axis] = w->extent[axis - 1];
+        w->reduced[axis] = w->reduced[axis - 1];
+        for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+            w->operands[i].stride[axis] = w->operands[i].stride[axis - 1];
+    }
+    w->extent[0] = 1;
+    w->reduced[0] = false;
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+        w->operands[i].stride[0] = 0;
+}
+
+void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dlc_real_kernels *kernels,
+                       const dlc_array *arrays, const int64_t *shape, int32_t ndim, int64_t rows)
+{
+    int order[DLC_MAX_NDIM];
+    w->program = program;
+    w->kernels = kernels;
+    w->size = dlc_dtype_size(program->dtype);
+    w->rows = (double)rows;
+    w->first_defined = false;
+    w->direct = false;
+    w->sums = NULL;
+    w->ndim = 0;
+    memset(w->kept_stride, 0, sizeof w->kept_stride);
+    for (int i = 0; i < dlc_map_operand_count(program); i++) {
+        w->operands[i].data = arrays[i].data;
+        w->operands[i].dtype = arrays[i].dtype;
+        w->operands[i].size = dlc_dtype_size(arrays[i].dtype);
+    }
+    order_axes(order, program, &arrays[0], ndim);
+    for (int i = 0; i < ndim; i++) {
+        int axis = order[i];
+        int64_t extent = shape[axis];
+        if (extent == 1)
+            continue;
+        bool reduced = arrays[0].shape[axis] != extent;
+        if (merges(w, arrays, axis, extent, reduced)) {
+            w->extent[w->ndim - 1] *= extent;
+        } else {
+            w->extent[w->ndim] = extent;
+            w->reduced[w->ndim++] = reduced;
+        }
+        for (int j = 0; j < dlc_map_operand_count(program); j++)
+            w->operands[j].stride[w->ndim - 1] = dlc_map_stride(&arrays[j], axis);
+    }
+    while (w->ndim < 2)
+        prepend_axis(w);
+}
+
+static void splat(char *out, const char *value, int64_t size, int64_t n)
+{
+    if (size == 4) {
+        float x;
+        memcpy(&x, value, sizeof x);
+        for (int64_t i = 0; i < n; i++)
+            ((float *)out)[i] = x;
+    } else {
+        double x;
+        memcpy(&x, value, sizeof x);
+        for (int64_t i = 0; i < n; i++)
+            ((double *)out)[i] = x;
+    }
+}
+
+void dlc_map_fill(char *out, double number, int64_t size, int64_t n)
+{
+    float single = (float)number;
+    splat(out, size == 4 ? (const char *)&single : (const char *)&number, size, n);
+}
+
+/* out[i * stride] = in[i] */
+static void scatter(char *out, int64_t stride, const char *in, int64_t size, int64_t n)
+{
+    if (stride == 1)
+        memcpy(out, in, (size_t)(n * size));
+    else if (size == 4)
+        for (int64_t i = 0; i < n; i++)
+            memcpy(out + i * stride * 4, in + i * 4, 4);
+    else
+        for (int64_t i = 0; i < n; i++)
+            memcpy(out + i * stride * 8, in + i * 8, 8);
+}
+
+/* Whether `out` is written before an input that is the same array is read for the last time. */
+static bool overwrites_input(const dlc_map_walk *w, int out)
+{
+    const dlc_map_program *program = w->program;
+    for (int in = program->n_out; in < dlc_map_operand_count(program); in++) {
+        if (w->operands[in].data != w->operands[out].data)
+            continue;
+        bool written = false;
+        for (int i = 0; i < program->n_instructions; i++) {
+            const dlc_map_instruction *instruction = &program->instructions[i];
+            const uint8_t read[3] = {instruction->a, instruction->b, instruction->c};
+            for (int j = 0; written && j < dlc_map_arity(instruction->op); j++)
+                if (read[j] == in)
+                    return true;
+            written |= instruction->dst == out;
+        }
+    }
+    return false;
+}
+
+/* Whether an array can be the register of one row, but not of several. */
+static bool contiguous_by_row_only(const dlc_map_walk *w, const dlc_map_operand *o)
+{
+    int row = w->ndim - 2, col = w->ndim - 1;
+    return o->dtype == w->program->dtype && o->stride[col] == 1 && o->stride[row] != w->extent[col] &&
+           o->stride[row] != 0;
+}
+
+static void choose_blocks(dlc_map_walk *w)
+{
+    int64_t limit = dlc_map_block_elements(w->program);
+    int64_t rows = w->extent[w->ndim - 2], cols = w->extent[w->ndim - 1];
+    w->block_cols = dlc_clamp64(cols, 1, limit);
+    w->block_rows = cols > limit ? 1 : w->direct ? rows : dlc_min64(rows, limit / w->block_cols);
+    if (cols >= ROW_IN_PLACE && !w->direct)
+        for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+            if (contiguous_by_row_only(w, &w->operands[i]))
+                w->block_rows = 1;
+    w->block_rows = dlc_max64(w->block_rows, 1);
+    w->row_blocks = dlc_ceil_div(rows, w->block_rows);
+    w->col_blocks = dlc_ceil_div(cols, w->block_cols);
+}
+
+static bool is_in_place(const dlc_map_walk *w, int i)
+{
+    const dlc_map_operand *o = &w->operands[i];
+    int row = w->ndim - 2, col = w->ndim - 1;
+    if (i < w->program->n_out && (w->sums || overwrites_input(w, i)))
+        return false;
+    return o->dtype == w->program->dtype && (o->stride[col] == 1 || w->extent[col] == 1) &&
+           (w->block_rows == 1 || o->stride[row] == w->extent[col]);
+}
+
+static int64_t block_count(const dlc_map_walk *w)
+{
+    int64_t count = w->row_blocks * w->col_blocks;
+    for (int axis = 0; axis < w->ndim - 2; axis++)
+        count *= w->extent[axis];
+    return count;
+}
+
+int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
+{
+    const dlc_map_program *program = w->program;
+    choose_blocks(w);
+    memset(w->index, 0, sizeof w->index);
+    w->row_block = w->col_block = 0;
+    w->position = 0;
+    if (w->direct)
+        return block_count(w);
+
+    int64_t elements = w->block_rows * w->block_cols;
+    int64_t bytes = dlc_align_up(elements * w->size);
+    int r = 0;
+    for (; r < dlc_map_operand_count(program); r++) {
+        dlc_map_operand *o = &w->operands[r];
+        o->in_place = is_in_place(w, r);
+        o->filled = NULL;
+        if (!o->in_place) {
+            w->registers[r] = o->buffer = own;
+            own += bytes;
+        }
+    }
+    for (int i = 0; i < program->n_literals; i++, r++, own += bytes) {
+        const dlc_map_literal *literal = &program->literals[i];
+        double factor = literal->power == 0 ? 1 : literal->power > 0 ? w->rows : 1 / w->rows;
+        w->registers[r] = own;
+        dlc_map_fill(own, literal->value * factor, w->size, elements);
+    }
+    for (int i = 0; i < program->n_temps; i++, r++, own += bytes)
+        w->registers[r] = own;
+    return block_count(w);
+}
+
+static void move(dlc_map_walk *w, int axis, int64_t steps)
+{
+    w->index[axis] += steps;
+    w->position += steps * w->kept_stride[axis];
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+        w->operands[i].data += steps * w->operands[i].stride[axis] * w->operands[i].size;
+}
+
+static void seek(dlc_map_walk *w, int64_t block)
+{
+    w->col_block = block % w->col_blocks;
+    block /= w->col_blocks;
+    w->row_block = block % w->row_blocks;
+    block /= w->row_blocks;
+    for (int axis = w->ndim - 3; axis >= 0; axis--) {
+        move(w, axis, block % w->extent[axis]);
+        block /= w->extent[axis];
+    }
+}
+
+static void advance(dlc_map_walk *w)
+{
+    if (++w->col_block < w->col_blocks)
+        return;
+    w->col_block = 0;
+    if (++w->row_block < w->row_blocks)
+        return;
+    w->row_block = 0;
+    for (int axis = w->ndim - 3; axis >= 0; axis--) {
+        if (w->index[axis] + 1 < w->extent[axis]) {
+            move(w, axis, 1);
+            return;
+        }
+        move(w, axis, -w->index[axis]);
+    }
+}
+
+/* o->buffer (rows, cols) = the operand's elements from `data` on. What the buffer holds already is kept: scalars and
+ * rows that all blocks share are loaded once. */
+static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, int64_t rows, int64_t cols)
+{
+    dlc_convert_kernel *convert = w->kernels->convert[o->dtype];
+    int64_t row_stride = o->stride[w->ndim - 2], col_stride = o->stride[w->ndim - 1], size = w->size;
+    char *buffer = o->buffer;
+
+    if (o->filled == data && o->filled_count >= rows * cols)
+        return;
+    o->filled = data;
+    o->filled_count = rows * cols;
+    if (rows == 1)
+        row_stride = 0;
+    if (row_stride == 0 && col_stride == 0) {
+        convert(buffer, data, 1, 1);
+        splat(buffer, buffer, size, rows * cols);
+    } else if (row_stride == 0) {
+        convert(buffer, data, col_stride, cols);
+        for (int64_t r = 1; r < rows; r++)
+            memcpy(buffer + r * cols * size, buffer, (size_t)(cols * size));
+    } else if (col_stride == 0) {
+        /* The values wait at the buffer's end, where row r overwrites none after its own. */
+        char *values = buffer + rows * (cols - 1) * size;
+        convert(values, data, row_stride, rows);
+        for (int64_t r = 0; r < rows; r++)
+            splat(buffer + r * cols * size, values + r * size, size, cols);
+    } else if (row_stride == cols * col_stride) {
+        convert(buffer, data, col_stride, rows * cols);
+    } else {
+        for (int64_t r = 0; r < rows; r++)
+            convert(buffer + r * cols * size, data + r * row_stride * o->size, col_stride, cols);
+    }
+}
+
+static void store(const dlc_map_walk *w, const dlc_map_operand *o, char *data, int64_t rows, int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++)
+        scatter(data + r * o->stride[w->ndim - 2] * w->size, o->stride[w->ndim - 1],
+                o->buffer + r * cols * w->size, w->size, cols);
+}
+
+static void run_instructions(const dlc_map_walk *w, int64_t n)
+{
+    const dlc_map_program *program = w->program;
+    for (int i = 0; i < program->n_instructions; i++) {
+        const dlc_map_instruction *instruction = &program->instructions[i];
+        int arity = dlc_map_arity(instruction->op);
+        w->kernels->map[instruction->op](w->registers[instruction->dst], w->registers[instruction->a],
+                                         arity > 1 ? w->registers[instruction->b] : NULL,
+                                         arity > 2 ? w->registers[instruction->c] : NULL, n);
+    }
+}
+
+static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    const dlc_map_program *program = w->program;
+    char *place[DLC_MAP_MAX_OPERANDS];
+    for (int i = 0; i < dlc_map_operand_count(program); i++) {
+        dlc_map_operand *o = &w->operands[i];
+        place[i] = o->data + (row * o->stride[w->ndim - 2] + col * o->stride[w->ndim - 1]) * o->size;
+        if (o->in_place)
+            w->registers[i] = place[i];
+        else if (i >= program->n_out || (i == 0 && w->first_defined))
+            load(w, o, place[i], rows, cols);
+    }
+    run_instructions(w, rows * cols);
+    if (w->sums) {
+        dlc_map_accumulate(w, row, rows, col, cols);
+        return;
+    }
+    for (int i = 0; i < program->n_out; i++)
+        if (!w->operands[i].in_place)
+            store(w, &w->operands[i], place[i], rows, cols);
+}
+
+void dlc_map_walk_run(dlc_map_walk *w, int64_t begin, int64_t end)
+{
+    if (begin >= end)
+        return;
+    seek(w, begin);
+    for (int64_t block = begin; block < end; block++, advance(w)) {
+        int64_t row = w->row_block * w->block_rows, col = w->col_block * w->block_cols;
+        int64_t rows = dlc_min64(w->block_rows, w->extent[w->ndim - 2] - row);
+        int64_t cols = dlc_min64(w->block_cols, w->extent[w->ndim - 1] - col);
+        if (w->direct)
+            dlc_map_accumulate(w, row, rows, col, cols);
+        else
+            run_block(w, row, rows, col, cols);
+    }
+}
+

@@ -1,0 +1,91 @@
+/* The walk over blocks that runs a map program. A run collapses its arrays to few axes, then walks blocks over the
+ * two innermost: a block is as many whole rows as a register holds, or a part of one row where rows are longer. In a
+ * block every operand is a contiguous register: the array itself where it is contiguous there and of the computed
+ * dtype, else a buffer that the block is staged in. What a block gives for an element depends on that element's
+ * inputs alone, so any split into blocks and threads gives the same bits. */
+#ifndef DLC_MAP_WALK_H
+#define DLC_MAP_WALK_H
+
+#include "core/sizes.h"
+#include "map/map.h"
+
+typedef struct dlc_map_operand {
+    char *data; /* the element at the walk's outer index, row 0, column 0 */
+    int64_t stride[DLC_MAX_NDIM];
+    int64_t size;
+    int32_t dtype;
+    bool in_place;      /* the array itself is the register */
+    char *buffer;       /* the register otherwise */
+    const char *filled; /* what the buffer holds: filled_count elements from here on */
+    int64_t filled_count;
+} dlc_map_operand;
+
+typedef struct dlc_map_walk {
+    const dlc_map_program *program;
+    const dlc_real_kernels *kernels;
+    int64_t size;       /* of an element as it is computed */
+    double rows;        /* that literals refer to */
+    bool first_defined; /* register 0 is read as well as written */
+
+    int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
+    int64_t extent[DLC_MAX_NDIM];
+    bool reduced[DLC_MAX_NDIM];
+    dlc_map_operand operands[DLC_MAP_MAX_OPERANDS];
+
+    int64_t block_rows, block_cols;
+    int64_t row_blocks, col_blocks; /* for each outer index */
+    int64_t index[DLC_MAX_NDIM];    /* where the walk is on the outer axes */
+    int64_t row_block, col_block;   /* and on the inner two */
+    char *registers[DLC_MAP_MAX_REGISTERS];
+
+    /* Of a reduction. The accumulator of a place is found like the element of an array over the kept axes. */
+    bool direct; /* outputs are copies of rows as they stand in memory: nothing is computed or staged */
+    int64_t kept_stride[DLC_MAX_NDIM];
+    int64_t position; /* of the accumulator at the walk's outer index */
+    int64_t capacity; /* accumulators of one output */
+    double *sums;     /* (n_out, capacity), where columns are reduced; NULL without a reduction */
+    char *columns;    /* (n_out, capacity) as computed, where columns are kept */
+} dlc_map_walk;
+
+static inline int64_t dlc_map_block_elements(const dlc_map_program *program)
+{
+    return DLC_MAP_BLOCK_BYTES / dlc_dtype_size(program->dtype);
+}
+
+static inline int dlc_map_operand_count(const dlc_map_program *program) { return program->n_out + program->n_in; }
+
+static inline int64_t dlc_clamp64(int64_t x, int64_t low, int64_t high)
+{
+    return dlc_max64(low, dlc_min64(x, high));
+}
+
+/* The stride of an array along an axis; 0 where it broadcasts. */
+static inline int64_t dlc_map_stride(const dlc_array *array, int axis)
+{
+    return array->shape[axis] == 1 ? 0 : array->stride[axis];
+}
+
+/* out (n) = the number, as an element of `size` bytes */
+void dlc_map_fill(char *out, double number, int64_t size, int64_t n);
+
+/* Sets up the space: axes of extent 1 are dropped, neighbours merged where that makes no difference to any operand. */
+void dlc_map_walk_init(dlc_map_walk *walk, const dlc_map_program *program, const dlc_real_kernels *kernels,
+                       const dlc_array *arrays, const int64_t *shape, int32_t ndim, int64_t rows);
+
+/* Chooses blocks, gives registers their place in `own`, and goes to block 0; returns the number of blocks. */
+int64_t dlc_map_walk_begin(dlc_map_walk *walk, char *own);
+
+/* Runs blocks [begin, end); the walk must stand at block 0. */
+void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
+
+/* Takes a block of a reduction's outputs into the accumulators: rows [row, row + rows), columns [col, col + cols). */
+void dlc_map_accumulate(dlc_map_walk *walk, int64_t row, int64_t rows, int64_t col, int64_t cols);
+
+/* The part of a run that reduces; see dlc_map_run. */
+void dlc_map_reduce(dlc_map_walk *walk, double *shared, char *own, dlc_barrier *barrier, int thread, int n_threads);
+
+/* Scratch of a reduction that makes `kept` outputs of `elements` elements, beside the walk's registers. */
+void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program, int64_t elements,
+                            int64_t kept);
+
+#endif

@@ -1,0 +1,592 @@
+#include "ops.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "map/map.h"
+#include "ops_job.h"
+
+/* What an element costs, where a loaded element or a flop counts one. */
+enum { SOFTMAX_COST = 24, STEP_COST = 8, RANDOM_COST = 16 };
+
+/* Threads share out flat arrays by pages' worth of elements. */
+#define FLAT_GRAIN 1024
+
+/* Scratch is kept by each calling thread from call to call: fresh pages cost more than a small product. */
+
+typedef struct buffer {
+    int64_t bytes;
+    _Alignas(DLC_ALIGNMENT) char data[];
+} buffer;
+
+static pthread_key_t buffer_key;
+static bool has_buffer_key;
+
+static void make_buffer_key(void) { has_buffer_key = pthread_key_create(&buffer_key, free) == 0; }
+
+static char *take_scratch(int64_t bytes)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_buffer_key);
+    if (!has_buffer_key)
+        return NULL;
+    buffer *kept = pthread_getspecific(buffer_key);
+    if (kept && kept->bytes >= bytes)
+        return kept->data;
+    free(kept);
+    pthread_setspecific(buffer_key, NULL);
+    kept = dlc_aligned_alloc((int64_t)sizeof *kept + bytes);
+    if (!kept)
+        return NULL;
+    kept->bytes = bytes;
+    if (pthread_setspecific(buffer_key, kept) != 0) {
+        free(kept);
+        return NULL;
+    }
+    return kept->data;
+}
+
+dlc_status dlc_job_begin(dlc_job *job, int64_t cost, int64_t shared_bytes, int64_t own_bytes)
+{
+    int64_t bytes;
+    job->threads = dlc_threads_for(cost);
+    job->own_bytes = dlc_align_up(own_bytes);
+    shared_bytes = dlc_align_up(shared_bytes);
+    if (!dlc_size_mul(&bytes, job->own_bytes, job->threads) || !dlc_size_add(&bytes, bytes, shared_bytes))
+        return dlc_fail(DLC_OVERFLOW, "the scratch memory of %d threads does not fit in 63 bits", job->threads);
+    job->shared = take_scratch(bytes);
+    if (!job->shared)
+        return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for %lld bytes of scratch", (long long)bytes);
+    job->own = job->shared + shared_bytes;
+    memset(&job->barrier, 0, sizeof job->barrier);
+    return DLC_OK;
+}
+
+static void count_member(void *context, int thread, int n_threads)
+{
+    if (thread == 0)
+        *(int32_t *)context = n_threads;
+}
+
+int32_t dlc_team_size(int32_t requested)
+{
+    int32_t size = 0;
+    dlc_team_run(requested, count_member, &size);
+    return size;
+}
+
+/* Elementwise. */
+
+typedef struct map_call {
+    dlc_job job;
+    const dlc_map_program *program;
+    const dlc_real_kernels *kernels;
+    const dlc_array *arrays;
+    const int64_t *shape;
+    int32_t ndim;
+    int64_t rows;
+} map_call;
+
+static void run_map_member(void *context, int thread, int n_threads)
+{
+    map_call *call = context;
+    dlc_map_run(call->program, call->kernels, call->arrays, call->shape, call->ndim, call->rows, call->job.shared,
+                dlc_job_own(&call->job, thread), &call->job.barrier, thread, n_threads);
+}
+
+static dlc_status run_program(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape,
+                              int32_t ndim, int64_t rows)
+{
+    map_call call = {.program = program, .arrays = arrays, .shape = shape, .ndim = ndim, .rows = rows};
+    const dlc_kernels *kernels;
+    int64_t shared, own;
+    DLC_TRY(dlc_map_check(program, arrays, shape, ndim));
+    DLC_TRY(dlc_kernels_get(&kernels));
+    call.kernels = kernels->real[program->dtype];
+    dlc_map_scratch(&shared, &own, program, arrays, shape, ndim);
+    DLC_TRY(dlc_job_begin(&call.job, dlc_map_cost(program, shape, ndim), shared, own));
+    dlc_team_run(call.job.threads, run_map_member, &call);
+    return DLC_OK;
+}
+
+dlc_status dlc_run_map(const int64_t *words, int64_t n_words, const dlc_array *arrays, int32_t n_arrays,
+                       const int64_t *shape, int32_t ndim, int64_t rows)
+{
+    dlc_map_program program;
+    DLC_TRY(dlc_map_decode(&program, words, n_words, false));
+    if (n_arrays != program.n_out + program.n_in)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "the map program has %d operands, but %d arrays came",
+                        program.n_out + program.n_in, n_arrays);
+    return run_program(&program, arrays, shape, ndim, rows);
+}
+
+/* *aligned = array with axes of extent 1 put before its own, as broadcasting does. */
+static dlc_status prepend_axes(dlc_array *aligned, const dlc_array *array, int32_t ndim)
+{
+    int32_t missing = ndim - array->ndim;
+    if (missing < 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "an input has %d axes, but out only %d", array->ndim, ndim);
+    *aligned = *array;
+    aligned->ndim = ndim;
+    for (int32_t axis = 0; axis < ndim; axis++) {
+        aligned->shape[axis] = axis < missing ? 1 : array->shape[axis - missing];
+        aligned->stride[axis] = axis < missing ? 0 : array->stride[axis - missing];
+    }
+    return DLC_OK;
+}
+
+static dlc_status check_instruction(int32_t op)
+{
+    if (op < 0 || op >= DLC_MAP_OP_COUNT)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "there is no instruction with the code %d", op);
+    return DLC_OK;
+}
+
+dlc_status dlc_map_instruction_info(const char **name, int32_t *arity, int32_t op)
+{
+    DLC_TRY(check_instruction(op));
+    *name = dlc_map_name(op);
+    *arity = dlc_map_arity(op);
+    return DLC_OK;
+}
+
+dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
+{
+    dlc_map_program program;
+    dlc_array arrays[4];
+    DLC_TRY(check_instruction(op));
+    if (!dlc_is_real(out->dtype))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "out must be float32 or float64");
+    int arity = dlc_map_arity(op);
+    arrays[0] = *out;
+    for (int i = 0; i < arity; i++)
+        DLC_TRY(prepend_axes(&arrays[1 + i], &inputs[i], out->ndim));
+    dlc_map_program_init(&program, out->dtype, 1, arity, DLC_REDUCE_NONE);
+    dlc_map_emit(&program, (dlc_map_op)op, 0, 1, 2, 3);
+    return run_program(&program, arrays, out->shape, out->ndim, 1);
+}
+
+/* Softmax. */
+
+typedef struct softmax_call {
+    dlc_job job;
+    const dlc_real_kernels *kernels;
+    dlc_array out, x; /* two axes each, or more where their rows do not lie evenly */
+    int64_t rows, cols;
+    bool logarithm;
+} softmax_call;
+
+/* Makes one axis of those before the last, where that can be done; false where it cannot. */
+static bool merge_rows(dlc_array *array, int64_t rows)
+{
+    int64_t stride = 0, count = 1;
+    for (int32_t axis = array->ndim - 2; axis >= 0; axis--) {
+        if (array->shape[axis] == 1)
+            continue;
+        if (count > 1 && array->stride[axis] != stride * count)
+            return false;
+        if (count == 1)
+            stride = array->stride[axis];
+        count *= array->shape[axis];
+    }
+    *array = (dlc_array){array->data, array->dtype, 2, {rows, array->shape[array->ndim - 1]},
+                         {stride, array->stride[array->ndim - 1]}};
+    return true;
+}
+
+static char *row_of(const dlc_array *array, int64_t row)
+{
+    int64_t offset = 0;
+    for (int32_t axis = array->ndim - 2; axis >= 0; axis--) {
+        offset += row % array->shape[axis] * array->stride[axis];
+        row /= array->shape[axis];
+    }
+    return (char *)array->data + offset * dlc_dtype_size(array->dtype);
+}
+
+static bool has_even_rows(const dlc_array *array, int64_t cols)
+{
+    return array->ndim == 2 && (array->stride[1] == 1 || cols == 1);
+}
+
+static void softmax_rows(const softmax_call *call, void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows)
+{
+    if (call->logarithm)
+        call->kernels->log_softmax(out, ld_out, x, ld_x, rows, call->cols);
+    else
+        call->kernels->softmax(out, ld_out, x, ld_x, rows, call->cols);
+}
+
+static void run_softmax_member(void *context, int thread, int n_threads)
+{
+    const softmax_call *call = context;
+    int64_t begin, end, cols = call->cols, size = dlc_dtype_size(call->x.dtype);
+    dlc_split(&begin, &end, call->rows, 1, thread, n_threads);
+    if (begin == end)
+        return;
+    if (has_even_rows(&call->out, cols) && has_even_rows(&call->x, cols)) {
+        softmax_rows(call, row_of(&call->out, begin), call->out.stride[0], row_of(&call->x, begin), call->x.stride[0],
+                     end - begin);
+        return;
+    }
+    char *buffer = dlc_job_own(&call->job, thread);
+    int64_t x_stride = call->x.stride[call->x.ndim - 1], out_stride = call->out.stride[call->out.ndim - 1];
+    for (int64_t row = begin; row < end; row++) {
+        char *out = row_of(&call->out, row);
+        call->kernels->convert[call->x.dtype](buffer, row_of(&call->x, row), x_stride, cols);
+        softmax_rows(call, buffer, cols, buffer, cols, 1);
+        for (int64_t j = 0; j < cols; j++)
+            memcpy(out + j * out_stride * size, buffer + j * size, (size_t)size);
+    }
+}
+
+dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bool logarithm)
+{
+    softmax_call call = {.out = *out, .x = *x, .rows = 1, .logarithm = logarithm};
+    const dlc_kernels *kernels;
+    int64_t count;
+    if (!dlc_is_real(x->dtype) || out->dtype != x->dtype)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "x and out must both be float32 or both float64");
+    if (x->ndim < 1 || out->ndim != x->ndim)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "x has %d axes and out %d; both need the same number, 1 or more", x->ndim,
+                        out->ndim);
+    for (int32_t axis = 0; axis < x->ndim; axis++)
+        if (out->shape[axis] != x->shape[axis])
+            return dlc_fail(DLC_INVALID_ARGUMENT, "out has extent %lld on axis %d, but x has %lld",
+                            (long long)out->shape[axis], axis, (long long)x->shape[axis]);
+    DLC_TRY(dlc_element_count(&count, x->shape, x->ndim, "x"));
+    DLC_TRY(dlc_kernels_get(&kernels));
+    if (count == 0)
+        return DLC_OK;
+    call.kernels = kernels->real[x->dtype];
+    call.cols = x->shape[x->ndim - 1];
+    call.rows = count / call.cols;
+    bool staged = !merge_rows(&call.x, call.rows) || !has_even_rows(&call.x, call.cols) ||
+                  !merge_rows(&call.out, call.rows) || !has_even_rows(&call.out, call.cols);
+    DLC_TRY(dlc_job_begin(&call.job, dlc_saturating_mul(count, SOFTMAX_COST), 0,
+                          staged ? call.cols * dlc_dtype_size(x->dtype) : 0));
+    dlc_team_run(call.job.threads, run_softmax_member, &call);
+    return DLC_OK;
+}
+
+/* Losses. */
+
+/* *mean = mean over `shape` of what a program writes to register 0; arrays[0] is the program's to set. */
+static dlc_status run_mean(double *mean, const dlc_map_program *program, dlc_array *arrays, const int64_t *shape,
+                           int32_t ndim)
+{
+    double result = 0;
+    arrays[0] = (dlc_array){.data = &result, .dtype = program->dtype, .ndim = ndim};
+    for (int32_t axis = 0; axis < ndim; axis++)
+        arrays[0].shape[axis] = 1;
+    DLC_TRY(run_program(program, arrays, shape, ndim, 1));
+    if (program->dtype == DLC_FLOAT32) {
+        float single;
+        memcpy(&single, &result, sizeof single);
+        result = single;
+    }
+    *mean = result;
+    return DLC_OK;
+}
+
+static dlc_status check_weight(const dlc_array *weight, int64_t n)
+{
+    if (weight->ndim != 1 || weight->shape[0] != n)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "sample_weight must have shape (%lld,), one weight for each sample",
+                        (long long)n);
+    return DLC_OK;
+}
+
+/* Turns mean(w l) into sum(w l) / sum(w). */
+static dlc_status divide_by_weight(double *loss, int32_t dtype, const dlc_array *weight)
+{
+    dlc_map_program program;
+    dlc_array arrays[2] = {{0}, *weight};
+    double mean;
+    dlc_map_program_init(&program, dtype, 1, 1, DLC_REDUCE_MEAN);
+    dlc_map_emit(&program, DLC_MAP_COPY, 0, 1, 0, 0);
+    DLC_TRY(run_mean(&mean, &program, arrays, weight->shape, 1));
+    if (mean == 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "sample_weight must not sum to zero");
+    *loss /= mean;
+    return DLC_OK;
+}
+
+static int add_literal(dlc_map_program *program, double value)
+{
+    program->literals[program->n_literals] = (dlc_map_literal){value, 0};
+    return program->n_out + program->n_in + program->n_literals++;
+}
+
+static int add_temp(dlc_map_program *program)
+{
+    return program->n_out + program->n_in + program->n_literals + program->n_temps++;
+}
+
+/* Register 0 = the loss of each element of pred (register 1) and target (register 2). */
+static void emit_loss(dlc_map_program *program, dlc_loss kind, double delta)
+{
+    enum { OUT, PRED, TARGET };
+    if (kind == DLC_LOSS_BINARY_CROSS_ENTROPY) {
+        /* max(p, 0) - t p + log(1 + exp(-|p|)), in which nothing large cancels for targets of 0 and 1 */
+        int tail = add_temp(program), product = add_temp(program);
+        dlc_map_emit(program, DLC_MAP_ABSOLUTE, tail, PRED, 0, 0);
+        dlc_map_emit(program, DLC_MAP_NEGATIVE, tail, tail, 0, 0);
+        dlc_map_emit(program, DLC_MAP_SOFTPLUS, tail, tail, 0, 0);
+        dlc_map_emit(program, DLC_MAP_MULTIPLY, product, TARGET, PRED, 0);
+        dlc_map_emit(program, DLC_MAP_RELU, OUT, PRED, 0, 0);
+        dlc_map_emit(program, DLC_MAP_SUBTRACT, OUT, OUT, product, 0);
+        dlc_map_emit(program, DLC_MAP_ADD, OUT, OUT, tail, 0);
+        return;
+    }
+    dlc_map_emit(program, DLC_MAP_SUBTRACT, OUT, PRED, TARGET, 0);
+    if (kind == DLC_LOSS_MSE) {
+        dlc_map_emit(program, DLC_MAP_SQUARE, OUT, OUT, 0, 0);
+        return;
+    }
+    dlc_map_emit(program, DLC_MAP_ABSOLUTE, OUT, OUT, 0, 0);
+    if (kind == DLC_LOSS_HUBER) {
+        /* c (d - c / 2), where c = min(d, delta) */
+        int limit = add_literal(program, delta), minus_half = add_literal(program, -0.5);
+        int clipped = add_temp(program);
+        dlc_map_emit(program, DLC_MAP_MINIMUM, clipped, OUT, limit, 0);
+        dlc_map_emit(program, DLC_MAP_MULTIPLY_ADD, OUT, clipped, minus_half, OUT);
+        dlc_map_emit(program, DLC_MAP_MULTIPLY, OUT, OUT, clipped, 0);
+    }
+}
+
+dlc_status dlc_elementwise_loss(double *loss, int32_t kind, const dlc_array *pred, const dlc_array *target,
+                                const dlc_array *weight, double delta)
+{
+    dlc_map_program program;
+    dlc_array arrays[4] = {{0}, *pred, *target};
+    if (kind < 0 || kind >= DLC_LOSS_COUNT)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "there is no loss with the code %d", kind);
+    if (!dlc_is_real(pred->dtype) || !dlc_is_real(target->dtype))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "pred and target must be float32 or float64");
+    bool same = pred->ndim == target->ndim;
+    for (int32_t axis = 0; same && axis < pred->ndim; axis++)
+        same = pred->shape[axis] == target->shape[axis];
+    if (!same)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "pred and target must have the same shape");
+    int32_t dtype = pred->dtype > target->dtype ? pred->dtype : target->dtype;
+    dlc_map_program_init(&program, dtype, 1, weight ? 3 : 2, DLC_REDUCE_MEAN);
+    emit_loss(&program, (dlc_loss)kind, delta);
+    if (!weight)
+        return run_mean(loss, &program, arrays, pred->shape, pred->ndim);
+
+    if (pred->ndim == 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "sample_weight was given, but pred has no axis of samples");
+    DLC_TRY(check_weight(weight, pred->shape[0]));
+    arrays[3] = (dlc_array){weight->data, weight->dtype, pred->ndim, {weight->shape[0]}, {weight->stride[0]}};
+    for (int32_t axis = 1; axis < pred->ndim; axis++)
+        arrays[3].shape[axis] = 1;
+    dlc_map_emit(&program, DLC_MAP_MULTIPLY, 0, 0, 3, 0);
+    DLC_TRY(run_mean(loss, &program, arrays, pred->shape, pred->ndim));
+    return divide_by_weight(loss, dtype, weight);
+}
+
+typedef struct cross_entropy_call {
+    dlc_job job;
+    const dlc_real_kernels *kernels;
+    const dlc_array *logits, *target;
+    char *losses; /* of the rows */
+} cross_entropy_call;
+
+static void run_cross_entropy_member(void *context, int thread, int n_threads)
+{
+    const cross_entropy_call *call = context;
+    const dlc_array *logits = call->logits, *target = call->target;
+    bool labelled = target->dtype == DLC_INT64;
+    int64_t begin, end, size = dlc_dtype_size(logits->dtype);
+    dlc_split(&begin, &end, logits->shape[0], 16, thread, n_threads);
+    const char *target_row = (const char *)target->data + begin * target->stride[0] * dlc_dtype_size(target->dtype);
+    call->kernels->softmax_loss(call->losses + begin * size, NULL, 0,
+                                (const char *)logits->data + begin * logits->stride[0] * size, logits->stride[0],
+                                labelled ? (const int64_t *)target_row : NULL, labelled ? NULL : target_row,
+                                labelled ? 0 : target->stride[0], NULL, 0, end - begin, logits->shape[1]);
+}
+
+static dlc_status check_labels(const int64_t *labels, int64_t n, int64_t classes)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return dlc_fail(DLC_INVALID_ARGUMENT,
+                            "target[%lld] is %lld, but pred has %lld columns: labels are 0 to %lld", (long long)i,
+                            (long long)labels[i], (long long)classes, (long long)classes - 1);
+    return DLC_OK;
+}
+
+static dlc_status check_cross_entropy(const dlc_array *logits, const dlc_array *target)
+{
+    if (logits->ndim != 2 || !dlc_is_real(logits->dtype))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "pred must be float32 or float64 of shape (n, classes)");
+    int64_t n = logits->shape[0], classes = logits->shape[1];
+    bool labelled = target->dtype == DLC_INT64 && target->ndim == 1;
+    if (!labelled && (target->dtype != logits->dtype || target->ndim != 2 || target->shape[1] != classes))
+        return dlc_fail(DLC_INVALID_ARGUMENT,
+                        "target must be integer labels of shape (%lld,) or class weights of shape (%lld, %lld)",
+                        (long long)n, (long long)n, (long long)classes);
+    if (target->shape[0] != n)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "target has %lld rows, but pred has %lld", (long long)target->shape[0],
+                        (long long)n);
+    if ((logits->stride[1] != 1 && classes > 1) || (target->stride[target->ndim - 1] != 1 && n > 1 && classes > 1))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "the rows of pred and target must be contiguous");
+    return labelled ? check_labels(target->data, n, classes) : DLC_OK;
+}
+
+/* *loss = the mean of the rows' losses, weighted */
+static dlc_status mean_of_losses(double *loss, const dlc_array *losses, const dlc_array *weight)
+{
+    dlc_map_program program;
+    dlc_array arrays[3] = {{0}, *losses};
+    dlc_map_program_init(&program, losses->dtype, 1, weight ? 2 : 1, DLC_REDUCE_MEAN);
+    if (weight) {
+        arrays[2] = *weight;
+        dlc_map_emit(&program, DLC_MAP_MULTIPLY, 0, 1, 2, 0);
+    } else {
+        dlc_map_emit(&program, DLC_MAP_COPY, 0, 1, 0, 0);
+    }
+    DLC_TRY(run_mean(loss, &program, arrays, losses->shape, 1));
+    return weight ? divide_by_weight(loss, losses->dtype, weight) : DLC_OK;
+}
+
+dlc_status dlc_cross_entropy(double *loss, const dlc_array *logits, const dlc_array *target,
+                             const dlc_array *weight)
+{
+    cross_entropy_call call = {.logits = logits, .target = target};
+    const dlc_kernels *kernels;
+    DLC_TRY(check_cross_entropy(logits, target));
+    int64_t n = logits->shape[0];
+    if (weight)
+        DLC_TRY(check_weight(weight, n));
+    DLC_TRY(dlc_kernels_get(&kernels));
+    call.kernels = kernels->real[logits->dtype];
+    call.losses = dlc_aligned_alloc(dlc_max64(n, 1) * dlc_dtype_size(logits->dtype));
+    if (!call.losses)
+        return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the losses of %lld rows", (long long)n);
+    int64_t cost = dlc_saturating_mul(dlc_saturating_mul(n, logits->shape[1]), SOFTMAX_COST);
+    dlc_status status = dlc_job_begin(&call.job, cost, 0, 0);
+    if (status == DLC_OK) {
+        const dlc_array losses = {call.losses, logits->dtype, 1, {n}, {1}};
+        dlc_team_run(call.job.threads, run_cross_entropy_member, &call);
+        status = mean_of_losses(loss, &losses, weight);
+    }
+    free(call.losses);
+    return status;
+}
+
+/* Steps and random arrays: flat arrays, cut into ranges. */
+
+typedef struct flat_call {
+    dlc_job job;
+    const dlc_real_kernels *kernels;
+    int64_t size, n;
+    void (*run)(const struct flat_call *call, int64_t begin, int64_t n);
+    char *arrays[4];
+    const dlc_sgd_options *sgd;
+    const dlc_adam_options *adam;
+    int32_t random_kind;
+    double keep;
+    uint64_t seed, step;
+    uint32_t stream;
+} flat_call;
+
+static void run_flat_member(void *context, int thread, int n_threads)
+{
+    const flat_call *call = context;
+    int64_t begin, end;
+    dlc_split(&begin, &end, call->n, FLAT_GRAIN, thread, n_threads);
+    if (begin < end)
+        call->run(call, begin, end - begin);
+}
+
+static dlc_status run_flat(flat_call *call, int32_t dtype, int64_t cost)
+{
+    const dlc_kernels *kernels;
+    if (!dlc_is_real(dtype))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "arrays must be float32 or float64");
+    DLC_TRY(dlc_kernels_get(&kernels));
+    call->kernels = kernels->real[dtype];
+    call->size = dlc_dtype_size(dtype);
+    DLC_TRY(dlc_job_begin(&call->job, dlc_saturating_mul(call->n, cost), 0, 0));
+    dlc_team_run(call->job.threads, run_flat_member, call);
+    return DLC_OK;
+}
+
+static char *flat_element(const flat_call *call, int array, int64_t index)
+{
+    return call->arrays[array] ? call->arrays[array] + index * call->size : NULL;
+}
+
+static void run_sgd(const flat_call *call, int64_t begin, int64_t n)
+{
+    call->kernels->sgd_step(flat_element(call, 0, begin), flat_element(call, 1, begin), flat_element(call, 2, begin),
+                            call->sgd, n);
+}
+
+dlc_status dlc_sgd_step(int32_t dtype, void *param, void *velocity, const void *grad, const dlc_sgd_options *options,
+                        int64_t n)
+{
+    if (options->momentum != 0 && !velocity)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "velocity is needed when momentum is not 0");
+    flat_call call = {
+        .n = n,
+        .run = run_sgd,
+        .arrays = {param, options->momentum != 0 ? velocity : NULL, (char *)(uintptr_t)grad},
+        .sgd = options,
+    };
+    return run_flat(&call, dtype, STEP_COST);
+}
+
+static void run_adam(const flat_call *call, int64_t begin, int64_t n)
+{
+    call->kernels->adam_step(flat_element(call, 0, begin), flat_element(call, 1, begin), flat_element(call, 2, begin),
+                             flat_element(call, 3, begin), call->adam, n);
+}
+
+dlc_status dlc_adam_step(int32_t dtype, void *param, void *m, void *v, const void *grad,
+                         const dlc_adam_options *options, int64_t n)
+{
+    flat_call call = {
+        .n = n, .run = run_adam, .arrays = {param, m, v, (char *)(uintptr_t)grad}, .adam = options};
+    return run_flat(&call, dtype, STEP_COST);
+}
+
+static void run_random(const flat_call *call, int64_t begin, int64_t n)
+{
+    const dlc_real_kernels *kernels = call->kernels;
+    char *out = flat_element(call, 0, begin);
+    switch (call->random_kind) {
+    case DLC_RANDOM_FILL_UNIFORM:
+        kernels->uniform(out, call->seed, call->stream, call->step, begin, n);
+        return;
+    case DLC_RANDOM_FILL_NORMAL:
+        kernels->normal(out, call->seed, call->stream, call->step, begin, n);
+        return;
+    default:
+        kernels->keep_mask(out, call->keep, call->seed, call->stream, call->step, begin, n);
+    }
+}
+
+dlc_status dlc_random_fill(int32_t dtype, void *out, int64_t n, int32_t kind, double keep, uint64_t seed,
+                           uint32_t stream, uint64_t step)
+{
+    if (kind < DLC_RANDOM_FILL_UNIFORM || kind > DLC_RANDOM_FILL_KEEP_MASK)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "there is no kind of random array with the code %d", kind);
+    if (kind == DLC_RANDOM_FILL_KEEP_MASK && !(keep > 0 && keep <= 1))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "keep is %g; expected more than 0 and at most 1", keep);
+    flat_call call = {
+        .n = n,
+        .run = run_random,
+        .arrays = {out},
+        .random_kind = kind,
+        .keep = keep,
+        .seed = seed,
+        .step = step,
+        .stream = stream,
+    };
+    return run_flat(&call, dtype, RANDOM_COST);
+}

@@ -1,0 +1,16 @@
+/* The ops that come with dlcore; each is defined in the file of its name. */
+#ifndef DLC_PLAN_BUILTIN_H
+#define DLC_PLAN_BUILTIN_H
+
+#include "plan/op.h"
+
+extern const dlc_op_def dlc_gather_def;
+extern const dlc_op_def dlc_gemm_def;
+extern const dlc_op_def dlc_map_def;
+extern const dlc_op_def dlc_softmax_def;
+extern const dlc_op_def dlc_softmax_loss_def;
+extern const dlc_op_def dlc_random_def;
+extern const dlc_op_def dlc_sgd_step_def;
+extern const dlc_op_def dlc_adam_step_def;
+
+#endif

@@ -1,0 +1,346 @@
+/* The executor. One team walks the ops of every step of a run; its threads meet at a barrier where an op conflicts
+ * with an earlier one, and at the end of every step. Nothing is allocated, and nothing in it knows an op. */
+#include <stdio.h>
+#include <time.h>
+
+#include "plan/loaded.h"
+#include "plan/operand.h"
+
+#define NOTHING_FAILED INT64_MAX
+
+typedef struct dlc_team {
+    const dlc_plan *plan;
+    const dlc_run *run;
+    dlc_arena_layout layout;
+    int64_t steps_per_epoch;
+    int64_t deadline; /* ns of the monotonic clock */
+    int64_t steps_done;
+    dlc_barrier barrier;
+    /* Serial number (step, then op) of the first op that failed. Two threads that look after the same barrier may
+     * read different values, but agree on whether one lies before the barrier. */
+    _Alignas(64) atomic_int_least64_t failed;
+    /* Written by thread 0 before the barrier at a step's end, read by all behind it. Two, by the step's parity, so
+     * that the next step's write does not race with a slow reader. */
+    bool stop[2];
+} dlc_team;
+
+static int64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static char *thread_part(const dlc_team *team, int thread)
+{
+    return (char *)team->run->arena + team->layout.threads + thread * team->layout.thread_size;
+}
+
+/* ---- Operands ---- */
+
+static void resolve(dlc_array *table, const dlc_plan *plan, const dlc_run *run, int64_t rows)
+{
+    for (int64_t i = 0; i < plan->header->n_operands; i++) {
+        const dlc_tensor_record *tensor = &plan->tensors[plan->operands[i]];
+        dlc_tensor_array(&table[i], tensor, rows);
+        char *memory = run->arena;
+        if (tensor->slot >= 0) {
+            memory = run->bindings[tensor->slot].data;
+            if (plan->slots[tensor->slot].kind == DLC_SLOT_DATASET)
+                table[i].shape[0] = run->bindings[tensor->slot].count;
+        }
+        table[i].data = memory ? memory + tensor->offset : NULL;
+    }
+}
+
+/* Points the operands in STREAM and STEP slots at the memory of a step. */
+static void advance(dlc_array *table, const dlc_plan *plan, const dlc_run *run, int64_t number, int64_t first_row)
+{
+    for (int64_t i = 0; i < plan->n_moving; i++) {
+        const dlc_moving *moving = &plan->moving[i];
+        const dlc_slot_record *slot = &plan->slots[moving->slot];
+        char *memory = run->bindings[moving->slot].data;
+        int64_t index = slot->kind == DLC_SLOT_STEP ? number : first_row;
+        if (memory)
+            table[moving->operand].data =
+                memory + index * slot->bytes + plan->tensors[plan->operands[moving->operand]].offset;
+    }
+}
+
+static void start_step(dlc_step *step, const dlc_team *team, int64_t number)
+{
+    const dlc_run *run = team->run;
+    int64_t epoch = number / team->steps_per_epoch;
+    step->first_row = number % team->steps_per_epoch * run->batch_rows;
+    step->rows = dlc_min64(run->batch_rows, run->epoch_rows - step->first_row);
+    step->order = run->order ? run->order + epoch * run->epoch_rows + step->first_row : NULL;
+    step->counter = run->counter + (uint64_t)number;
+}
+
+/* ---- Failures ---- */
+
+static void record_failure(dlc_team *team, dlc_failure *own, dlc_status status, int64_t serial)
+{
+    if (own->status != DLC_OK)
+        return;
+    own->status = status;
+    own->serial = serial;
+    snprintf(own->message, sizeof own->message, "%s", dlc_last_error());
+    int_least64_t first = atomic_load_explicit(&team->failed, memory_order_relaxed);
+    while (serial < first && !atomic_compare_exchange_weak(&team->failed, &first, serial))
+        ;
+}
+
+/* Waits for the team; whether no op before `serial` has failed. */
+static bool meet(dlc_team *team, int64_t serial, int n_threads)
+{
+    dlc_barrier_wait(&team->barrier, n_threads);
+    return atomic_load_explicit(&team->failed, memory_order_relaxed) >= serial;
+}
+
+/* The earliest failure of the team, and of several threads that of the first: its rows come first. */
+static dlc_status report_failure(const dlc_team *team, int n_threads)
+{
+    const dlc_failure *first = NULL;
+    for (int thread = 0; thread < n_threads; thread++) {
+        const dlc_failure *failure = (const dlc_failure *)thread_part(team, thread);
+        if (failure->status != DLC_OK && (!first || failure->serial < first->serial))
+            first = failure;
+    }
+    return first ? dlc_fail(first->status, "%s", first->message) : DLC_OK;
+}
+
+/* ---- Steps ---- */
+
+/* One step of one thread. False when an op failed: then every thread of the team gets false. */
+static bool run_ops(dlc_team *team, dlc_op_call *call, const dlc_array *table, dlc_failure *failure, int64_t serial)
+{
+    const dlc_plan *plan = team->plan;
+    for (int64_t i = 0; i < plan->header->n_ops; i++, serial++) {
+        const dlc_op *op = &plan->ops[i];
+        if (op->barrier_before && !meet(team, serial, call->n_threads))
+            return false;
+        call->op = op;
+        call->args = table + dlc_first_operand(plan, op);
+        dlc_status status = op->def->run(call);
+        if (status != DLC_OK)
+            record_failure(team, failure, status, serial);
+    }
+    return true;
+}
+
+/* The barrier at the end of a step. Whether the team goes on: false after a failure or when time is up. */
+static bool end_step(dlc_team *team, bool *is_done, int64_t number, int64_t next_serial, int thread, int n_threads)
+{
+    bool *stop = &team->stop[number & 1];
+    if (thread == 0)
+        *stop = team->run->budget_ns > 0 && now_ns() >= team->deadline;
+    *is_done = meet(team, next_serial, n_threads);
+    return *is_done && !*stop;
+}
+
+static void run_steps(void *context, int thread, int n_threads)
+{
+    dlc_team *team = context;
+    const dlc_plan *plan = team->plan;
+    const dlc_run *run = team->run;
+    char *part = thread_part(team, thread);
+    dlc_failure *failure = (dlc_failure *)part;
+    dlc_array *table = (dlc_array *)(part + team->layout.table);
+    dlc_step step = {.kernels = plan->kernels, .seed = run->seed};
+    dlc_op_call call = {.step = &step,
+                        .shared = (char *)run->arena + team->layout.shared,
+                        .own = part + team->layout.own,
+                        .barrier = &team->barrier,
+                        .thread = thread,
+                        .n_threads = n_threads};
+    failure->status = DLC_OK;
+    uint64_t float_mode = run->training ? dlc_flush_subnormals() : 0;
+    int64_t resolved_rows = 0, serial = 0, done = 0;
+    bool goes_on = true;
+    for (int64_t number = run->step_begin; goes_on && number < run->step_end; number++) {
+        bool is_done = false;
+        start_step(&step, team, number);
+        if (step.rows != resolved_rows)
+            resolve(table, plan, run, step.rows);
+        resolved_rows = step.rows;
+        advance(table, plan, run, number, step.first_row);
+        goes_on = run_ops(team, &call, table, failure, serial);
+        serial += plan->header->n_ops;
+        if (goes_on)
+            goes_on = end_step(team, &is_done, number, serial, thread, n_threads);
+        done += is_done;
+    }
+    if (run->training)
+        dlc_restore_float_mode(float_mode);
+    if (thread == 0)
+        team->steps_done = done;
+}
+
+/* ---- What the caller gave ---- */
+
+static dlc_status fail_run(const char *field, int64_t value, const char *expected)
+{
+    return dlc_fail(DLC_INVALID_ARGUMENT, "%s is %lld; expected %s", field, (long long)value, expected);
+}
+
+static dlc_status check_steps(const dlc_plan *plan, const dlc_run *run)
+{
+    if (run->epoch_rows < 1 || run->epoch_rows > INT64_MAX / 2)
+        return fail_run("epoch_rows", run->epoch_rows, "at least 1, and less than 2^62");
+    if (run->batch_rows < 1 || run->batch_rows > plan->header->row_capacity)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "batch_rows is %lld; expected 1 to %lld, the plan's capacity of rows",
+                        (long long)run->batch_rows, (long long)plan->header->row_capacity);
+    if (run->step_begin < 0)
+        return fail_run("step_begin", run->step_begin, "at least 0");
+    if (run->step_end < run->step_begin)
+        return fail_run("step_end", run->step_end, "at least step_begin");
+    if (run->threads < 0)
+        return fail_run("threads", run->threads, "at least 0");
+    if (run->budget_ns < 0)
+        return fail_run("budget_ns", run->budget_ns, "at least 0");
+    return DLC_OK;
+}
+
+/* The order reaches to the last row of the last step. */
+static dlc_status check_order(const dlc_run *run, int64_t steps_per_epoch)
+{
+    if (!run->order || run->step_end == run->step_begin)
+        return DLC_OK;
+    int64_t last = run->step_end - 1, needed;
+    int64_t rows_in_epoch = dlc_min64((last % steps_per_epoch + 1) * run->batch_rows, run->epoch_rows);
+    if (!dlc_size_mul(&needed, last / steps_per_epoch, run->epoch_rows) ||
+        !dlc_size_add(&needed, needed, rows_in_epoch))
+        return fail_run("step_end", run->step_end, "a number of rows that fits in 63 bits");
+    if (run->n_order < needed)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "order has %lld rows; the run needs %lld", (long long)run->n_order,
+                        (long long)needed);
+    return DLC_OK;
+}
+
+static int64_t count_needed(const dlc_slot_record *slot, const dlc_run *run)
+{
+    switch (slot->kind) {
+    case DLC_SLOT_FIXED:
+        return slot->bytes;
+    case DLC_SLOT_STEP:
+        return run->step_end;
+    case DLC_SLOT_STREAM:
+        return run->epoch_rows;
+    default:
+        return run->order ? 0 : run->epoch_rows; /* gather checks what an order refers to */
+    }
+}
+
+static dlc_status check_binding(const dlc_slot_record *slot, const dlc_binding *binding, const dlc_run *run,
+                                int64_t index)
+{
+    int64_t needed = count_needed(slot, run), bytes;
+    if (binding->count < needed)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "slot %lld is bound to %lld %s; the run needs %lld", (long long)index,
+                        (long long)binding->count,
+                        slot->kind == DLC_SLOT_FIXED  ? "bytes"
+                        : slot->kind == DLC_SLOT_STEP ? "steps"
+                                                      : "rows",
+                        (long long)needed);
+    int64_t size = slot->kind == DLC_SLOT_FIXED ? 1 : slot->bytes;
+    if (!dlc_size_mul(&bytes, binding->count, size))
+        return dlc_fail(DLC_INVALID_ARGUMENT, "slot %lld is bound to more than 63 bits of bytes", (long long)index);
+    if (!binding->data && bytes > 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "slot %lld is bound to nothing", (long long)index);
+    if ((uintptr_t)binding->data % (uintptr_t)dlc_dtype_size(slot->dtype) != 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "slot %lld is bound to memory that is not aligned to its dtype",
+                        (long long)index);
+    return DLC_OK;
+}
+
+/* Bytes of a binding that the run may touch. */
+static int64_t bytes_touched(const dlc_slot_record *slot, const dlc_binding *binding, const dlc_run *run)
+{
+    if (slot->kind == DLC_SLOT_DATASET)
+        return binding->count * slot->bytes;
+    return count_needed(slot, run) * (slot->kind == DLC_SLOT_FIXED ? 1 : slot->bytes);
+}
+
+/* The plan's barriers know only of overlaps within a slot. */
+static dlc_status check_aliases(const dlc_plan *plan, const dlc_run *run)
+{
+    for (int64_t i = 0; i < run->n_bindings; i++) {
+        if (!plan->slots[i].writable)
+            continue;
+        uintptr_t begin = (uintptr_t)run->bindings[i].data;
+        uintptr_t end = begin + (uintptr_t)bytes_touched(&plan->slots[i], &run->bindings[i], run);
+        for (int64_t j = 0; j < run->n_bindings; j++) {
+            uintptr_t other = (uintptr_t)run->bindings[j].data;
+            uintptr_t other_end = other + (uintptr_t)bytes_touched(&plan->slots[j], &run->bindings[j], run);
+            if (j != i && begin < other_end && other < end)
+                return dlc_fail(DLC_INVALID_ARGUMENT, "slots %lld and %lld are bound to memory that overlaps",
+                                (long long)i, (long long)j);
+        }
+    }
+    return DLC_OK;
+}
+
+static dlc_status check_bindings(const dlc_plan *plan, const dlc_run *run)
+{
+    if (run->n_bindings != plan->header->n_slots)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "there are %lld bindings; the plan has %lld slots",
+                        (long long)run->n_bindings, (long long)plan->header->n_slots);
+    for (int64_t i = 0; i < run->n_bindings; i++)
+        DLC_TRY(check_binding(&plan->slots[i], &run->bindings[i], run, i));
+    return check_aliases(plan, run);
+}
+
+/* ---- The run ---- */
+
+static int64_t cost_of_step(const dlc_plan *plan, const dlc_array *table)
+{
+    int64_t cost = 0;
+    for (int64_t i = 0; i < plan->header->n_ops; i++) {
+        const dlc_op *op = &plan->ops[i];
+        cost = dlc_cost_add(cost, op->def->cost(op, table + dlc_first_operand(plan, op)));
+    }
+    return cost;
+}
+
+/* The largest team to ask for. The arena's room for the table of thread 0 serves to find the cost of a step. */
+static dlc_status choose_threads(int *threads, const dlc_team *team)
+{
+    const dlc_run *run = team->run;
+    int64_t needed;
+    DLC_TRY(dlc_layout_bytes(&needed, &team->layout, run->threads ? run->threads : 1));
+    if ((uintptr_t)run->arena % DLC_ALIGNMENT != 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "the arena is not aligned to %d bytes", DLC_ALIGNMENT);
+    if (!run->arena || run->arena_bytes < needed)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "the arena has %lld bytes; the run needs %lld",
+                        (long long)run->arena_bytes, (long long)needed);
+    *threads = run->threads;
+    if (run->threads == 0) {
+        dlc_array *table = (dlc_array *)(thread_part(team, 0) + team->layout.table);
+        resolve(table, team->plan, run, dlc_min64(run->batch_rows, run->epoch_rows));
+        int64_t room = (run->arena_bytes - team->layout.threads) / team->layout.thread_size;
+        *threads = (int)dlc_min64(dlc_threads_for(cost_of_step(team->plan, table)), room);
+    }
+    return DLC_OK;
+}
+
+dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
+{
+    dlc_team team = {.plan = plan, .run = run, .failed = NOTHING_FAILED};
+    int threads = 1;
+    run->steps_done = 0;
+    run->threads_used = 0;
+    DLC_TRY(check_steps(plan, run));
+    team.steps_per_epoch = dlc_ceil_div(run->epoch_rows, run->batch_rows);
+    DLC_TRY(check_order(run, team.steps_per_epoch));
+    DLC_TRY(check_bindings(plan, run));
+    DLC_TRY(dlc_plan_layout(&team.layout, plan));
+    DLC_TRY(choose_threads(&threads, &team));
+    if (run->step_begin == run->step_end)
+        return DLC_OK;
+    if (run->budget_ns > 0 && !dlc_size_add(&team.deadline, now_ns(), run->budget_ns))
+        team.deadline = INT64_MAX;
+    run->threads_used = dlc_team_run(threads, run_steps, &team);
+    run->steps_done = team.steps_done;
+    return report_failure(&team, run->threads_used);
+}

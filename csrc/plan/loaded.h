@@ -1,0 +1,66 @@
+/* A loaded plan, as plan.c, validate.c and execute.c share it. */
+#ifndef DLC_PLAN_LOADED_H
+#define DLC_PLAN_LOADED_H
+
+#include "plan/plan.h"
+
+/* An operand whose address moves from step to step: it lies in a STREAM or STEP slot. */
+typedef struct dlc_moving {
+    int64_t operand; /* index in the table of operands */
+    int64_t slot;
+} dlc_moving;
+
+struct dlc_plan {
+    void *bytes; /* the private copy that the tables below point into */
+    const dlc_plan_header *header;
+    const dlc_slot_record *slots;
+    const dlc_tensor_record *tensors;
+    const dlc_op_record *records;
+    const int32_t *operands;
+    const int64_t *attributes;
+
+    const dlc_kernels *kernels;
+    dlc_op *ops;
+    dlc_view *views; /* of each tensor */
+    dlc_moving *moving;
+    int64_t n_moving;
+    int64_t shared_bytes, own_bytes; /* the largest scratch of an op, aligned */
+    int64_t cost; /* of one step at row capacity */
+};
+
+/* Sets plan's tables and plan->views from its bytes, after checking every header field, slot and tensor. */
+dlc_status dlc_plan_validate_memory(dlc_plan *plan, int64_t n_bytes);
+/* Makes plan->ops after checking every op. */
+dlc_status dlc_plan_validate_ops(dlc_plan *plan);
+
+/* The array of a tensor for a number of rows, data NULL. */
+void dlc_tensor_array(dlc_array *array, const dlc_tensor_record *tensor, int64_t rows);
+/* The operands of an op at row capacity, data NULL. */
+void dlc_op_arrays(dlc_array *args, const dlc_plan *plan, const dlc_op *op);
+/* The place of an op's first operand in the table of all operands. */
+static inline int64_t dlc_first_operand(const dlc_plan *plan, const dlc_op *op)
+{
+    return op->operands - plan->operands;
+}
+
+/* The first failure of a thread during a run. */
+typedef struct dlc_failure {
+    int64_t serial; /* of the op within the run */
+    dlc_status status;
+    char message[512];
+} dlc_failure;
+
+/* The parts of an arena, as offsets that are multiples of DLC_ALIGNMENT: the tensors, the scratch of the team, and
+ * for every thread its dlc_failure, its table of operands and its scratch. */
+typedef struct dlc_arena_layout {
+    int64_t shared;
+    int64_t threads;
+    int64_t thread_size;
+    int64_t table, own; /* within the part of a thread */
+} dlc_arena_layout;
+
+/* DLC_OVERFLOW when the offsets do not fit in int64_t. */
+dlc_status dlc_plan_layout(dlc_arena_layout *layout, const dlc_plan *plan);
+dlc_status dlc_layout_bytes(int64_t *bytes, const dlc_arena_layout *layout, int64_t threads);
+
+#endif

@@ -1,0 +1,99 @@
+/* What an op is to the plan: how its records are checked, what scratch it needs, how it runs. The executor knows
+ * ops only through this table; a new one is added with dlc_op_register and nothing else changes. */
+#ifndef DLC_PLAN_OP_H
+#define DLC_PLAN_OP_H
+
+#include "core/sizes.h"
+#include "cpu/kernels.h"
+#include "plan/record.h"
+#include "threads.h"
+
+/* Opcodes stand in saved plans: they are never reused. Codes from DLC_OP_FIRST_CUSTOM on are for ops that are
+ * registered at run time. The file of an op (op_gather.c, ...) states its operands and attributes in full. */
+enum {
+    DLC_OP_GATHER = 1,       /* out (rows, ...) = rows of in at the run's order; attr: low, high of labels, or none */
+    DLC_OP_GEMM = 2,         /* outs c, ...; ins a, b, ...; attr: accumulate, then the map program of the store */
+    DLC_OP_MAP = 3,          /* outs, ins of a map program; attr: its words */
+    DLC_OP_SOFTMAX = 4,      /* out = softmax over the last axis of in; attr: 1 for log_softmax */
+    DLC_OP_SOFTMAX_LOSS = 5, /* outs loss, grad; ins logits, target[, scale]; attr: has_loss, has_grad */
+    DLC_OP_RANDOM = 6,       /* out; attr: kind, stream, bits of the double keep */
+    DLC_OP_SGD_STEP = 7,     /* outs param[, velocity]; ins grad, scalars (lr); attr: hyper-parameters */
+    DLC_OP_ADAM_STEP = 8,    /* outs param, m, v; ins grad, scalars (step_size, v_scale, decay); attr: likewise */
+    DLC_OP_FIRST_CUSTOM = 4096
+};
+
+/* An op of a loaded plan. */
+typedef struct dlc_op {
+    const struct dlc_op_def *def;
+    int32_t n_out, n_in, n_attributes;
+    const int32_t *operands; /* indices of tensors, outputs first */
+    const int64_t *attributes;
+    void *prepared; /* what def->check made; freed with free() when the plan is */
+    bool barrier_before; /* an earlier op of the step since the last barrier conflicts with this one */
+    int64_t shared_bytes, own_bytes;
+} dlc_op;
+
+/* Where an operand lies, at row capacity: bytes [begin, end) of a slot or of the arena, as runs of at most
+ * `width` bytes that start `period` bytes apart (0: a single run). */
+typedef struct dlc_view {
+    int64_t slot; /* -1: the arena */
+    int64_t begin, end;
+    int64_t period, width;
+} dlc_view;
+
+/* What def->check learns of an operand beside its array. */
+typedef struct dlc_operand {
+    const int64_t *extents; /* as recorded: shapes that are to match for every number of rows are compared here */
+    int32_t slot_kind;      /* a dlc_slot_kind; -1: the arena */
+    dlc_view view;
+} dlc_operand;
+
+/* A step of a run as the ops see it. */
+typedef struct dlc_step {
+    const dlc_kernels *kernels;
+    int64_t rows;      /* of this step */
+    int64_t first_row; /* position of its first row in the epoch */
+    const int64_t *order; /* (rows): the dataset row of each row; NULL: first_row, first_row + 1, ... */
+    uint64_t seed;
+    uint64_t counter; /* the step's number for the random generator */
+} dlc_step;
+
+typedef struct dlc_op_call {
+    const dlc_op *op;
+    const dlc_array *args; /* the operands, outputs first, resolved for this step; a DATASET has all its rows */
+    const dlc_step *step;
+    void *shared; /* op->shared_bytes, one for the team */
+    void *own;    /* op->own_bytes, one a thread */
+    dlc_barrier *barrier;
+    int thread, n_threads;
+} dlc_op_call;
+
+/* The validator sees to it that outputs overlap neither one another nor an input, unless they are exactly that input
+ * (the same element type, place, shape and strides), and that no two elements of an output share memory. */
+typedef struct dlc_op_def {
+    const char *name;
+    int32_t opcode;
+    /* Range-checks the rows that it reads, so that its inputs may be DATASET slots. */
+    bool reads_dataset;
+    /* run may fail (a label out of range): it writes no FIXED slot, no op before it does, and every thread learns of
+     * the failure before an op after it writes a slot of any kind. */
+    bool can_fail;
+    /* Rejects records that do not make sense, with DLC_INVALID_PLAN and a message. args: the operands at row capacity,
+     * data NULL. May leave something in op->prepared. */
+    dlc_status (*check)(dlc_op *op, const dlc_array *args, const dlc_operand *operands);
+    /* Scratch in bytes for any number of rows up to the capacity that args have; NULL: none. Depends on the kernels in
+     * use (packing buffers do). */
+    void (*scratch)(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_array *args,
+                    const dlc_kernels *kernels);
+    /* A rough cost in elements or flops for one step: decides how many threads a plan deserves. */
+    int64_t (*cost)(const dlc_op *op, const dlc_array *args);
+    /* Runs this thread's part. Every thread of the team calls it, also after another one failed. */
+    dlc_status (*run)(const dlc_op_call *call);
+} dlc_op_def;
+
+/* Adds an op; the definition must stay alive. DLC_INVALID_ARGUMENT when its code is taken or a function is missing. */
+DLC_API dlc_status dlc_op_register(const dlc_op_def *def);
+/* NULL when there is none. */
+const dlc_op_def *dlc_op_find(int32_t opcode);
+
+#endif

@@ -1,0 +1,129 @@
+/* GATHER: out (rows, d...) = the rows of in (dataset rows, d...), a DATASET, that the run's order names.
+ *
+ * Without attributes, out is float32 or float64 and in any dtype, or both have one dtype. With the attributes low and
+ * high, out is int64 and every value is checked to be an integer in [low, high): labels are trusted from here on. */
+#include <math.h>
+
+#include "plan/builtin.h"
+#include "plan/operand.h"
+
+static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
+{
+    const dlc_array *out = &args[0], *in = &args[1];
+    DLC_TRY(dlc_expect_operands(op, 1, 1, op->n_attributes == 0 ? 0 : 2));
+    if (operands[1].slot_kind != DLC_SLOT_DATASET)
+        return dlc_fail(DLC_INVALID_PLAN, "its input does not lie in a DATASET slot");
+    if (out->ndim < 1 || !dlc_same_shape(out, &operands[0], in, &operands[1]))
+        return dlc_fail(DLC_INVALID_PLAN, "output and input differ in shape");
+    if (!dlc_is_contiguous(out, &operands[0], 1) || !dlc_is_contiguous(in, &operands[1], 1))
+        return dlc_fail(DLC_INVALID_PLAN, "rows are not contiguous");
+    if (op->n_attributes == 2 && out->dtype != DLC_INT64)
+        return dlc_fail(DLC_INVALID_PLAN, "its output has dtype %d; labels are int64", (int)out->dtype);
+    if (op->n_attributes == 0 && out->dtype != in->dtype && !dlc_is_real(out->dtype))
+        return dlc_fail(DLC_INVALID_PLAN, "it cannot convert dtype %d to %d", (int)in->dtype, (int)out->dtype);
+    return DLC_OK;
+}
+
+static int64_t cost(const dlc_op *op, const dlc_array *args)
+{
+    (void)op;
+    return dlc_count(&args[0]);
+}
+
+/* ---- Labels ---- */
+
+static double read_real(const void *in, int32_t dtype)
+{
+    return dtype == DLC_FLOAT32 ? (double)*(const float *)in : *(const double *)in;
+}
+
+static int64_t read_integer(const void *in, int32_t dtype)
+{
+    switch (dtype) {
+    case DLC_INT64:
+        return *(const int64_t *)in;
+    case DLC_INT32:
+        return *(const int32_t *)in;
+    default: /* uint8 and bool */
+        return *(const uint8_t *)in;
+    }
+}
+
+static dlc_status take_real(int64_t *label, double value, int64_t row, int64_t low, int64_t high)
+{
+    if (value != trunc(value)) /* NaN, too */
+        return dlc_fail(DLC_INVALID_ARGUMENT, "label %.15g in row %lld is not an integer", value, (long long)row);
+    if (value < (double)low || value >= (double)high)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "label %.15g in row %lld is outside [%lld, %lld)", value, (long long)row,
+                        (long long)low, (long long)high);
+    *label = (int64_t)value;
+    return DLC_OK;
+}
+
+static dlc_status take_integer(int64_t *label, int64_t value, int64_t row, int64_t low, int64_t high)
+{
+    if (value < low || value >= high)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "label %lld in row %lld is outside [%lld, %lld)", (long long)value,
+                        (long long)row, (long long)low, (long long)high);
+    *label = value;
+    return DLC_OK;
+}
+
+static dlc_status gather_labels(int64_t *out, const char *in, int32_t dtype, int64_t n, int64_t row, int64_t low,
+                                int64_t high)
+{
+    int64_t size = dlc_dtype_size(dtype);
+    for (int64_t i = 0; i < n; i++, in += size) {
+        if (dlc_is_real(dtype))
+            DLC_TRY(take_real(&out[i], read_real(in, dtype), row, low, high));
+        else
+            DLC_TRY(take_integer(&out[i], read_integer(in, dtype), row, low, high));
+    }
+    return DLC_OK;
+}
+
+/* ---- Rows ---- */
+
+static dlc_status gather_row(const dlc_op_call *call, char *out, const char *in, int64_t width, int64_t row)
+{
+    const dlc_op *op = call->op;
+    int32_t to = call->args[0].dtype, from = call->args[1].dtype;
+    if (op->n_attributes == 2)
+        return gather_labels((int64_t *)out, in, from, width, row, op->attributes[0], op->attributes[1]);
+    if (to == from)
+        memcpy(out, in, (size_t)(width * dlc_dtype_size(to)));
+    else
+        call->step->kernels->real[to]->convert[from](out, in, 1, width);
+    return DLC_OK;
+}
+
+static dlc_status run(const dlc_op_call *call)
+{
+    const dlc_array *out = &call->args[0], *in = &call->args[1];
+    const dlc_step *step = call->step;
+    int64_t width = dlc_count_from(out, 1);
+    int64_t out_row = out->stride[0] * dlc_dtype_size(out->dtype);
+    int64_t in_row = in->stride[0] * dlc_dtype_size(in->dtype);
+    int64_t begin, end;
+    if (width == 0)
+        return DLC_OK;
+    dlc_split(&begin, &end, out->shape[0], dlc_max64(1, DLC_CHUNK_ELEMENTS / width), call->thread, call->n_threads);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t row = step->order ? step->order[i] : step->first_row + i;
+        if (row < 0 || row >= in->shape[0])
+            return dlc_fail(DLC_INVALID_ARGUMENT, "the order names row %lld; the data set has %lld rows",
+                            (long long)row, (long long)in->shape[0]);
+        DLC_TRY(gather_row(call, (char *)out->data + i * out_row, (const char *)in->data + row * in_row, width, row));
+    }
+    return DLC_OK;
+}
+
+const dlc_op_def dlc_gather_def = {
+    .name = "gather",
+    .opcode = DLC_OP_GATHER,
+    .reads_dataset = true,
+    .can_fail = true,
+    .check = check,
+    .cost = cost,
+    .run = run,
+};

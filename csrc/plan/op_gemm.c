@@ -1,0 +1,247 @@
+/* GEMM: c (..., m, n) = or += a (..., m, k) @ b (..., k, n), with a map program run over each block of c while it is
+ * in cache.
+ *   outs  c[, further outputs of the program]
+ *   ins   a, b[, inputs of the program]
+ *   attributes  accumulate; then, if there is a program, its words
+ * Register 0 of the program is c and holds the product from the start. All operands have the same number of axes and
+ * one float dtype, but for inputs of the program, which may have any. Leading axes of a and b, and all axes of the
+ * program's inputs, are those of c or have extent 1; further outputs have the shape of c. Transposes are strides, which
+ * are free but for the last of c: 1. */
+#include <stdlib.h>
+
+#include "gemm/gemm.h"
+#include "map/map.h"
+#include "plan/builtin.h"
+#include "plan/operand.h"
+
+typedef struct prepared_gemm {
+    int64_t shared_offset, registers_offset; /* in a thread's scratch, which starts with the product's own */
+    dlc_map_program program; /* all 0 when there is none */
+} prepared_gemm;
+
+static int32_t index_of_a(const dlc_op *op) { return op->n_out; }
+static int32_t index_of_b(const dlc_op *op) { return op->n_out + 1; }
+
+/* ---- Checks ---- */
+
+static dlc_status decode_program(dlc_map_program *program, const dlc_op *op)
+{
+    if (op->n_attributes < 1 || !dlc_attribute_is_flag(op, 0))
+        return dlc_fail(DLC_INVALID_PLAN, "its first attribute, accumulate, is not 0 or 1");
+    if (op->n_attributes == 1)
+        return dlc_expect_operands(op, 1, 2, 1);
+    DLC_TRY(dlc_map_decode(program, op->attributes + 1, op->n_attributes - 1, true));
+    return dlc_expect_operands(op, program->n_out, program->n_in + 2, op->n_attributes);
+}
+
+/* Whether axes [0, n) of an operand are those of c, or broadcast against them. */
+static bool fits_c(const dlc_operand *operand, const dlc_operand *of_c, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (operand->extents[i] != of_c->extents[i] && operand->extents[i] != 1)
+            return false;
+    return true;
+}
+
+static dlc_status check_factors(const dlc_op *op, const dlc_array *args, const dlc_operand *operands)
+{
+    const int32_t a = index_of_a(op), b = index_of_b(op), ndim = args[0].ndim, row = ndim - 2, col = ndim - 1;
+    if (ndim < 2)
+        return dlc_fail(DLC_INVALID_PLAN, "its product has %d axes; expected at least 2", (int)ndim);
+    if (!dlc_is_real(args[0].dtype) || args[a].dtype != args[0].dtype || args[b].dtype != args[0].dtype)
+        return dlc_fail(DLC_INVALID_PLAN, "c, a and b do not have one float dtype");
+    if (args[a].ndim != ndim || args[b].ndim != ndim)
+        return dlc_fail(DLC_INVALID_PLAN, "c, a and b differ in the number of axes");
+    const int64_t *in_a = operands[a].extents, *in_b = operands[b].extents, *in_c = operands[0].extents;
+    if (in_a[row] != in_c[row] || in_b[col] != in_c[col] || in_a[col] != in_b[row])
+        return dlc_fail(DLC_INVALID_PLAN, "c (m, n), a (m, k) and b (k, n) differ in m, n or k");
+    if (!fits_c(&operands[a], &operands[0], row) || !fits_c(&operands[b], &operands[0], row))
+        return dlc_fail(DLC_INVALID_PLAN, "leading axes of a or b are neither those of c nor 1");
+    if (args[0].stride[col] != 1 && in_c[col] != 1)
+        return dlc_fail(DLC_INVALID_PLAN, "c has stride %lld in its last axis; expected 1",
+                        (long long)args[0].stride[col]);
+    for (int32_t i = 0; i < op->n_out; i++)
+        if (dlc_views_overlap(&operands[i].view, &operands[a].view) ||
+            dlc_views_overlap(&operands[i].view, &operands[b].view))
+            return dlc_fail(DLC_INVALID_PLAN, "output %d overlaps a or b", (int)i);
+    return DLC_OK;
+}
+
+static dlc_status check_store(const dlc_map_program *program, const dlc_op *op, const dlc_array *args,
+                              const dlc_operand *operands)
+{
+    if (op->n_attributes > 1 && program->dtype != args[0].dtype)
+        return dlc_fail(DLC_INVALID_PLAN, "the program of its store computes in another dtype than c has");
+    for (int32_t i = 1; i < op->n_out; i++)
+        if (args[i].dtype != args[0].dtype || !dlc_same_shape(&args[i], &operands[i], &args[0], &operands[0]))
+            return dlc_fail(DLC_INVALID_PLAN, "output %d differs from c in dtype or shape", (int)i);
+    for (int32_t i = op->n_out + 2; i < op->n_out + op->n_in; i++) {
+        if (args[i].ndim != args[0].ndim || !fits_c(&operands[i], &operands[0], args[0].ndim))
+            return dlc_fail(DLC_INVALID_PLAN, "input %d does not broadcast to c", (int)(i - op->n_out));
+        if (dlc_views_overlap(&operands[0].view, &operands[i].view))
+            return dlc_fail(DLC_INVALID_PLAN, "c overlaps input %d of its store", (int)(i - op->n_out));
+    }
+    return DLC_OK;
+}
+
+static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
+{
+    prepared_gemm *prepared = calloc(1, sizeof *prepared);
+    if (!prepared)
+        return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the store of a matrix product");
+    op->prepared = prepared;
+    DLC_TRY(decode_program(&prepared->program, op));
+    DLC_TRY(check_factors(op, args, operands));
+    return check_store(&prepared->program, op, args, operands);
+}
+
+/* ---- One product of the leading axes ---- */
+
+static int64_t count_products(const dlc_array *c)
+{
+    int64_t count = 1;
+    for (int32_t i = 0; i < c->ndim - 2; i++)
+        count *= c->shape[i];
+    return count;
+}
+
+/* The matrix (last two axes) of an operand that belongs to product `index` of c. */
+static dlc_array matrix_of(const dlc_array *operand, const dlc_array *c, int64_t index)
+{
+    int64_t offset = 0;
+    for (int32_t i = c->ndim - 3; i >= 0; i--) {
+        if (operand->shape[i] != 1)
+            offset += index % dlc_max64(c->shape[i], 1) * operand->stride[i];
+        index /= dlc_max64(c->shape[i], 1);
+    }
+    const int32_t row = operand->ndim - 2, col = operand->ndim - 1;
+    return (dlc_array){.data = (char *)operand->data + offset * dlc_dtype_size(operand->dtype),
+                       .dtype = operand->dtype,
+                       .ndim = 2,
+                       .shape = {operand->shape[row], operand->shape[col]},
+                       .stride = {operand->stride[row], operand->stride[col]}};
+}
+
+static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels, int64_t index)
+{
+    const dlc_array c = matrix_of(&args[0], &args[0], index);
+    const dlc_array a = matrix_of(&args[index_of_a(op)], &args[0], index);
+    const dlc_array b = matrix_of(&args[index_of_b(op)], &args[0], index);
+    return (dlc_gemm){.kernels = kernels->real[c.dtype],
+                      .element_size = dlc_dtype_size(c.dtype),
+                      .c = c.data,
+                      .a = a.data,
+                      .b = b.data,
+                      .m = c.shape[0],
+                      .n = c.shape[1],
+                      .k = a.shape[1],
+                      .c_row = c.stride[0],
+                      .a_row = a.stride[0],
+                      .a_col = a.stride[1],
+                      .b_row = b.stride[0],
+                      .b_col = b.stride[1],
+                      .accumulate = op->attributes[0]};
+}
+
+/* ---- The store ---- */
+
+/* The operands of the store's program for one product, on the thread that runs it. */
+typedef struct store {
+    const dlc_map_program *program;
+    const dlc_real_kernels *kernels;
+    int64_t rows; /* of the step */
+    void *registers;
+    dlc_array arrays[DLC_MAP_MAX_OPERANDS];
+} store;
+
+static void finish(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols, int thread)
+{
+    (void)thread;
+    const store *s = context;
+    dlc_map_region(s->program, s->kernels, s->arrays, row, col, rows, cols, s->rows, s->registers);
+}
+
+static void find_store_arrays(dlc_array *arrays, const dlc_op *op, const dlc_array *args, int64_t index)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < op->n_out + op->n_in; i++)
+        if (i != index_of_a(op) && i != index_of_b(op))
+            arrays[n++] = matrix_of(&args[i], &args[0], index);
+}
+
+/* ---- Running ---- */
+
+/* A single product is shared by the team, which needs its shared scratch; of several products every thread takes whole
+ * ones, and has that scratch for itself. */
+static void scratch(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels)
+{
+    prepared_gemm *prepared = op->prepared;
+    dlc_gemm product = make_product(op, args, kernels, 0);
+    dlc_gemm_scratch(shared, own, &product);
+    prepared->shared_offset = dlc_align_up(*own);
+    prepared->registers_offset = prepared->shared_offset;
+    if (args[0].ndim > 2) {
+        prepared->registers_offset += dlc_align_up(*shared);
+        *shared = 0;
+    }
+    *own = prepared->registers_offset;
+    if (op->n_attributes > 1) {
+        dlc_array arrays[DLC_MAP_MAX_OPERANDS];
+        int64_t none, registers;
+        find_store_arrays(arrays, op, args, 0);
+        dlc_map_scratch(&none, &registers, &prepared->program, arrays, arrays[0].shape, 2);
+        *own += registers;
+    }
+}
+
+static int64_t cost(const dlc_op *op, const dlc_array *args)
+{
+    const dlc_array *c = &args[0];
+    int64_t k = args[index_of_a(op)].shape[c->ndim - 1];
+    return dlc_cost_mul(dlc_count(c), dlc_cost_add(dlc_cost_mul(2, k), op->n_attributes));
+}
+
+static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
+{
+    const dlc_op *op = call->op;
+    dlc_gemm product = make_product(op, call->args, call->step->kernels, index);
+    if (op->n_attributes > 1) {
+        find_store_arrays(s->arrays, op, call->args, index);
+        s->kernels = product.kernels;
+        product.finish = finish;
+        product.finish_context = s;
+    }
+    return product;
+}
+
+static dlc_status run(const dlc_op_call *call)
+{
+    const prepared_gemm *prepared = call->op->prepared;
+    char *own = call->own;
+    store s;
+    s.program = &prepared->program;
+    s.rows = call->step->rows;
+    s.registers = own + prepared->registers_offset;
+    if (call->args[0].ndim == 2) {
+        dlc_gemm product = start_product(&s, call, 0);
+        dlc_gemm_run(&product, call->shared, own, call->barrier, call->thread, call->n_threads);
+        return DLC_OK;
+    }
+    int64_t begin, end;
+    dlc_barrier alone = {0};
+    dlc_split(&begin, &end, count_products(&call->args[0]), 1, call->thread, call->n_threads);
+    for (int64_t i = begin; i < end; i++) {
+        dlc_gemm product = start_product(&s, call, i);
+        dlc_gemm_run(&product, own + prepared->shared_offset, own, &alone, 0, 1);
+    }
+    return DLC_OK;
+}
+
+const dlc_op_def dlc_gemm_def = {
+    .name = "gemm",
+    .opcode = DLC_OP_GEMM,
+    .check = check,
+    .scratch = scratch,
+    .cost = cost,
+    .run = run,
+};

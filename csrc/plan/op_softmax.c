@@ -1,0 +1,190 @@
+/* SOFTMAX: out (n, c) = softmax of each row of in (n, c); attribute: 1 for log_softmax, else 0.
+ *
+ * SOFTMAX_LOSS: cross-entropy of logits (n, c) and its gradient in one pass.
+ *   outs  loss (n), grad (n, c), in this order, those that the attributes has_loss and has_grad ask for
+ *   ins   logits (n, c); target int64 (n), range-checked, or of logits' dtype and shape (n, c);
+ *         optionally scale (n) or (): what the gradient is multiplied with
+ * Columns are contiguous. */
+#include "plan/builtin.h"
+#include "plan/operand.h"
+
+static bool is_matrix(const dlc_array *array)
+{
+    return array->ndim == 2 && (array->stride[1] == 1 || array->shape[1] <= 1);
+}
+
+static dlc_status expect_matrix(const dlc_array *array, const char *name)
+{
+    if (!dlc_is_real(array->dtype) || !is_matrix(array))
+        return dlc_fail(DLC_INVALID_PLAN, "its %s is not a float matrix of contiguous rows", name);
+    return DLC_OK;
+}
+
+/* Rows that one call of a kernel works on. */
+static int64_t chunk_rows(const dlc_array *matrix)
+{
+    return dlc_max64(1, DLC_CHUNK_ELEMENTS / dlc_max64(1, matrix->shape[1]));
+}
+
+static void *row_of(const dlc_array *array, int64_t row)
+{
+    return (char *)array->data + row * array->stride[0] * dlc_dtype_size(array->dtype);
+}
+
+/* About what an exponential costs beside a load. */
+enum { COST_OF_EXP = 8 };
+
+/* ---- SOFTMAX ---- */
+
+static dlc_status check_softmax(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
+{
+    DLC_TRY(dlc_expect_operands(op, 1, 1, 1));
+    DLC_TRY(expect_matrix(&args[0], "output"));
+    DLC_TRY(expect_matrix(&args[1], "input"));
+    if (args[0].dtype != args[1].dtype || !dlc_same_shape(&args[0], &operands[0], &args[1], &operands[1]))
+        return dlc_fail(DLC_INVALID_PLAN, "output and input differ in dtype or shape");
+    if (!dlc_attribute_is_flag(op, 0))
+        return dlc_fail(DLC_INVALID_PLAN, "its attribute log is %lld; expected 0 or 1", (long long)op->attributes[0]);
+    return DLC_OK;
+}
+
+static int64_t cost_softmax(const dlc_op *op, const dlc_array *args)
+{
+    return dlc_cost_mul(dlc_count(&args[op->n_out]), COST_OF_EXP);
+}
+
+static dlc_status run_softmax(const dlc_op_call *call)
+{
+    const dlc_array *out = &call->args[0], *in = &call->args[1];
+    const dlc_real_kernels *kernels = call->step->kernels->real[in->dtype];
+    int64_t begin, end, chunk = chunk_rows(in);
+    dlc_split(&begin, &end, in->shape[0], chunk, call->thread, call->n_threads);
+    for (int64_t row = begin; row < end; row += chunk)
+        (call->op->attributes[0] ? kernels->log_softmax : kernels->softmax)(
+            row_of(out, row), out->stride[0], row_of(in, row), in->stride[0], dlc_min64(chunk, end - row),
+            in->shape[1]);
+    return DLC_OK;
+}
+
+const dlc_op_def dlc_softmax_def = {
+    .name = "softmax",
+    .opcode = DLC_OP_SOFTMAX,
+    .check = check_softmax,
+    .cost = cost_softmax,
+    .run = run_softmax,
+};
+
+/* ---- SOFTMAX_LOSS ---- */
+
+typedef struct loss_operands {
+    int32_t loss, grad; /* -1: not asked for */
+    int32_t logits, target;
+    int32_t scale; /* -1: none */
+} loss_operands;
+
+static loss_operands find_operands(const dlc_op *op)
+{
+    loss_operands at;
+    at.loss = op->attributes[0] ? 0 : -1;
+    at.grad = op->attributes[1] ? at.loss + 1 : -1;
+    at.logits = op->n_out;
+    at.target = op->n_out + 1;
+    at.scale = op->n_in == 3 ? op->n_out + 2 : -1;
+    return at;
+}
+
+static dlc_status check_target(const dlc_array *target, const dlc_operand *of_target, const dlc_array *logits,
+                               const dlc_operand *of_logits)
+{
+    if (target->dtype == DLC_INT64) {
+        if (target->ndim != 1 || of_target->extents[0] != of_logits->extents[0] ||
+            !dlc_is_contiguous(target, of_target, 0))
+            return dlc_fail(DLC_INVALID_PLAN, "its labels are not a contiguous int64 for each row of logits");
+        return DLC_OK;
+    }
+    DLC_TRY(expect_matrix(target, "target"));
+    if (target->dtype != logits->dtype || !dlc_same_shape(target, of_target, logits, of_logits))
+        return dlc_fail(DLC_INVALID_PLAN, "target and logits differ in dtype or shape");
+    return DLC_OK;
+}
+
+static dlc_status check_loss_outputs(const dlc_array *args, const dlc_operand *operands, loss_operands at)
+{
+    const dlc_array *logits = &args[at.logits];
+    if (at.loss >= 0) {
+        const dlc_array *loss = &args[at.loss];
+        if (loss->dtype != logits->dtype || loss->ndim != 1 ||
+            operands[at.loss].extents[0] != operands[at.logits].extents[0] ||
+            !dlc_is_contiguous(loss, &operands[at.loss], 0))
+            return dlc_fail(DLC_INVALID_PLAN, "its loss is not a contiguous number for each row of logits");
+    }
+    if (at.grad >= 0) {
+        const dlc_array *grad = &args[at.grad];
+        DLC_TRY(expect_matrix(grad, "gradient"));
+        if (grad->dtype != logits->dtype ||
+            !dlc_same_shape(grad, &operands[at.grad], logits, &operands[at.logits]))
+            return dlc_fail(DLC_INVALID_PLAN, "gradient and logits differ in dtype or shape");
+    }
+    return DLC_OK;
+}
+
+static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
+{
+    if (op->n_attributes != 2 || !dlc_attribute_is_flag(op, 0) || !dlc_attribute_is_flag(op, 1))
+        return dlc_fail(DLC_INVALID_PLAN, "its attributes are not has_loss and has_grad, each 0 or 1");
+    DLC_TRY(dlc_expect_operands(op, (int32_t)(op->attributes[0] + op->attributes[1]), op->n_in == 3 ? 3 : 2, 2));
+    loss_operands at = find_operands(op);
+    const dlc_array *logits = &args[at.logits];
+    DLC_TRY(expect_matrix(logits, "input"));
+    DLC_TRY(check_target(&args[at.target], &operands[at.target], logits, &operands[at.logits]));
+    DLC_TRY(check_loss_outputs(args, operands, at));
+    if (at.scale >= 0) {
+        const dlc_array *scale = &args[at.scale];
+        bool fits = scale->ndim == 0 ||
+                    (scale->ndim == 1 && operands[at.scale].extents[0] == operands[at.logits].extents[0]);
+        if (scale->dtype != logits->dtype || !fits)
+            return dlc_fail(DLC_INVALID_PLAN, "its scale is not a number, or one for each row of logits");
+    }
+    return DLC_OK;
+}
+
+static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end, int64_t classes)
+{
+    for (int64_t i = begin; i < end; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return dlc_fail(DLC_INVALID_ARGUMENT, "label %lld in row %lld of the batch is outside [0, %lld)",
+                            (long long)labels[i], (long long)i, (long long)classes);
+    return DLC_OK;
+}
+
+static dlc_status run_loss(const dlc_op_call *call)
+{
+    loss_operands at = find_operands(call->op);
+    const dlc_array *loss = at.loss < 0 ? NULL : &call->args[at.loss];
+    const dlc_array *grad = at.grad < 0 ? NULL : &call->args[at.grad];
+    const dlc_array *scale = at.scale < 0 ? NULL : &call->args[at.scale];
+    const dlc_array *logits = &call->args[at.logits], *target = &call->args[at.target];
+    bool has_labels = target->dtype == DLC_INT64;
+    int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
+    int64_t begin, end, chunk = chunk_rows(logits);
+    dlc_split(&begin, &end, logits->shape[0], chunk, call->thread, call->n_threads);
+    if (has_labels)
+        DLC_TRY(check_labels(target->data, begin, end, logits->shape[1]));
+    for (int64_t row = begin; row < end; row += chunk)
+        call->step->kernels->real[logits->dtype]->softmax_loss(
+            loss ? row_of(loss, row) : NULL, grad ? row_of(grad, row) : NULL, grad ? grad->stride[0] : 0,
+            row_of(logits, row), logits->stride[0], has_labels ? row_of(target, row) : NULL,
+            has_labels ? NULL : row_of(target, row), has_labels ? 0 : target->stride[0],
+            scale ? (char *)scale->data + row * scale_stride * dlc_dtype_size(scale->dtype) : NULL, scale_stride,
+            dlc_min64(chunk, end - row), logits->shape[1]);
+    return DLC_OK;
+}
+
+const dlc_op_def dlc_softmax_loss_def = {
+    .name = "softmax_loss",
+    .opcode = DLC_OP_SOFTMAX_LOSS,
+    .can_fail = true,
+    .check = check_loss,
+    .cost = cost_softmax,
+    .run = run_loss,
+};

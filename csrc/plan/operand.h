@@ -1,0 +1,82 @@
+/* Small questions about operands that the checks of ops share. */
+#ifndef DLC_PLAN_OPERAND_H
+#define DLC_PLAN_OPERAND_H
+
+#include <string.h>
+
+#include "plan/op.h"
+
+/* Elements that one call of a kernel works on where an op splits its work: a constant, so that the calls, and with them
+ * the rounding, are the same at every number of threads. Small enough to share 16k parameters between two threads. */
+#define DLC_CHUNK_ELEMENTS 4096
+
+static inline bool dlc_is_real(int32_t dtype) { return dtype < DLC_REAL_COUNT; }
+
+/* The number of elements of axes [axis, ndim). The validator has checked that it does not overflow. */
+static inline int64_t dlc_count_from(const dlc_array *array, int32_t axis)
+{
+    int64_t count = 1;
+    for (; axis < array->ndim; axis++)
+        count *= array->shape[axis];
+    return count;
+}
+
+static inline int64_t dlc_count(const dlc_array *array) { return dlc_count_from(array, 0); }
+
+/* Whether axes [axis, ndim) are dense and in C order for every number of rows. Strides of axes of one element, and of
+ * arrays of none, do not matter. */
+static inline bool dlc_is_contiguous(const dlc_array *array, const dlc_operand *operand, int32_t axis)
+{
+    int64_t expected = 1;
+    bool contiguous = true;
+    for (int32_t i = array->ndim - 1; i >= axis; i--) {
+        int64_t extent = operand->extents[i];
+        if (extent == 0)
+            return true;
+        if (extent == 1)
+            continue;
+        contiguous = contiguous && array->stride[i] == expected;
+        expected = extent < 0 ? -1 : expected * extent;
+    }
+    return contiguous;
+}
+
+/* Whether the shapes are the same for every number of rows. */
+static inline bool dlc_same_shape(const dlc_array *a, const dlc_operand *of_a, const dlc_array *b,
+                                  const dlc_operand *of_b)
+{
+    return a->ndim == b->ndim &&
+           memcmp(of_a->extents, of_b->extents, (size_t)a->ndim * sizeof *of_a->extents) == 0;
+}
+
+static inline double dlc_attribute_double(const dlc_op *op, int32_t index)
+{
+    double value;
+    memcpy(&value, &op->attributes[index], sizeof value);
+    return value;
+}
+
+static inline bool dlc_attribute_is_flag(const dlc_op *op, int32_t index)
+{
+    return op->attributes[index] == 0 || op->attributes[index] == 1;
+}
+
+/* Costs only decide about threads, so those that do not fit are as good as the largest that does. */
+static inline int64_t dlc_cost_mul(int64_t a, int64_t b)
+{
+    int64_t product;
+    return dlc_size_mul(&product, a, b) ? product : INT64_MAX;
+}
+
+static inline int64_t dlc_cost_add(int64_t a, int64_t b)
+{
+    int64_t sum;
+    return dlc_size_add(&sum, a, b) ? sum : INT64_MAX;
+}
+
+/* Whether two operands may share bytes. Exact for ranges, and for slices of the columns of one matrix. */
+bool dlc_views_overlap(const dlc_view *a, const dlc_view *b);
+
+dlc_status dlc_expect_operands(const dlc_op *op, int32_t n_out, int32_t n_in, int32_t n_attributes);
+
+#endif

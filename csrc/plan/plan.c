@@ -1,0 +1,172 @@
+/* The life of a plan: loading, what it needs of an arena, where its ops need barriers. */
+#include "plan/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/loaded.h"
+#include "plan/operand.h"
+
+/* Ops take turns with one area of scratch, which is as large as the largest of them needs. */
+static dlc_status widen(int64_t *area, int64_t bytes, const dlc_op *op)
+{
+    if (bytes < 0 || bytes > INT64_MAX - DLC_ALIGNMENT)
+        return dlc_fail(DLC_OVERFLOW, "the scratch of op %s does not fit in 63 bits", op->def->name);
+    *area = dlc_max64(*area, dlc_align_up(bytes));
+    return DLC_OK;
+}
+
+static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
+{
+    dlc_op_arrays(args, plan, op);
+    if (op->def->scratch)
+        op->def->scratch(&op->shared_bytes, &op->own_bytes, op, args, plan->kernels);
+    DLC_TRY(widen(&plan->shared_bytes, op->shared_bytes, op));
+    DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
+    plan->cost = dlc_cost_add(plan->cost, op->def->cost(op, args));
+    return DLC_OK;
+}
+
+static dlc_status measure_ops(dlc_plan *plan)
+{
+    dlc_array *args = malloc((size_t)(plan->header->n_operands + 1) * sizeof *args);
+    dlc_status status = args ? DLC_OK : dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
+    for (int64_t i = 0; i < plan->header->n_ops && status == DLC_OK; i++)
+        status = measure_op(plan, &plan->ops[i], args);
+    free(args);
+    return status;
+}
+
+static bool writes_slot(const dlc_plan *plan, const dlc_op *op)
+{
+    for (int32_t i = 0; i < op->n_out; i++)
+        if (plan->tensors[op->operands[i]].slot >= 0)
+            return true;
+    return false;
+}
+
+/* Whether `later` may start only when every thread has finished `earlier`. */
+static bool conflict(const dlc_plan *plan, const dlc_op *earlier, const dlc_op *later)
+{
+    if (earlier->shared_bytes > 0 && later->shared_bytes > 0)
+        return true;
+    if (earlier->def->can_fail && writes_slot(plan, later))
+        return true;
+    for (int32_t i = 0; i < earlier->n_out + earlier->n_in; i++)
+        for (int32_t j = 0; j < later->n_out + later->n_in; j++)
+            if ((i < earlier->n_out || j < later->n_out) &&
+                dlc_views_overlap(&plan->views[earlier->operands[i]], &plan->views[later->operands[j]]))
+                return true;
+    return false;
+}
+
+static void place_barriers(dlc_plan *plan)
+{
+    int64_t first = 0; /* op behind the last barrier */
+    for (int64_t i = 0; i < plan->header->n_ops; i++) {
+        dlc_op *op = &plan->ops[i];
+        for (int64_t j = first; j < i && !op->barrier_before; j++)
+            op->barrier_before = conflict(plan, &plan->ops[j], op);
+        if (op->barrier_before)
+            first = i;
+    }
+}
+
+static dlc_status find_moving(dlc_plan *plan)
+{
+    plan->moving = malloc((size_t)(plan->header->n_operands + 1) * sizeof *plan->moving);
+    if (!plan->moving)
+        return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
+    for (int64_t i = 0; i < plan->header->n_operands; i++) {
+        int64_t slot = plan->tensors[plan->operands[i]].slot;
+        if (slot < 0)
+            continue;
+        int32_t kind = plan->slots[slot].kind;
+        if (kind == DLC_SLOT_STREAM || kind == DLC_SLOT_STEP)
+            plan->moving[plan->n_moving++] = (dlc_moving){i, slot};
+    }
+    return DLC_OK;
+}
+
+/* ---- Loading ---- */
+
+static dlc_status prepare(dlc_plan *plan, int64_t n_bytes)
+{
+    DLC_TRY(dlc_kernels_get(&plan->kernels));
+    DLC_TRY(dlc_plan_validate_memory(plan, n_bytes));
+    DLC_TRY(dlc_plan_validate_ops(plan));
+    DLC_TRY(measure_ops(plan));
+    place_barriers(plan);
+    return find_moving(plan);
+}
+
+dlc_status dlc_plan_load(dlc_plan **out, const void *bytes, int64_t n_bytes)
+{
+    *out = NULL;
+    if (!bytes || n_bytes < 1)
+        return dlc_fail(DLC_INVALID_PLAN, "a plan of no bytes");
+    dlc_plan *plan = calloc(1, sizeof *plan);
+    if (!plan || !(plan->bytes = dlc_aligned_alloc(n_bytes))) {
+        free(plan);
+        return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for a plan of %lld bytes", (long long)n_bytes);
+    }
+    memcpy(plan->bytes, bytes, (size_t)n_bytes);
+    dlc_status status = prepare(plan, n_bytes);
+    if (status == DLC_OK)
+        *out = plan;
+    else
+        dlc_plan_free(plan);
+    return status;
+}
+
+void dlc_plan_free(dlc_plan *plan)
+{
+    if (!plan)
+        return;
+    for (int64_t i = 0; plan->ops && i < plan->header->n_ops; i++)
+        free(plan->ops[i].prepared);
+    free(plan->ops);
+    free(plan->views);
+    free(plan->moving);
+    free(plan->bytes);
+    free(plan);
+}
+
+const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan)
+{
+    *n_slots = plan->header->n_slots;
+    return plan->slots;
+}
+
+int64_t dlc_plan_row_capacity(const dlc_plan *plan) { return plan->header->row_capacity; }
+
+/* ---- The arena ---- */
+
+dlc_status dlc_plan_layout(dlc_arena_layout *layout, const dlc_plan *plan)
+{
+    int64_t tables = plan->header->n_operands * (int64_t)sizeof(dlc_array); /* the operands fit in memory already */
+    layout->shared = dlc_align_up(plan->header->arena_bytes);
+    layout->table = dlc_align_up(sizeof(dlc_failure));
+    layout->own = layout->table + dlc_align_up(tables);
+    if (!dlc_size_add(&layout->threads, layout->shared, plan->shared_bytes) ||
+        !dlc_size_add(&layout->thread_size, layout->own, plan->own_bytes))
+        return dlc_fail(DLC_OVERFLOW, "the arena of a plan does not fit in 63 bits");
+    return DLC_OK;
+}
+
+dlc_status dlc_layout_bytes(int64_t *bytes, const dlc_arena_layout *layout, int64_t threads)
+{
+    if (!dlc_size_mul(bytes, layout->thread_size, threads) || !dlc_size_add(bytes, *bytes, layout->threads))
+        return dlc_fail(DLC_OVERFLOW, "the arena of a plan for %lld threads does not fit in 63 bits",
+                        (long long)threads);
+    return DLC_OK;
+}
+
+dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
+{
+    dlc_arena_layout layout = {0};
+    if (threads < 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "threads is %d; expected at least 0", (int)threads);
+    DLC_TRY(dlc_plan_layout(&layout, plan));
+    return dlc_layout_bytes(bytes, &layout, threads ? threads : dlc_threads_for(plan->cost));
+}

@@ -1,0 +1,59 @@
+/* Loading and running plans. */
+#ifndef DLC_PLAN_H
+#define DLC_PLAN_H
+
+#include "plan/op.h"
+
+typedef struct dlc_plan dlc_plan;
+
+/* Copies and validates `bytes`; nothing is kept of the caller's memory. DLC_INVALID_PLAN names the record that is
+ * wrong. The plan is immutable and may be run by several threads at once, each with its own arena. */
+DLC_API dlc_status dlc_plan_load(dlc_plan **plan, const void *bytes, int64_t n_bytes);
+DLC_API void dlc_plan_free(dlc_plan *plan);
+
+/* The slots, owned by the plan; what a caller must bind. */
+DLC_API const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan);
+DLC_API int64_t dlc_plan_row_capacity(const dlc_plan *plan);
+
+/* The arena that a run with at most `threads` threads needs, in bytes: tensors and scratch. 0 threads: as many as
+ * the plan deserves at its capacity of rows. */
+DLC_API dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads);
+
+/* Memory for a slot, aligned to its dtype; NULL where no byte is needed. FIXED: count is in bytes, and not less than
+ * the record's; STREAM: in rows, and not less than epoch_rows; DATASET: in rows; STEP: in steps, and not less than
+ * step_end. Memory of a writable slot overlaps that of no other. */
+typedef struct dlc_binding {
+    void *data;
+    int64_t count;
+} dlc_binding;
+
+/* The run goes over epochs of epoch_rows positions; step s is the (s % steps)-th of epoch s / steps, where steps =
+ * ceil(epoch_rows / batch_rows), and has batch_rows rows but for the last of an epoch, which has what is left. */
+typedef struct dlc_run {
+    const dlc_binding *bindings; /* one for each slot */
+    int64_t n_bindings;
+    const int64_t *order; /* n_order dataset rows: epoch after epoch of epoch_rows, from epoch 0 to that of the last
+                             step; NULL: 0, 1, ... in each epoch */
+    int64_t n_order;
+    int64_t epoch_rows, batch_rows;
+    int64_t step_begin, step_end;
+    uint64_t seed;
+    uint64_t counter; /* random counter of step 0 */
+    void *arena; /* aligned to DLC_ALIGNMENT */
+    int64_t arena_bytes;
+    int32_t threads;    /* at most; 0: as many as the plan deserves and the arena has room for */
+    int32_t training;   /* flush subnormals while it runs */
+    int64_t budget_ns;  /* stop at the first step boundary after this time; 0: never */
+    /* OUT */
+    int64_t steps_done; /* from step_begin on */
+    int32_t threads_used;
+} dlc_run;
+
+/* Everything bound is checked before the first step. When a step fails (a label out of range, say), nothing of that
+ * step is kept and steps_done tells how many were completed. */
+DLC_API dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run);
+
+/* order (n): the permutation of 0..n-1 that shuffles epoch `epoch` under `seed` (Fisher-Yates over Philox). */
+DLC_API void dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
+
+#endif

@@ -1,0 +1,36 @@
+/* Philox4x32-10, the counter-based generator of J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, "Parallel random
+ * numbers: as easy as 1, 2, 3", SC 2011. A block of four words is a function of a counter and a key, with no state. */
+#ifndef DLC_RNG_PHILOX_H
+#define DLC_RNG_PHILOX_H
+
+#include <stdint.h>
+
+#include "dlcore.h"
+
+/* Counters are (block index, step low, step high, stream), keys (seed low, seed high). */
+#define DLC_STREAM_SHUFFLE 0xFFFFFFFFu /* the stream that orders epochs; no array may use it */
+
+/* The body of the block, for callers that run many side by side: the compiler makes vectors of a loop around it. */
+static inline __attribute__((always_inline)) void dlc_philox(uint32_t out[4], uint32_t c0, uint32_t c1, uint32_t c2,
+                                                              uint32_t c3, uint32_t k0, uint32_t k1)
+{
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; round++) {
+        uint64_t product0 = (uint64_t)c0 * 0xD2511F53u, product2 = (uint64_t)c2 * 0xCD9E8D57u;
+        c0 = (uint32_t)(product2 >> 32) ^ c1 ^ k0;
+        c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)product2;
+        c3 = (uint32_t)product0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
+}
+
+/* One block, for tests of the published known answers. */
+DLC_API void dlc_philox_block(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
+
+#endif

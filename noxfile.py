@@ -1,0 +1,75 @@
+"""Tasks of development; ``nox -l`` lists them, CONTRIBUTING.md says when to run which."""
+
+import os
+import shlex
+import subprocess
+
+import nox
+
+nox.needs_version = ">=2024.3"
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+BUILD_REQUIREMENTS = ("scikit-build-core>=0.11", "Cython>=3.1", "numpy>=2", "cmake>=3.26", "ninja")
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """An editable install in .venv; C and Cython are compiled again at import when they changed."""
+    session.run("python3", "-m", "venv", ".venv")
+    pip = os.path.join(".venv", "bin", "pip")
+    session.run(pip, "install", *BUILD_REQUIREMENTS)
+    # cmake and ninja have to be found at import: without isolation they are those of .venv
+    env = {"PATH": os.path.abspath(".venv/bin") + os.pathsep + os.environ["PATH"]}
+    options = ["--no-build-isolation", "-Ceditable.rebuild=true", "-Cbuild-dir=build/{wheel_tag}"]
+    session.run(pip, "install", *options, "-e", ".[dev]", env=env)
+    session.log("now run: . .venv/bin/activate")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests on every instruction set of this machine; arguments go to pytest."""
+    session.install(".[test]")
+    for isa in _available_isas(session):
+        session.run("pytest", *session.posargs, env={"DLCORE_ISA": isa})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, by the hooks that run before a commit, and mypy."""
+    session.install("pre-commit", "mypy", "numpy>=2")
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Training beside the peers that are installed; arguments go to bench/bench_train.py."""
+    session.install(".[bench]")
+    session.run("python", "bench/bench_train.py", *session.posargs)
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """The tests of the core with address and undefined-behaviour checks in it."""
+    session.install(
+        "-Ccmake.define.DLC_SANITIZE=address;undefined",
+        "-Ccmake.build-type=RelWithDebInfo",
+        ".[test]",
+    )
+    compiler = [*shlex.split(os.environ.get("CC", "cc")), "-print-file-name=libasan.so"]
+    env = {
+        # Python is not instrumented, so that the runtime has to be there before it starts.
+        "LD_PRELOAD": subprocess.check_output(compiler, text=True).strip(),
+        # Python itself leaks by design.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    tests_of_the_core = ("tests/test_ops.py", "tests/test_plan.py")
+    session.run("pytest", *(session.posargs or tests_of_the_core), env=env)
+
+
+def _available_isas(session: nox.Session) -> list[str]:
+    program = "from dlcore import _native; print(*_native.isa_available())"
+    names = session.run("python", "-c", program, silent=True)
+    return str(names).split()

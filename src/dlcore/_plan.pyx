@@ -1,0 +1,356 @@
+"""Plans, the native form of a compiled graph: loading them and running them over bound arrays."""
+
+from libc.math cimport isinf
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+from posix.stdlib cimport posix_memalign
+
+cimport numpy as cnp
+
+from dlcore._native cimport check, dlc_status
+
+from typing import NamedTuple
+
+import numpy as np
+
+cnp.import_array()
+
+
+cdef extern from "plan/plan.h" nogil:
+    enum:
+        DLC_ALIGNMENT
+
+    ctypedef struct dlc_plan:
+        pass
+
+    enum dlc_slot_kind:
+        DLC_SLOT_FIXED
+        DLC_SLOT_STREAM
+        DLC_SLOT_STEP
+        DLC_SLOT_DATASET
+
+    ctypedef struct dlc_slot_record:
+        int32_t kind
+        int32_t writable
+        int32_t dtype
+        int64_t bytes
+
+    ctypedef struct dlc_binding:
+        void *data
+        int64_t count
+
+    ctypedef struct dlc_run:
+        const dlc_binding *bindings
+        int64_t n_bindings
+        const int64_t *order
+        int64_t n_order
+        int64_t epoch_rows, batch_rows
+        int64_t step_begin, step_end
+        uint64_t seed
+        uint64_t counter
+        void *arena
+        int64_t arena_bytes
+        int32_t threads
+        int32_t training
+        int64_t budget_ns
+        int64_t steps_done
+        int32_t threads_used
+
+    ctypedef struct dlc_op_def:
+        pass
+
+    dlc_status dlc_plan_load(dlc_plan **plan, const void *bytes, int64_t n_bytes)
+    void dlc_plan_free(dlc_plan *plan)
+    const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan)
+    int64_t dlc_plan_row_capacity(const dlc_plan *plan)
+    dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
+    dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
+    dlc_status dlc_op_register(const dlc_op_def *definition)
+
+
+cdef tuple _KINDS = ("FIXED", "STREAM", "STEP", "DATASET")
+cdef tuple _UNITS = ("bytes", "rows", "steps", "rows")
+cdef tuple _DTYPES = tuple(np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8", "?"))
+cdef int[6] _TYPE_NUMBERS = [
+    cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_UINT8, cnp.NPY_INT32, cnp.NPY_INT64, cnp.NPY_BOOL,
+]
+
+
+class Slot(NamedTuple):
+    """What a plan expects to be bound at one position.
+
+    ``kind`` is "FIXED", "STREAM", "STEP" or "DATASET"; ``bytes`` counts all of a FIXED slot, else a
+    row or a step of it.
+    """
+
+    kind: str
+    dtype: np.dtype
+    bytes: int
+    writable: bool
+
+
+cdef class _Workspace:
+    """The memory of one run at a time: the arena, and the table of what is bound."""
+
+    cdef void *arena
+    cdef int64_t arena_bytes
+    cdef dlc_binding *bindings
+
+    def __cinit__(self, int64_t arena_bytes, int64_t n_slots):
+        self.arena_bytes = arena_bytes
+        if posix_memalign(&self.arena, DLC_ALIGNMENT, <size_t>arena_bytes) != 0:
+            self.arena = NULL
+            raise MemoryError(f"no memory for an arena of {arena_bytes} bytes")
+        self.bindings = <dlc_binding *>malloc(<size_t>(n_slots + 1) * sizeof(dlc_binding))
+        if self.bindings == NULL:
+            raise MemoryError(f"no memory for {n_slots} bindings")
+
+    def __dealloc__(self):
+        free(self.arena)
+        free(self.bindings)
+
+
+cdef str _describe(int64_t index, const dlc_slot_record *slot):
+    return f"bindings[{index}] ({_KINDS[slot.kind]}, {_DTYPES[slot.dtype]})"
+
+
+cdef int _bind_nothing(dlc_binding *binding, const dlc_slot_record *slot, int64_t index) except -1:
+    if slot.bytes != 0:
+        raise ValueError(f"{_describe(index, slot)} is None; expected an array")
+    binding.data = NULL
+    binding.count = 0 if slot.kind == DLC_SLOT_FIXED else INT64_MAX
+    return 0
+
+
+cdef int _bind(
+    dlc_binding *binding, const dlc_slot_record *slot, int64_t index, object value, const dlc_run *run
+) except -1:
+    """Checks an array and points a binding at it. The caller keeps the array alive."""
+    if value is None:
+        return _bind_nothing(binding, slot, index)
+    if not isinstance(value, cnp.ndarray):
+        raise TypeError(f"{_describe(index, slot)} is a {type(value).__name__}; expected an array")
+    cdef cnp.ndarray array = value
+    if not (
+        cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), _TYPE_NUMBERS[slot.dtype])
+        and cnp.PyArray_ISNOTSWAPPED(array)
+    ):
+        raise TypeError(f"{_describe(index, slot)} has dtype {array.dtype}")
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(array) and cnp.PyArray_ISALIGNED(array)):
+        raise ValueError(f"{_describe(index, slot)} is not C-contiguous and aligned")
+    if slot.writable and not cnp.PyArray_ISWRITEABLE(array):
+        raise ValueError(f"{_describe(index, slot)} is read-only, and the plan writes it")
+
+    cdef int64_t n_bytes = cnp.PyArray_NBYTES(array)
+    cdef int64_t unit = 1 if slot.kind == DLC_SLOT_FIXED else slot.bytes
+    cdef int64_t needed = slot.bytes
+    if slot.kind == DLC_SLOT_STREAM:
+        needed = run.epoch_rows
+    elif slot.kind == DLC_SLOT_STEP:
+        needed = run.step_end
+    elif slot.kind == DLC_SLOT_DATASET:
+        needed = 0 if run.order != NULL else run.epoch_rows
+    if unit > 0 and n_bytes % unit != 0:
+        raise ValueError(f"{_describe(index, slot)} has {n_bytes} bytes, not a multiple of {unit}")
+    binding.data = cnp.PyArray_DATA(array)
+    binding.count = n_bytes // unit if unit > 0 else INT64_MAX
+    if binding.count < needed:
+        raise ValueError(
+            f"{_describe(index, slot)} has {binding.count} {_UNITS[slot.kind]}; the run needs {needed}"
+        )
+    return 0
+
+
+cdef int _set_order(dlc_run *run, object order) except -1:
+    if order is None:
+        run.order = NULL
+        run.n_order = 0
+        return 0
+    if not isinstance(order, cnp.ndarray):
+        raise TypeError(f"order is a {type(order).__name__}; expected an array")
+    cdef cnp.ndarray array = order
+    if not (
+        cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), cnp.NPY_INT64)
+        and cnp.PyArray_ISCARRAY_RO(array)
+        and cnp.PyArray_NDIM(array) == 1
+    ):
+        raise ValueError(
+            f"order is {array.ndim}-D of dtype {array.dtype}; expected 1-D, contiguous, int64"
+        )
+    run.order = <const int64_t *>cnp.PyArray_DATA(array)
+    run.n_order = cnp.PyArray_SIZE(array)
+    return 0
+
+
+cdef int64_t _nanoseconds(object budget) except -1:
+    if budget is None:
+        return 0
+    cdef double seconds = budget
+    if not seconds >= 0:
+        raise ValueError(f"budget is {budget} seconds; expected at least 0")
+    if isinf(seconds) or seconds > 1e9:
+        return 0
+    return max(<int64_t>(seconds * 1e9), 1)
+
+
+cdef class Plan:
+    """A validated plan.
+
+    Plans are immutable, may be run by several threads at once, and pickle as their bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        The plan's records; see csrc/plan/record.h.
+
+    Raises
+    ------
+    dlcore.DlcoreError
+        If a record is wrong; the message names it.
+    """
+
+    cdef dlc_plan *_plan
+    cdef const dlc_slot_record *_slots
+    cdef int64_t _n_slots
+    cdef list _idle  # workspaces that no run holds; list.append and list.pop are atomic
+    cdef readonly bytes bytes
+
+    def __cinit__(self, data):
+        self.bytes = bytes(data)
+        self._idle = []
+        check(dlc_plan_load(&self._plan, <const char *>self.bytes, len(self.bytes)))
+        self._slots = dlc_plan_slots(&self._n_slots, self._plan)
+
+    def __dealloc__(self):
+        dlc_plan_free(self._plan)
+
+    def __reduce__(self):
+        return Plan, (self.bytes,)
+
+    @property
+    def slots(self):
+        """What ``run`` expects as bindings: a tuple of `Slot`."""
+        return tuple(
+            Slot(
+                _KINDS[self._slots[i].kind],
+                _DTYPES[self._slots[i].dtype],
+                self._slots[i].bytes,
+                bool(self._slots[i].writable),
+            )
+            for i in range(self._n_slots)
+        )
+
+    @property
+    def row_capacity(self):
+        """The largest number of rows in a step."""
+        return dlc_plan_row_capacity(self._plan)
+
+    def arena_bytes(self, int32_t threads=0):
+        """The memory in bytes of a run with `threads` threads (0: as many as the plan deserves)."""
+        cdef int64_t n_bytes
+        check(dlc_plan_arena_bytes(&n_bytes, self._plan, threads))
+        return n_bytes
+
+    cdef _Workspace _take_workspace(self, int32_t threads):
+        cdef int64_t needed
+        cdef _Workspace workspace
+        check(dlc_plan_arena_bytes(&needed, self._plan, threads))
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            return _Workspace(needed, self._n_slots)
+        if workspace.arena_bytes < needed:
+            return _Workspace(needed, self._n_slots)
+        return workspace
+
+    def run(
+        self,
+        bindings,
+        *,
+        order=None,
+        int64_t epoch_rows,
+        int64_t batch_rows,
+        int64_t step_begin=0,
+        int64_t step_end,
+        uint64_t seed=0,
+        uint64_t counter=0,
+        int32_t threads=0,
+        bint training=False,
+        budget=0.1,
+    ):
+        """Run steps ``step_begin`` to ``step_end``, or as many of them as fit in ``budget``.
+
+        Step s is the (s % n)-th of epoch s // n, where n = ceil(epoch_rows / batch_rows). It works on
+        the positions from (s % n) * batch_rows on: batch_rows of them, or what is left of the epoch.
+
+        Parameters
+        ----------
+        bindings : sequence of ndarray or None
+            One for each slot: C-contiguous and of the slot's dtype, of at least its bytes (FIXED),
+            ``epoch_rows`` rows (STREAM) or ``step_end`` entries (STEP). None where a slot has no bytes.
+        order : ndarray of int64, optional
+            The data set's row at each position, epoch after epoch from epoch 0 on. By default
+            position p of every epoch is row p.
+        epoch_rows, batch_rows : int
+            Positions in an epoch, and rows of a step: 1 to `row_capacity`.
+        step_begin, step_end : int
+            The half-open range of steps.
+        seed, counter : int
+            Key of the random generator, and its counter at step 0.
+        threads : int, default 0
+            The most threads to use; 0 for as many as the plan deserves.
+        training : bool, default False
+            Flush subnormal numbers to zero during the run.
+        budget : float or None, default 0.1
+            Seconds after which the run stops at the end of a step. None: never.
+
+        Returns
+        -------
+        steps_done : int
+            Counted from ``step_begin``; at least 1 unless the range is empty.
+        threads_used : int
+            The size of the team that ran them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a binding does not fit its slot, or a value found in the data is out of range. Of a
+            step that fails nothing is kept.
+        """
+        cdef dlc_run run
+        cdef dlc_status status
+        cdef int64_t i
+        cdef tuple bound = tuple(bindings)  # holds the arrays while the run uses their memory
+        if len(bound) != self._n_slots:
+            raise ValueError(f"there are {len(bound)} bindings; the plan has {self._n_slots} slots")
+        if threads < 0:
+            raise ValueError(f"threads is {threads}; expected at least 0")
+        _set_order(&run, order)
+        run.n_bindings = self._n_slots
+        run.epoch_rows = epoch_rows
+        run.batch_rows = batch_rows
+        run.step_begin = step_begin
+        run.step_end = step_end
+        run.seed = seed
+        run.counter = counter
+        run.threads = threads
+        run.training = training
+        run.budget_ns = _nanoseconds(budget)
+        cdef _Workspace workspace = self._take_workspace(threads)
+        run.arena = workspace.arena
+        run.arena_bytes = workspace.arena_bytes
+        run.bindings = workspace.bindings
+        try:
+            for i in range(self._n_slots):
+                _bind(&workspace.bindings[i], &self._slots[i], i, bound[i], &run)
+            with nogil:
+                status = dlc_plan_run(self._plan, &run)
+            check(status)
+        finally:
+            self._idle.append(workspace)
+        return run.steps_done, run.threads_used
+
+
+def register_op(address):
+    """Add the op whose ``dlc_op_def`` (csrc/plan/op.h) lies at `address`, for the life of the process."""
+    check(dlc_op_register(<const dlc_op_def *><uintptr_t>address))

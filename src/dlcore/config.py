@@ -1,0 +1,59 @@
+"""What this build is and runs on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+
+import dlcore
+from dlcore import _native
+
+
+def config_info() -> dict[str, str]:
+    """Version, kernels, threads and libraries, by name.
+
+    Returns
+    -------
+    dict of str to str
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.config_info()["version"]
+    '0.1.0'
+    """
+    return {
+        "version": dlcore.__version__,
+        "isa": _native.isa_name(),
+        "isa available": " ".join(_native.isa_available()),
+        "threads": str(_native.get_num_threads()),
+        "openmp": _native.openmp_version(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "library": get_library_dir(),
+    }
+
+
+def show_config() -> None:
+    """Prints :func:`config_info`, a line each."""
+    info = config_info()
+    width = max(map(len, info))
+    for name, value in info.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def get_include() -> str:
+    """The directory of ``dlcore.h``, for C compilers."""
+    return str(_installed("include"))
+
+
+def get_library_dir() -> str:
+    """The directory of the shared library ``libdlcore``, for linkers."""
+    return str(_installed("lib"))
+
+
+def _installed(name: str) -> Path:
+    # Beside the compiled module: in an editable install that is not where the sources are.
+    return Path(_native.__file__).parent / name

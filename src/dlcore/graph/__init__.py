@@ -1,0 +1,1 @@
+"""The computation graph: nodes, the op table, gradients, fusion, lowering to native plans."""

@@ -1,0 +1,346 @@
+"""From a graph to a native plan: fusion, placement, op records."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlcore._plan import Plan
+from dlcore.graph import arena
+from dlcore.graph.canonical import canonicalise, is_contiguous, without_ones
+from dlcore.graph.encode import ARENA, OPCODES, Encoder, Record, View
+from dlcore.graph.fusion import Launch, base, fuse
+from dlcore.graph.program import build_program, float_bits
+from dlcore.graph.shape import Shape, concrete, describe, element_count
+from dlcore.graph.tensor import Slot, Tensor, apply
+
+RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
+
+
+@dataclass(eq=False, frozen=True)
+class Update:
+    """An optimiser step: writes the slots of ``targets`` when all else of the step is done."""
+
+    op: str
+    targets: tuple[Tensor, ...]
+    operands: tuple[Tensor, ...]
+    attributes: tuple[int, ...]
+
+
+class CompiledPlan:
+    """A validated native plan, and the names of the slots that its runs bind.
+
+    Attributes
+    ----------
+    native : dlcore._plan.Plan
+    slots : list of Slot
+        In the order of the plan's slot table.
+    capacity : int
+        The largest number of rows in a step.
+    records : list of Record
+    """
+
+    def __init__(self, slots: list[Slot], capacity: int, records: list[Record], encoder: Encoder):
+        self.slots = slots
+        self.capacity = capacity
+        self.records = records
+        self.arena_bytes = encoder.arena_bytes
+        self.native = Plan(encoder.encode())
+
+    def run(self, bindings: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
+        """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
+        arrays = [bindings[s.name] if s.value is None else s.value for s in self.slots]
+        return self.native.run(arrays, **options)
+
+    def summary(self) -> str:
+        """One line for each op record, and the bytes of the arena."""
+        lines = []
+        for i, record in enumerate(self.records):
+            outs = ", ".join(describe(v.shape) for v in record.outputs)
+            ins = ", ".join(describe(v.shape) for v in record.inputs)
+            dtype = record.outputs[0].dtype
+            lines.append(f"{i:3}  {record.label:<40} {dtype!s:<8} {outs} <- {ins}")
+        lines.append(f"arena: {self.arena_bytes} bytes for {self.capacity} rows")
+        return "\n".join(lines)
+
+
+def compile_plan(
+    stores: Sequence[tuple[Slot, Tensor]],
+    updates: Sequence[Update] = (),
+    *,
+    capacity: int,
+    fusion: bool = True,
+) -> CompiledPlan:
+    """The plan that computes each tensor into its slot and then makes the updates.
+
+    Parameters
+    ----------
+    stores : sequence of (Slot, Tensor)
+        Writable slots of the tensors' shapes and dtypes.
+    updates : sequence of Update
+    capacity : int
+        The largest number of rows in a step.
+    fusion : bool
+        False runs every node by itself, for comparison and debugging.
+    """
+    wanted = [_checked_store(slot, tensor) for slot, tensor in stores]
+    read = list(dict.fromkeys(t for u in updates for t in (*u.operands, *u.targets)))
+    canonical = canonicalise([*wanted, *read])
+    results = _own_memory(canonical[: len(stores)])
+    dense = [_dense(node) for node in canonical[len(stores) :]]
+    replaced = dict(zip(read, dense, strict=True))
+    launches = fuse([*results, *replaced.values()], enabled=fusion)
+    stored = {result: slot for result, (slot, _) in zip(results, stores, strict=True)}
+    return _Lowering(launches, stored, updates, replaced, capacity).compile()
+
+
+def _checked_store(slot: Slot, tensor: Tensor) -> Tensor:
+    if tensor.shape != slot.shape or tensor.dtype != slot.dtype:
+        raise ValueError(
+            f"slot {slot.name} holds {slot.dtype} {describe(slot.shape)}, "
+            f"but its value is {tensor.dtype} {describe(tensor.shape)}"
+        )
+    return tensor
+
+
+def _own_memory(nodes: Sequence[Tensor]) -> list[Tensor]:
+    """Nodes that can be placed in slots: leaves, views and repeated ones are copied."""
+    result: list[Tensor] = []
+    for node in nodes:
+        owned = node.op.lowering not in ("leaf", "view") and node not in result
+        result.append(node if owned else apply("copy", node))
+    return result
+
+
+def _dense(node: Tensor) -> Tensor:
+    """The node where it is contiguous memory, else a copy of it: what optimiser steps read."""
+    dense = is_contiguous(node) and base(node).op.name != "literal"
+    return node if dense else apply("copy", node)
+
+
+class _Lowering:
+    def __init__(
+        self,
+        launches: list[Launch],
+        stored: dict[Tensor, Slot],
+        updates: Sequence[Update],
+        replaced: dict[Tensor, Tensor],
+        capacity: int,
+    ):
+        self.launches = launches
+        self.stored = stored
+        self.updates = updates
+        self.replaced = replaced
+        self.capacity = capacity
+        self.slots: dict[Slot, int] = {}
+        self.offsets: dict[Tensor, int] = {}
+        self.literals: dict[Tensor, None] = {}
+        self.records: list[Record] = []
+
+    def compile(self) -> CompiledPlan:
+        self._find_literals()
+        self.offsets, arena_bytes = arena.place(self._lifetimes())
+        for literal in self.literals:
+            self.records.append(self._fill(literal))
+        for launch in self.launches:
+            self.records.append(self._lower(launch))
+        self.records += [self._lower_update(update) for update in self.updates]
+        encoder = Encoder(
+            list(self.slots),
+            [self._slot_bytes(slot) for slot in self.slots],
+            self.capacity,
+            arena_bytes,
+            self.records,
+        )
+        return CompiledPlan(list(self.slots), self.capacity, self.records, encoder)
+
+    # Placement
+
+    def _find_literals(self) -> None:
+        """Literals that something other than a map program reads need memory."""
+        operands = [i for launch in self.launches for i in launch.inputs()]
+        operands += [self.replaced[o] for update in self.updates for o in update.operands]
+        for operand in operands:
+            if base(operand).op.name == "literal":
+                self.literals[base(operand)] = None
+
+    def _lifetimes(self) -> dict[Tensor, tuple[int, int, int]]:
+        """Bytes, first and last op of every node that lives in the arena."""
+        end = len(self.launches)
+        first = dict.fromkeys(self.literals, -1)
+        last = dict(first)
+        for i, launch in enumerate(self.launches):
+            for node in launch.outputs():
+                first[node] = last[node] = i
+            for node in launch.inputs():
+                last[base(node)] = i
+        for update in self.updates:
+            for node in update.operands:
+                last[base(self.replaced[node])] = end
+        return {
+            node: (self._bytes(node), begin, last[node])
+            for node, begin in first.items()
+            if node not in self.stored
+        }
+
+    def _bytes(self, node: Tensor) -> int:
+        return math.prod(concrete(node.shape, self.capacity)) * node.dtype.itemsize
+
+    def _slot_index(self, slot: Slot) -> int:
+        return self.slots.setdefault(slot, len(self.slots))
+
+    def _slot_bytes(self, slot: Slot) -> int:
+        per_row = slot.kind in ("stream", "dataset")
+        number, power = element_count(slot.shape[1:] if per_row else slot.shape)
+        return number * self.capacity**power * slot.dtype.itemsize
+
+    def _view(self, node: Tensor) -> View:
+        """The memory of a node: a slot, its place in the arena, or a view of its input's."""
+        if node.op.lowering == "view":
+            return self._derived_view(node)
+        slot = node.attributes["slot"] if node.op.name == "slot" else self.stored.get(node)
+        index = ARENA if slot is None else self._slot_index(slot)
+        offset = self.offsets[node] if slot is None else 0
+        return View(index, offset, node.shape, self._dense_strides(node.shape), node.dtype)
+
+    def _dense_strides(self, shape: Shape) -> tuple[int, ...]:
+        extents = concrete(shape, self.capacity)
+        return tuple(math.prod(extents[axis + 1 :]) for axis in range(len(extents)))
+
+    def _derived_view(self, node: Tensor) -> View:
+        source = self._view(node.inputs[0])
+        if node.op.name == "transpose":
+            stride = tuple(source.stride[axis] for axis in node.attributes["axes"])
+        elif node.op.name == "broadcast_to":
+            return _broadcast_view(source, node.shape)
+        elif without_ones(source.shape) == without_ones(node.shape):
+            strides = (
+                s for s, extent in zip(source.stride, source.shape, strict=True) if extent != 1
+            )
+            stride = tuple(0 if extent == 1 else next(strides) for extent in node.shape)
+        else:
+            stride = self._dense_strides(node.shape)
+        return View(source.slot, source.offset, node.shape, stride, node.dtype)
+
+    # Records
+
+    def _fill(self, literal: Tensor) -> Record:
+        program = build_program([copied := apply("copy", literal)], [copied])
+        return Record(OPCODES["map"], [self._view(literal)], [], program.words, "literal")
+
+    def _lower(self, launch: Launch) -> Record:
+        if not launch.records:
+            return self._lower_map(launch)
+        return getattr(self, f"_lower_{launch.records[0].op.name}")(launch)
+
+    def _lower_map(self, launch: Launch) -> Record:
+        program = launch.program()
+        outputs = [self._view(node) for node in program.outputs]
+        if launch.reduction is not None:
+            axes = launch.reduction.attributes["axis"]
+            outputs = [_with_reduced_axes(view, axes, len(launch.space)) for view in outputs]
+        return Record(
+            OPCODES["map"],
+            [_aligned(view, len(launch.space)) for view in outputs],
+            [_aligned(self._view(node), len(launch.space)) for node in program.inputs],
+            program.words,
+            _program_label(program.names, launch.reduction),
+        )
+
+    def _lower_matmul(self, launch: Launch) -> Record:
+        product = launch.records[0]
+        factors = [self._view(node) for node in product.inputs]
+        if not launch.body:
+            outputs = [self._view(product)]
+            factors = [_aligned(view, product.ndim) for view in factors]
+            return Record(OPCODES["matmul"], outputs, factors, [0], "matmul")
+        program = launch.program()
+        outputs = [self._view(node) for node in program.outputs]
+        store = [_aligned(self._view(node), 2) for node in program.inputs]
+        label = f"matmul + {_program_label(program.names, None)}"
+        return Record(OPCODES["matmul"], outputs, factors + store, [0, *program.words], label)
+
+    def _lower_softmax(self, launch: Launch) -> Record:
+        node = launch.records[0]
+        attributes = [int(node.op.name == "log_softmax")]
+        return self._plain("softmax", launch, attributes, node.op.name)
+
+    _lower_log_softmax = _lower_softmax
+
+    def _lower_softmax_cross_entropy(self, launch: Launch) -> Record:
+        loss, *gradients = launch.records
+        nodes = gradients[0].inputs if gradients else loss.inputs
+        return Record(
+            OPCODES["softmax_loss"],
+            [self._view(node) for node in launch.records],
+            [self._view(node) for node in nodes],
+            [1, len(gradients)],
+            "softmax cross-entropy" + (" and gradient" if gradients else ""),
+        )
+
+    def _lower_softmax_cross_entropy_gradient(self, launch: Launch) -> Record:
+        return self._plain("softmax_loss", launch, [0, 1], "softmax cross-entropy gradient")
+
+    def _lower_gather(self, launch: Launch) -> Record:
+        classes = launch.records[0].attributes.get("classes")
+        return self._plain("gather", launch, [] if classes is None else [0, classes], "gather")
+
+    def _lower_random(self, launch: Launch) -> Record:
+        attributes = launch.records[0].attributes
+        kind = attributes["kind"]
+        words = [RANDOM_KINDS[kind], attributes["stream"], float_bits(attributes.get("keep", 1.0))]
+        return self._plain("random", launch, words, kind)
+
+    def _plain(self, op: str, launch: Launch, attributes: list[int], label: str) -> Record:
+        node = launch.records[0]
+        inputs = [self._view(i) for i in node.inputs]
+        return Record(OPCODES[op], [self._view(node)], inputs, attributes, label)
+
+    def _lower_update(self, update: Update) -> Record:
+        targets = [self._view(self.replaced[node]) for node in update.targets]
+        operands = [self._view(self.replaced[node]) for node in update.operands]
+        return Record(OPCODES[update.op], targets, operands, list(update.attributes), update.op)
+
+
+def _broadcast_view(source: View, shape: Shape) -> View:
+    """The view repeated to a shape, by strides of 0."""
+    added = len(shape) - len(source.shape)
+    stride = [0] * added
+    for extent, wanted, step in zip(source.shape, shape[added:], source.stride, strict=True):
+        stride.append(0 if extent == 1 and wanted != 1 else step)
+    return View(source.slot, source.offset, shape, tuple(stride), source.dtype)
+
+
+def _aligned(view: View, ndim: int) -> View:
+    """The view with leading axes of extent 1 up to ``ndim``, and stride 0 on those of extent 1."""
+    added = ndim - len(view.shape)
+    shape = (1,) * added + view.shape
+    stride = (0,) * added + view.stride
+    stride = tuple(0 if extent == 1 else step for extent, step in zip(shape, stride, strict=True))
+    return View(view.slot, view.offset, shape, stride, view.dtype)
+
+
+def _with_reduced_axes(view: View, axes: tuple[int, ...], ndim: int) -> View:
+    """The result of a reduction as an operand over the space that is reduced."""
+    if len(view.shape) == ndim:
+        return view
+    kept = iter(zip(view.shape, view.stride, strict=True))
+    pairs = [(1, 0) if axis in axes else next(kept) for axis in range(ndim)]
+    shape, stride = zip(*pairs, strict=True) if pairs else ((), ())
+    return View(view.slot, view.offset, tuple(shape), tuple(stride), view.dtype)
+
+
+def _program_label(names: Sequence[str], reduction: Tensor | None) -> str:
+    runs = [
+        name if count == 1 else f"{count} {name}"
+        for name, group in itertools.groupby(names)
+        if (count := len(list(group)))
+    ]
+    if reduction is not None:
+        runs.append(f"{reduction.op.name} over {reduction.attributes['axis']}")
+    return " ".join(runs)

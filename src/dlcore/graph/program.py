@@ -1,0 +1,181 @@
+"""Map programs: a group of elementwise nodes as instructions over registers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dlcore import _native
+from dlcore.graph.tensor import Tensor
+
+# Mirrors csrc/map/map.h.
+MAX_OPERANDS = 24
+MAX_LITERALS = 16
+MAX_TEMPS = 16
+MAX_INSTRUCTIONS = 256
+REDUCTIONS = {None: 0, "sum": 1, "max": 2, "min": 3, "mean": 4}
+
+# Mirrors dlc_dtype in csrc/include/dlcore.h.
+DTYPE_CODES = {
+    np.dtype(np.float32): 0,
+    np.dtype(np.float64): 1,
+    np.dtype(np.uint8): 2,
+    np.dtype(np.int32): 3,
+    np.dtype(np.int64): 4,
+    np.dtype(np.bool_): 5,
+}
+
+_INSTRUCTIONS = _native.map_instructions()
+
+
+class ProgramTooLarge(Exception):
+    """The group does not fit the registers of one program."""
+
+
+@dataclass
+class Program:
+    """Instructions with their operands, outputs first.
+
+    ``outputs`` and ``inputs`` are nodes whose memory the operands are.
+    """
+
+    outputs: list[Tensor]
+    inputs: list[Tensor]
+    words: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+
+def float_bits(value: float) -> int:
+    """The double as the signed 64-bit word of its bits."""
+    return struct.unpack("<q", struct.pack("<d", value))[0]
+
+
+def literal_of(node: Tensor) -> Tensor | None:
+    """The literal that the node repeats, if it is one or a view of one."""
+    while node.op.lowering == "view":
+        node = node.inputs[0]
+    return node if node.op.name == "literal" else None
+
+
+def build_program(
+    body: Sequence[Tensor],
+    roots: Sequence[Tensor],
+    *,
+    reduction: Tensor | None = None,
+    product: Tensor | None = None,
+    keep_product: bool = False,
+) -> Program:
+    """The program that computes ``roots`` (some of ``body``, which is in topological order).
+
+    With ``reduction`` (a reduce node) the last value is reduced into it. With ``product`` (a GEMM's
+    result) register 0 holds that to begin with, and keeps it or takes the last root.
+    """
+    if reduction is not None:
+        outputs = [reduction]
+        value = reduction.inputs[0]
+        results = {value: 0} if value in body else {}
+    elif product is None or keep_product:
+        outputs = ([product] if product is not None else []) + list(roots)
+        results = {root: outputs.index(root) for root in roots}
+    else:
+        last = max(roots, key=list(body).index)
+        outputs = [last, *(root for root in roots if root is not last)]
+        results = {root: outputs.index(root) for root in roots}
+
+    writer = _Writer(body, outputs, results, product)
+    if reduction is not None and not results:
+        writer.emit("copy", 0, [reduction.inputs[0]])
+    for position, node in enumerate(body):
+        writer.emit_node(node, position)
+    last_node = body[-1] if reduction is None else reduction
+    how = None if reduction is None else reduction.op.name
+    return writer.finish(DTYPE_CODES[last_node.dtype], REDUCTIONS[how])
+
+
+class _Writer:
+    def __init__(
+        self,
+        body: Sequence[Tensor],
+        outputs: list[Tensor],
+        results: dict[Tensor, int],
+        product: Tensor | None,
+    ):
+        members = set(body)
+        self.outputs = outputs
+        self.results = results
+        self.inputs: list[Tensor] = []
+        self.literals: list[tuple[float, int]] = []
+        self.instructions: list[tuple[str, int, list[int]]] = []
+        self.registers: dict[Tensor, int] = {}
+        self.product = product
+        operands = [i for node in body for i in node.inputs]
+        operands += [o.inputs[0] for o in outputs if o.op.lowering == "reduce"]
+        for operand in operands:
+            self._declare(operand, members)
+        self.first_temp = len(outputs) + len(self.inputs) + len(self.literals)
+        self.free: list[int] = []
+        self.n_temps = 0
+        self.last_use = {i: position for position, n in enumerate(body) for i in n.inputs}
+        if len(outputs) + len(self.inputs) > MAX_OPERANDS or len(self.literals) > MAX_LITERALS:
+            raise ProgramTooLarge
+
+    def _declare(self, operand: Tensor, members: set[Tensor]) -> None:
+        found = literal_of(operand)
+        if found is not None:
+            key = (found.attributes["value"], found.attributes["power"])
+            if key not in self.literals:
+                self.literals.append(key)
+        elif operand not in members and operand is not self.product and operand not in self.inputs:
+            self.inputs.append(operand)
+
+    def _register(self, operand: Tensor) -> int:
+        if operand in self.registers:
+            return self.registers[operand]
+        found = literal_of(operand)
+        if found is not None:
+            key = (found.attributes["value"], found.attributes["power"])
+            return len(self.outputs) + len(self.inputs) + self.literals.index(key)
+        if operand is self.product:
+            return 0
+        return len(self.outputs) + self.inputs.index(operand)
+
+    def emit_node(self, node: Tensor, position: int) -> None:
+        sources = [self._register(i) for i in node.inputs]
+        for operand in set(node.inputs):
+            register = self.registers.get(operand, -1)
+            if self.last_use.get(operand) == position and register >= self.first_temp:
+                self.free.append(register)
+        register = self.results.get(node)
+        if register is None:
+            register = self._new_temp()
+        self.registers[node] = register
+        name = "copy" if node.op.name == "cast" else node.op.name
+        self.instructions.append((name, register, sources))
+
+    def emit(self, name: str, register: int, operands: list[Tensor]) -> None:
+        self.instructions.append((name, register, [self._register(o) for o in operands]))
+
+    def _new_temp(self) -> int:
+        if self.free:
+            return self.free.pop()
+        if self.n_temps == MAX_TEMPS:
+            raise ProgramTooLarge
+        self.n_temps += 1
+        return self.first_temp + self.n_temps - 1
+
+    def finish(self, dtype: int, reduction: int) -> Program:
+        if len(self.instructions) > MAX_INSTRUCTIONS:
+            raise ProgramTooLarge
+        words = [dtype, len(self.outputs), len(self.inputs), reduction]
+        words += [len(self.literals), self.n_temps, len(self.instructions)]
+        for value, power in self.literals:
+            words += [float_bits(value), power]
+        for name, register, sources in self.instructions:
+            code, _ = _INSTRUCTIONS[name]
+            a, b, c = (*sources, 0, 0)[:3]
+            words.append(code | register << 16 | a << 24 | b << 32 | c << 40)
+        names = [name for name, _, _ in self.instructions]
+        return Program(self.outputs, self.inputs, words, names)

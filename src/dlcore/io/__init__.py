@@ -1,0 +1,1 @@
+"""Files that dlcore reads and writes."""

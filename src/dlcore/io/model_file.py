@@ -1,0 +1,211 @@
+"""Models as files: one safetensors file with the weights, and the graph as JSON in its metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dlcore import nn, optim
+from dlcore.graph.serialise import from_json, to_json
+from dlcore.nn import tracing
+from dlcore.nn.sequential import Sequential
+from dlcore.train import TrainingState
+
+FORMAT = "dlcore"
+VERSION = "1"
+
+
+def save(
+    model: Sequential,
+    path: str | Path,
+    *,
+    training_state: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a model; see ``Sequential.save``."""
+    path = Path(path)
+    metadata = dict(model.metadata if metadata is None else metadata)
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"metadata must map str to str, but has {key!r}: {value!r}")
+    tensors = {f"parameter/{k}": np.ascontiguousarray(v) for k, v in model.parameters().items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": json.dumps(_model_config(model)),
+        "metadata": json.dumps(metadata),
+    }
+    graph = _graph(model)
+    if graph is not None:
+        header["graph"] = graph
+    if training_state:
+        state = model._state
+        if state is None:
+            raise ValueError("training_state=True, but the model has not been fitted")
+        header["training"] = json.dumps(_state_config(state))
+        tensors |= {f"state/{k}": np.ascontiguousarray(v) for k, v in state.arrays.items()}
+    _write_whole(path, tensors, header)
+
+
+def load(path: str | Path) -> Sequential:
+    """Reads a model that ``Sequential.save`` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Sequential
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is no dlcore model, or what it holds does not fit together.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> model = dl.nn.Sequential(dl.nn.Linear(2, 1)).init(seed=0)
+    >>> model.save("line.safetensors")
+    >>> dl.load("line.safetensors").parameters()["0.bias"]
+    array([0.], dtype=float32)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is a safetensors file, but no dlcore model")
+    if header.get("version") != VERSION:
+        raise ValueError(f"{path} has version {header.get('version')!r}; this reads {VERSION!r}")
+    try:
+        return _rebuild(header, tensors)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no valid model: {error}") from error
+
+
+def _rebuild(header: dict[str, str], tensors: dict[str, np.ndarray]) -> Sequential:
+    config = json.loads(header["model"])
+    layers = [_layer(entry) for entry in config["layers"]]
+    model = Sequential(*layers, dtype=config["dtype"]).init()
+    parameters = _with_prefix(tensors, "parameter/")
+    if parameters.keys() != model.parameters().keys():
+        raise ValueError(
+            f"it has parameters {', '.join(parameters)}, "
+            f"but its layers have {', '.join(model.parameters())}"
+        )
+    model.set_parameters(parameters)
+    stored = header.get("graph")
+    if stored is not None and to_json(from_json(stored)) != _graph(model):
+        raise ValueError("its graph is not that of its layers")
+    model.metadata = json.loads(header["metadata"])
+    if "training" in header:
+        model._state = _state(json.loads(header["training"]), _with_prefix(tensors, "state/"))
+        expected = TrainingState.fresh(model._state.optimizer, model._initialised(), 0).arrays
+        shapes = {name: array.shape for name, array in model._state.arrays.items()}
+        if shapes != {name: array.shape for name, array in expected.items()}:
+            raise ValueError("the state of its optimizer does not fit its parameters")
+    return model
+
+
+def _with_prefix(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _model_config(model: Sequential) -> dict[str, Any]:
+    layers = []
+    for layer in model.layers:
+        name = type(layer).__name__
+        if getattr(nn, name, None) is not type(layer):
+            raise NotImplementedError(f"layer {name} is not one of dlcore.nn and cannot be saved")
+        layers.append({"type": name, **layer.config()})
+    return {"dtype": model.dtype.name, "layers": layers}
+
+
+def _layer(entry: dict[str, Any]) -> nn.Layer:
+    arguments = dict(entry)
+    name = arguments.pop("type")
+    layer = getattr(nn, name, None)
+    if not (isinstance(layer, type) and issubclass(layer, nn.Layer)):
+        raise ValueError(f"unknown layer {name!r}")
+    return layer(**arguments)
+
+
+def _graph(model: Sequential) -> str | None:
+    """The graph of ``predict`` for flat samples, where the first weight tells how wide they are."""
+    widths = [layer.in_features for layer in model.layers if isinstance(layer, nn.Linear)]
+    if not widths:
+        return None
+    inputs = (("x", model.dtype.str, (widths[0],)),)
+    return to_json({"prediction": tracing.prediction_node(model, inputs)})
+
+
+def _state_config(state: TrainingState) -> dict[str, Any]:
+    options = {k: v for k, v in vars(state.optimizer).items() if k != "state_names"}
+    rate = options["learning_rate"]
+    if isinstance(rate, optim.Schedule):
+        if getattr(optim, type(rate).__name__, None) is not type(rate):
+            raise NotImplementedError(f"schedule {type(rate).__name__} cannot be saved")
+        options["learning_rate"] = {"type": type(rate).__name__, **vars(rate)}
+    return {
+        "optimizer": {"type": type(state.optimizer).__name__, **options},
+        "seed": state.seed,
+        "step": state.step,
+        "epoch": state.epoch,
+        "position": state.position,
+    }
+
+
+def _state(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> TrainingState:
+    options = dict(config["optimizer"])
+    optimizer = _named(optim.Optimizer, options.pop("type"))
+    rate = options["learning_rate"]
+    if isinstance(rate, dict):
+        rate = dict(rate)
+        options["learning_rate"] = _named(optim.Schedule, rate.pop("type"))(**rate)
+    if optimizer is optim.AdamW:
+        options.pop("convention")
+    counters = {name: int(config[name]) for name in ("seed", "step", "epoch", "position")}
+    return TrainingState(optimizer(**options), arrays, **counters)
+
+
+def _named(base: type, name: str) -> Any:
+    found = getattr(optim, name, None)
+    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+        raise ValueError(f"unknown {base.__name__.lower()} {name!r}")
+    return found
+
+
+def _write_whole(path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
+    """Writes beside the path and renames, so that a reader sees the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=header)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,40 @@
+"""Arrays as the native core wants them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 64  # a cache line, and the widest vector
+NATIVE_DTYPES = tuple(np.dtype(t) for t in ("f4", "f8", "u1", "i4", "i8", "?"))
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An uninitialised C-contiguous array that begins at a multiple of 64 bytes."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def native_array(value: Any, name: str) -> np.ndarray:
+    """``value`` as a C-contiguous, aligned array of a dtype that plans read.
+
+    Arrays that are so already are returned as they are; small integers become int64 and half
+    floats float64.
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but real numbers or booleans.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in NATIVE_DTYPES:
+        dtype = np.dtype(np.float64 if dtype.kind == "f" or dtype.itemsize == 8 else np.int64)
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])

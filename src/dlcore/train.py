@@ -1,0 +1,469 @@
+"""Training: batches, callbacks, and the loop that runs compiled plans over the data."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlcore import _native
+from dlcore.memory import aligned_empty, native_array
+
+if TYPE_CHECKING:
+    from dlcore.graph.lower import CompiledPlan
+    from dlcore.nn.sequential import Sequential
+    from dlcore.optim import Optimizer
+
+# Epochs that nothing looks at between are run by one native call, as many as this many rows hold.
+_ORDER_ROWS = 1 << 20
+# Seconds after which a native call returns at the next step, so that Ctrl-C is seen.
+_BUDGET = 0.1
+
+
+def batch_indices(
+    n: int, batch_size: int, epoch: int, seed: int, *, shuffle: bool = True
+) -> list[np.ndarray]:
+    """The rows of every mini-batch of an epoch, as ``fit`` takes them.
+
+    Parameters
+    ----------
+    n : int
+        Rows of the data.
+    batch_size : int
+        Rows of a batch; the last one holds what is left. With ``batch_size >= n`` there is one
+        batch, in the order of the data.
+    epoch : int
+        Epochs that the run has behind it, from 0.
+    seed : int
+        The seed given to ``fit``.
+    shuffle : bool, default True
+
+    Returns
+    -------
+    list of ndarray of int64
+
+    Examples
+    --------
+    >>> from dlcore.train import batch_indices
+    >>> [len(batch) for batch in batch_indices(10, 4, epoch=0, seed=0)]
+    [4, 4, 2]
+    """
+    if n < 0 or epoch < 0:
+        raise ValueError(f"n and epoch must be >= 0, not {n} and {epoch}")
+    check_batch_size(batch_size)
+    order = np.arange(n)
+    if shuffle and batch_size < n:
+        order = _native.shuffle(n, check_seed(seed), epoch)
+    return [order[start : start + batch_size] for start in range(0, n, batch_size)]
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """``batch_size`` as an int; ValueError unless it is a whole number >= 1."""
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer >= 1, not {batch_size!r}")
+    return int(batch_size)
+
+
+def check_seed(seed: Any) -> int:
+    """``seed`` as an int; ValueError unless it fits in 64 bits without a sign."""
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed must be an integer in [0, 2**64), not {seed!r}")
+    return int(seed)
+
+
+class History(dict[str, list[float]]):
+    """What a fit recorded: lists with an entry for each epoch, by name.
+
+    ``loss`` is the mean training loss over the epoch's batches, each weighted by its rows (or its
+    sum of sample weights), measured before its update; ``val_loss`` is measured after the epoch.
+    """
+
+    def record(self, **values: float) -> None:
+        """Appends the values of an epoch."""
+        for name, value in values.items():
+            self.setdefault(name, []).append(float(value))
+
+
+@dataclass
+class Fit:
+    """A running fit, as callbacks see it.
+
+    Attributes
+    ----------
+    model : Sequential
+    optimizer : Optimizer
+        Its ``learning_rate`` may be changed; the next epoch uses it.
+    epochs : int
+        How many epochs were asked for.
+    epoch : int
+        The epoch that has just ended, from 0.
+    history : History
+    """
+
+    model: Sequential
+    optimizer: Optimizer
+    epochs: int
+    history: History = field(default_factory=History)
+    epoch: int = -1
+    stopping: bool = False
+
+    def stop(self) -> None:
+        """Ends the fit after this epoch."""
+        self.stopping = True
+
+
+class Callback:
+    """Hooks into a fit; override what you need.
+
+    A plain function of one argument serves as ``on_epoch_end``.
+    """
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        """Before the first step."""
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        """After every epoch; ``fit.history`` holds its losses."""
+
+    def on_fit_end(self, fit: Fit) -> None:
+        """After the last step, also when the fit was stopped."""
+
+
+class _FunctionCallback(Callback):
+    def __init__(self, function: Callable[[Fit], None]):
+        self.function = function
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        self.function(fit)
+
+
+class EarlyStopping(Callback):
+    """Ends a fit that no longer improves.
+
+    Parameters
+    ----------
+    monitor : str, default 'val_loss'
+        The entry of the history to look at; smaller is better.
+    patience : int, default 10
+        Epochs without improvement after which the fit ends.
+    min_delta : float, default 0
+        What counts as an improvement.
+    restore_best : bool, default True
+        Whether the parameters of the best epoch are put back at the end.
+
+    Examples
+    --------
+    >>> from dlcore.train import EarlyStopping
+    >>> stopping = EarlyStopping(monitor="loss", patience=3)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+    ):
+        if patience < 1:
+            raise ValueError(f"patience must be >= 1, not {patience!r}")
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.restore_best = restore_best
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        self.best = float("inf")
+        self.best_epoch = -1
+        self._parameters: dict[str, np.ndarray] | None = None
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        if self.monitor not in fit.history:
+            known = ", ".join(fit.history)
+            raise ValueError(f"monitor is {self.monitor!r}, but the history has {known}")
+        value = fit.history[self.monitor][-1]
+        if value < self.best - self.min_delta:
+            self.best, self.best_epoch = value, fit.epoch
+            if self.restore_best:
+                self._parameters = {k: v.copy() for k, v in fit.model.parameters().items()}
+        elif fit.epoch - self.best_epoch >= self.patience:
+            fit.stop()
+
+    def on_fit_end(self, fit: Fit) -> None:
+        if self._parameters is not None:
+            fit.model.set_parameters(self._parameters)
+            self._parameters = None
+
+
+class Progress(Callback):
+    """Shows epochs and losses: a bar where tqdm is installed, else a line for each epoch."""
+
+    def on_fit_begin(self, fit: Fit) -> None:
+        self._begin = time.perf_counter()
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            self._bar = None
+        else:
+            self._bar = tqdm(total=fit.epochs, unit="epoch")
+
+    def on_epoch_end(self, fit: Fit) -> None:
+        losses = {name: f"{values[-1]:.4f}" for name, values in fit.history.items()}
+        if self._bar is not None:
+            self._bar.set_postfix(losses, refresh=False)
+            self._bar.update()
+            return
+        text = "  ".join(f"{name} {value}" for name, value in losses.items())
+        seconds = time.perf_counter() - self._begin
+        print(f"epoch {fit.epoch + 1}/{fit.epochs}  {text}  {seconds:.1f} s")
+
+    def on_fit_end(self, fit: Fit) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def as_callbacks(callbacks: Iterable[Callback | Callable[[Fit], None]]) -> list[Callback]:
+    """Callbacks with plain functions wrapped; TypeError for anything else."""
+    result: list[Callback] = []
+    for callback in callbacks:
+        if isinstance(callback, Callback):
+            result.append(callback)
+        elif callable(callback):
+            result.append(_FunctionCallback(callback))
+        else:
+            raise TypeError(f"callbacks must be Callback objects or functions, not {callback!r}")
+    return result
+
+
+@dataclass
+class TrainingState:
+    """Where a training run stands: what ``fit(resume=True)`` goes on from.
+
+    ``arrays`` are the optimiser's, by ``state/parameter``. ``step`` counts all updates, ``epoch``
+    whole epochs; ``position`` is the number of steps done in an epoch that was broken off.
+    """
+
+    optimizer: Optimizer
+    arrays: dict[str, np.ndarray]
+    seed: int
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+
+    @classmethod
+    def fresh(
+        cls, optimizer: Optimizer, parameters: dict[str, np.ndarray], seed: int
+    ) -> TrainingState:
+        """The state before the first step, with the optimiser's arrays at zero."""
+        arrays = {}
+        for state in optimizer.state_names:
+            for name, parameter in parameters.items():
+                arrays[f"{state}/{name}"] = aligned_empty(parameter.shape, parameter.dtype)
+                arrays[f"{state}/{name}"][...] = 0
+        return cls(optimizer, arrays, seed)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Arrays with a row for each sample: inputs by name, targets, and weights or None."""
+
+    inputs: dict[str, np.ndarray]
+    target: np.ndarray
+    weight: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def bindings(self) -> dict[str, np.ndarray]:
+        """The arrays by the names of their slots."""
+        arrays = {**self.inputs, "y": self.target}
+        return arrays if self.weight is None else {**arrays, "sample_weight": self.weight}
+
+
+def flatten_inputs(x: Any, name: str = "x") -> dict[str, np.ndarray]:
+    """Input arrays by slot name: one array, or a tuple, list or dict of them.
+
+    Lists of numbers are one array, as NumPy takes them; a tuple or dict holds several inputs.
+
+    Raises
+    ------
+    ValueError
+        If one has no axis for the rows, or they disagree on their number.
+    """
+    if isinstance(x, dict):
+        arrays = {
+            f"{name}.{key}": native_array(value, f"{name}[{key!r}]") for key, value in x.items()
+        }
+    elif isinstance(x, tuple):
+        arrays = {f"{name}.{i}": native_array(value, f"{name}[{i}]") for i, value in enumerate(x)}
+    else:
+        arrays = {name: native_array(x, name)}
+    if not arrays:
+        raise ValueError(f"{name} holds no arrays")
+    for key, array in arrays.items():
+        if array.ndim == 0:
+            raise ValueError(f"{key} has no axis of rows")
+    lengths = {key: len(array) for key, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the arrays of {name} differ in their number of rows: {lengths}")
+    return arrays
+
+
+def check_weight(weight: Any, n: int, name: str = "sample_weight") -> np.ndarray | None:
+    """Sample weights (n,) as a native array, or None; ValueError if they cannot be weights."""
+    if weight is None:
+        return None
+    array = native_array(weight, name)
+    if array.shape != (n,):
+        raise ValueError(f"{name} has shape {array.shape}, but x has {n} rows")
+    if not np.all(np.isfinite(array)) or np.any(array < 0):
+        raise ValueError(f"{name} must be finite and >= 0")
+    return array
+
+
+def run_training(
+    plan: CompiledPlan,
+    data: Data,
+    bindings: dict[str, np.ndarray],
+    state: TrainingState,
+    fit: Fit,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    callbacks: Sequence[Callback],
+    after_epoch: Callable[[], dict[str, float]] | None,
+) -> None:
+    """Runs the plan for ``fit.epochs`` epochs; state and history are right whenever it ends."""
+    run = _TrainingRun(plan, data, bindings, state, fit, batch_size, shuffle)
+    watched = bool(callbacks) or after_epoch is not None
+    group = 1 if watched else max(1, _ORDER_ROWS // max(len(data), 1))
+    try:
+        for callback in callbacks:
+            callback.on_fit_begin(fit)
+        while fit.epoch + 1 < fit.epochs and not fit.stopping:
+            for loss in run.epochs(min(group, fit.epochs - fit.epoch - 1)):
+                fit.epoch += 1
+                extra = after_epoch() if after_epoch is not None else {}
+                fit.history.record(loss=loss, **extra)
+            for callback in callbacks:
+                callback.on_epoch_end(fit)
+    finally:
+        for callback in callbacks:
+            callback.on_fit_end(fit)
+
+
+class _TrainingRun:
+    """Epochs of one plan over one data set."""
+
+    def __init__(
+        self,
+        plan: CompiledPlan,
+        data: Data,
+        bindings: dict[str, np.ndarray],
+        state: TrainingState,
+        fit: Fit,
+        batch_size: int,
+        shuffle: bool,
+    ):
+        self.plan = plan
+        self.data = data
+        self.bindings = {**bindings, **data.bindings()}
+        self.state = state
+        self.optimizer = fit.optimizer
+        self.batch_size = min(batch_size, len(data))
+        self.shuffle = shuffle and batch_size < len(data)
+        self.steps = -(-len(data) // self.batch_size)
+        self.dtype = fit.model.dtype
+
+    def epochs(self, n: int) -> list[float]:
+        """Runs n epochs, the first from where a broken one stopped; returns their losses."""
+        state = self.state
+        begin = state.position if state.position < self.steps else 0
+        total = n * self.steps
+        first_step = state.step - begin  # of the first of these epochs, as if it were whole
+        losses = np.zeros(total, self.dtype)
+        weights = self._weights(n)
+        bindings = {
+            **self.bindings,
+            "loss": losses,
+            "scalars": self.optimizer.scalars(first_step, total, self.steps),
+        }
+        if self.data.weight is not None:
+            bindings["loss_weight"] = weights
+        order = self._order(n)
+        first_epoch = state.epoch
+        done = begin
+        while done < total:
+            ran, _ = self.plan.run(
+                bindings,
+                order=order,
+                epoch_rows=len(self.data),
+                batch_rows=self.batch_size,
+                step_begin=done,
+                step_end=total,
+                seed=state.seed,
+                counter=first_step,
+                training=True,
+                budget=_BUDGET,
+            )
+            done += ran
+            state.step += ran
+            state.epoch = first_epoch + done // self.steps
+            state.position = done % self.steps
+        return self._epoch_losses(losses, weights, n, begin)
+
+    def _weights(self, n: int) -> np.ndarray:
+        """What each step's loss weighs in its epoch: its rows, or what the plan writes here."""
+        weights = np.full((n, self.steps), self.batch_size, self.dtype)
+        weights[:, -1] = len(self.data) - (self.steps - 1) * self.batch_size
+        return weights.reshape(-1)
+
+    def _order(self, n: int) -> np.ndarray | None:
+        if not self.shuffle:
+            return None
+        first, size = self.state.epoch, len(self.data)
+        return np.concatenate([_native.shuffle(size, self.state.seed, first + i) for i in range(n)])
+
+    def _epoch_losses(
+        self, losses: np.ndarray, weights: np.ndarray, n: int, begin: int
+    ) -> list[float]:
+        weights = weights.astype(np.float64)
+        weights[:begin] = 0.0
+        table = losses.astype(np.float64).reshape(n, self.steps)
+        shares = weights.reshape(n, self.steps)
+        totals = np.sum(shares, axis=1)
+        result = np.sum(np.where(shares > 0, table * shares, 0.0), axis=1) / totals
+        if not np.all(np.isfinite(result)):
+            epoch = self.state.epoch - n + int(np.argmin(np.isfinite(result)))
+            warnings.warn(
+                f"the training loss is not finite from epoch {epoch} on; "
+                "try a smaller learning rate, and look for NaN or huge values in the data",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        return result.tolist()
+
+
+def run_forward(
+    plan: CompiledPlan, bindings: dict[str, np.ndarray], rows: int, *, threads: int = 0
+) -> None:
+    """Runs a plan without updates over all rows, in steps of its capacity."""
+    if rows == 0:
+        return
+    batch = min(plan.capacity, rows)
+    total = -(-rows // batch)
+    done = 0
+    while done < total:
+        ran, _ = plan.run(
+            bindings,
+            epoch_rows=rows,
+            batch_rows=batch,
+            step_begin=done,
+            step_end=total,
+            threads=threads,
+            budget=_BUDGET,
+        )
+        done += ran

@@ -1,0 +1,128 @@
+"""Writes plans by hand for the tests: an encoder of csrc/plan/record.h that shares nothing with dlcore's own."""
+
+import math
+import struct
+
+import numpy as np
+
+ROWS = -1  # an extent: the rows of a step
+MAGIC = int.from_bytes(b"DLCPLAN1", "little")
+FIXED, STREAM, STEP, DATASET = range(4)
+GATHER, GEMM, MAP, SOFTMAX, SOFTMAX_LOSS, RANDOM, SGD_STEP, ADAM_STEP = range(1, 9)
+SUM, MAX, MIN, MEAN = range(1, 5)  # reductions
+DTYPES = [np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8", "?")]
+MAP_CODES = {
+    "copy": 0,
+    "add": 1,
+    "subtract": 2,
+    "multiply": 3,
+    "maximum": 5,
+    "square": 11,
+    "tanh": 18,
+    "relu": 22,
+    "greater": 27,
+}
+
+HEADER = struct.Struct("<10q")
+SLOT = struct.Struct("<4iq")
+TENSOR = struct.Struct("<2i2q8q8q")
+OP = struct.Struct("<6i")
+
+
+def code_of(dtype):
+    return DTYPES.index(np.dtype(dtype))
+
+
+def bits(number):
+    """The bits of a double as a signed word."""
+    return struct.unpack("<q", struct.pack("<d", number))[0]
+
+
+def program(dtype, n_out, n_in, instructions, *, literals=(), n_temps=0, reduction=0):
+    """The words of a map program. Instructions are (name, dst, *operands); literals (value, power)."""
+    words = [
+        code_of(dtype),
+        n_out,
+        n_in,
+        reduction,
+        len(literals),
+        n_temps,
+        len(instructions),
+    ]
+    for value, power in literals:
+        words += [bits(value), power]
+    for name, dst, *operands in instructions:
+        a, b, c = [*operands, 0, 0][:3]
+        words.append(MAP_CODES[name] | dst << 16 | a << 24 | b << 32 | c << 40)
+    return words
+
+
+class PlanBuilder:
+    """Collects records; arena tensors are laid out one behind the other unless an offset is given."""
+
+    def __init__(self, row_capacity):
+        self.row_capacity = row_capacity
+        self.arena_bytes = 0
+        self.slots, self.tensors, self.ops = [], [], []
+        self.operands, self.attributes = [], []
+
+    def slot(self, kind, dtype, n_bytes, *, writable=False):
+        self.slots.append([kind, int(writable), code_of(dtype), 0, n_bytes])
+        return len(self.slots) - 1
+
+    def tensor(self, dtype, shape, *, slot=-1, offset=None, stride=None):
+        """shape may hold ROWS (or multiples of it); strides count elements, by default C order at capacity."""
+        dtype = np.dtype(dtype)
+        at_capacity = [extent if extent >= 0 else -extent * self.row_capacity for extent in shape]
+        if stride is None:
+            stride = [math.prod(at_capacity[i + 1 :]) for i in range(len(shape))]
+        if offset is None:
+            offset = 0
+            if slot < 0:
+                offset = self.arena_bytes
+                size = math.prod(at_capacity) * dtype.itemsize
+                self.arena_bytes += -(-size // 64) * 64
+        padding = [0] * (8 - len(shape))
+        self.tensors.append(
+            [code_of(dtype), len(shape), slot, offset, *shape, *padding, *stride, *padding]
+        )
+        return len(self.tensors) - 1
+
+    def bound(self, kind, dtype, shape, *, writable=False):
+        """A slot and the tensor that spans it; for STREAM and DATASET, shape is that of a row."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        slot = self.slot(kind, dtype, size, writable=writable)
+        rows = (ROWS,) if kind in (STREAM, DATASET) else ()
+        return self.tensor(dtype, (*rows, *shape), slot=slot)
+
+    def op(self, opcode, outs, ins, attributes=()):
+        self.ops.append(
+            [opcode, len(outs), len(ins), len(attributes), len(self.operands), len(self.attributes)]
+        )
+        self.operands += [*outs, *ins]
+        self.attributes += attributes
+
+    def build(self):
+        body = b"".join(
+            [
+                *(SLOT.pack(*slot) for slot in self.slots),
+                *(TENSOR.pack(*tensor) for tensor in self.tensors),
+                *(OP.pack(*op) for op in self.ops),
+                struct.pack(f"<{len(self.operands)}i", *self.operands),
+                b"\0" * (-4 * len(self.operands) % 8),
+                struct.pack(f"<{len(self.attributes)}q", *self.attributes),
+            ]
+        )
+        header = HEADER.pack(
+            MAGIC,
+            1,
+            HEADER.size + len(body),
+            self.row_capacity,
+            self.arena_bytes,
+            len(self.slots),
+            len(self.tensors),
+            len(self.ops),
+            len(self.operands),
+            len(self.attributes),
+        )
+        return header + body

@@ -1,0 +1,493 @@
+"""Each op of csrc/plan against NumPy, in plans made by hand, with every team size and with tail batches."""
+
+import plan_builder as pb
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from plan_builder import ROWS, PlanBuilder, bits, program
+from plan_runs import epoch_slices, large_teams, run_teams
+
+import numpy as np
+from dlcore import DlcoreError
+from dlcore._plan import Plan
+
+REALS = ["f4", "f8"]
+DTYPES = ["f4", "f8", "u1", "i4", "i8", "?"]
+# Two steps of 40 rows and one of 27, in each of two epochs.
+RUN = {"epoch_rows": 107, "batch_rows": 40, "step_end": 6}
+
+
+@pytest.fixture(autouse=True)
+def _teams():
+    with large_teams():
+        yield
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def tolerance(dtype):
+    return {"rtol": 200 * np.finfo(dtype).eps, "atol": 20 * np.finfo(dtype).eps}
+
+
+def one_op(opcode, outs, ins, attributes=(), *, capacity=40):
+    """A plan of one op whose operands are slots: outs and ins are (kind, dtype, shape) of a row or of all."""
+    builder = PlanBuilder(capacity)
+    out_tensors = [builder.bound(*out, writable=True) for out in outs]
+    in_tensors = [builder.bound(*value) for value in ins]
+    builder.op(opcode, out_tensors, in_tensors, attributes)
+    return Plan(builder.build())
+
+
+# ---- GATHER ----
+
+
+@pytest.mark.parametrize("source", DTYPES)
+@pytest.mark.parametrize("target", DTYPES)
+def test_gather_takes_the_rows_of_the_order_and_converts_them(source, target, rng):
+    """Any dtype becomes a float; other targets take their own dtype only."""
+    if target not in REALS and target != source:
+        with pytest.raises(DlcoreError, match="cannot convert"):
+            one_op(pb.GATHER, [(pb.STREAM, target, (3, 2))], [(pb.DATASET, source, (3, 2))])
+        return
+    plan = one_op(pb.GATHER, [(pb.STREAM, target, (3, 2))], [(pb.DATASET, source, (3, 2))])
+    data = rng.normal(0, 50, (150, 3, 2)).astype(source)
+    order = np.concatenate([rng.permutation(150)[:107] for _ in range(2)])
+    out, _ = run_teams(plan, [np.zeros((107, 3, 2), target), data], order=order, **RUN)
+    assert_array_equal(out, data[order[107:]].astype(target))
+    out, _ = run_teams(plan, [np.zeros((107, 3, 2), target), data], **RUN)
+    assert_array_equal(out, data[:107].astype(target))
+
+
+def test_gather_follows_the_order_of_each_epoch(rng):
+    """An epoch's steps read their own part of the order."""
+    plan = one_op(pb.GATHER, [(pb.STREAM, "f8", ())], [(pb.DATASET, "f8", ())])
+    data, order = rng.normal(size=107), rng.integers(0, 107, 2 * 107)
+    for step, (epoch, rows) in enumerate(epoch_slices(107, 40, 6)):
+        out = np.zeros(107)
+        plan.run(
+            [out, data],
+            order=order,
+            epoch_rows=107,
+            batch_rows=40,
+            step_begin=step,
+            step_end=step + 1,
+        )
+        expected = np.zeros(107)
+        expected[rows] = data[order[epoch * 107 :][:107][rows]]
+        assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("source", DTYPES)
+def test_gathered_labels_are_integers(source, rng):
+    """Labels of any dtype become int64."""
+    plan = one_op(pb.GATHER, [(pb.STREAM, "i8", ())], [(pb.DATASET, source, ())], (0, 10))
+    labels = rng.integers(0, 2 if source == "?" else 10, 107).astype(source)
+    order = rng.permutation(107)
+    out, _ = run_teams(
+        plan, [np.zeros(107, "i8"), labels], order=order, epoch_rows=107, batch_rows=40, step_end=3
+    )
+    assert_array_equal(out, labels[order].astype("i8"))
+
+
+@pytest.mark.parametrize(
+    ("source", "label", "message"),
+    [
+        ("i8", 12, r"label 12 in row 345 is outside \[0, 10\)"),
+        ("i8", -1, r"label -1 in row 345 is outside \[0, 10\)"),
+        ("u1", 10, r"label 10 in row 345 is outside \[0, 10\)"),
+        ("f4", 12, r"label 12 in row 345 is outside \[0, 10\)"),
+        ("f8", 1.5, r"label 1.5 in row 345 is not an integer"),
+        ("f8", 1e300, r"label 1e\+300 in row 345 is outside \[0, 10\)"),
+        ("f4", np.nan, r"label nan in row 345 is not an integer"),
+        ("f8", -np.inf, r"label -inf in row 345 is outside \[0, 10\)"),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_bad_label_is_named_with_its_row(source, label, message, threads):
+    """Not the position in the batch but the row of the data is named, by whichever thread finds it."""
+    plan = one_op(
+        pb.GATHER, [(pb.STREAM, "i8", ())], [(pb.DATASET, source, ())], (0, 10), capacity=500
+    )
+    labels = np.ones(500, source)
+    labels[345] = label
+    order = np.arange(500)[::-1].copy()
+    options = {"epoch_rows": 500, "batch_rows": 500, "step_end": 1, "threads": threads}
+    with pytest.raises(ValueError, match=message):
+        plan.run([np.zeros(500, "i8"), labels], order=order, **options)
+
+
+def test_an_order_outside_the_data_is_refused():
+    """No row before the first or behind the last one is read."""
+    plan = one_op(pb.GATHER, [(pb.STREAM, "f4", (3,))], [(pb.DATASET, "f4", (3,))])
+    for row in (-1, 20, 2**62):
+        order = np.full(30, row)
+        with pytest.raises(ValueError, match=f"order names row {row}; the data set has 20 rows"):
+            plan.run(
+                [np.zeros((30, 3), "f4"), np.zeros((20, 3), "f4")],
+                order=order,
+                epoch_rows=30,
+                batch_rows=30,
+                step_end=1,
+            )
+
+
+# ---- GEMM ----
+
+
+def matmul_plan(dtype, shapes, strides, *, accumulate=0):
+    """c = a @ b over FIXED slots that are as large as the shapes."""
+    builder = PlanBuilder(1)
+    tensors = []
+    for (shape, n_bytes), stride in zip(shapes, strides, strict=True):
+        slot = builder.slot(pb.FIXED, dtype, n_bytes, writable=not tensors)
+        tensors.append(builder.tensor(dtype, shape, slot=slot, stride=stride))
+    builder.op(pb.GEMM, tensors[:1], tensors[1:], [accumulate])
+    return Plan(builder.build())
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("sizes", [(7, 5, 3), (1, 33, 17), (37, 1, 9), (65, 70, 129), (4, 3, 0)])
+def test_gemm_multiplies_any_strides(dtype, transpose_a, transpose_b, accumulate, sizes, rng):
+    """Transposes are views, and a product is added or stored."""
+    m, n, k = sizes
+    c = rng.normal(size=(m, n)).astype(dtype)
+    a = rng.normal(size=(k, m) if transpose_a else (m, k)).astype(dtype)
+    b = rng.normal(size=(n, k) if transpose_b else (k, n)).astype(dtype)
+    plan = matmul_plan(
+        dtype,
+        [((m, n), c.nbytes), ((m, k), a.nbytes), ((k, n), b.nbytes)],
+        [(n, 1), (1, m) if transpose_a else (k, 1), (1, k) if transpose_b else (n, 1)],
+        accumulate=accumulate,
+    )
+    out, *_ = run_teams(plan, [c, a, b], epoch_rows=1, batch_rows=1, step_end=1)
+    left, right = (a.T if transpose_a else a), (b.T if transpose_b else b)
+    expected = left.astype("f8") @ right.astype("f8") + (c if accumulate else 0)
+    norm = np.linalg.norm
+    bound = np.finfo(dtype).eps * ((k + 2) ** 0.5 * norm(a) * norm(b) + 2 * norm(c))
+    assert norm(out - expected) < bound
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_gemm_broadcasts_leading_axes(dtype, rng):
+    """Leading axes of a and b are those of c or have extent 1."""
+    a = rng.normal(size=(3, 1, 6, 4)).astype(dtype)
+    b = rng.normal(size=(1, 5, 4, 7)).astype(dtype)
+    c = np.zeros((3, 5, 6, 7), dtype)
+    plan = matmul_plan(
+        dtype,
+        [(array.shape, array.nbytes) for array in (c, a, b)],
+        [(210, 42, 7, 1), (24, 0, 4, 1), (0, 28, 7, 1)],
+    )
+    out, *_ = run_teams(plan, [c, a, b], epoch_rows=1, batch_rows=1, step_end=1)
+    assert_allclose(out, a @ b, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_gemm_runs_the_program_of_its_store(dtype, batch, rng):
+    """relu(c + bias), and half of it times the rows of the step; with a batch axis, a product for each row."""
+    builder = PlanBuilder(40)
+    pad, n = (1,) * len(batch), 11
+    outs = [builder.bound(pb.STREAM, dtype, (*batch, n), writable=True) for _ in range(2)]
+    x = builder.bound(pb.STREAM, dtype, (*batch, 9))
+    w = builder.bound(pb.FIXED, dtype, (*pad, 9, n))
+    bias = builder.bound(pb.FIXED, dtype, (*pad, 1, n))
+    store = program(
+        dtype,
+        2,
+        1,
+        [("add", 0, 0, 2), ("relu", 0, 0), ("multiply", 1, 0, 3)],
+        literals=[(0.5, 1)],
+    )
+    builder.op(pb.GEMM, outs, [x, w, bias], [0, *store])
+    arrays = [
+        np.zeros((107, *batch, n), dtype),
+        np.zeros((107, *batch, n), dtype),
+        rng.normal(size=(107, *batch, 9)).astype(dtype),
+        rng.normal(size=(9, n)).astype(dtype),
+        rng.normal(size=n).astype(dtype),
+    ]
+    first, second, *_ = run_teams(Plan(builder.build()), arrays, **RUN)
+    expected = np.maximum(arrays[2] @ arrays[3] + arrays[4], 0)
+    assert_allclose(first, expected, **tolerance(dtype))
+    for _, rows in epoch_slices(107, 40, 3):
+        count = rows.stop - rows.start
+        assert_allclose(second[rows], 0.5 * count * expected[rows], **tolerance(dtype))
+
+
+def test_gemm_updates_an_input_of_its_store_in_place(rng):
+    """A further output may be an input of the program exactly: w -= 0.1 x.T @ g."""
+    x, g, w = rng.normal(size=(30, 5)), rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
+    builder = PlanBuilder(30)
+    slots = [builder.slot(pb.STREAM, "f8", 8 * n) for n in (5, 4)]
+    parameter = builder.bound(pb.FIXED, "f8", (5, 4), writable=True)
+    x_t = builder.tensor("f8", (5, ROWS), stride=(1, 5))
+    x_in = builder.tensor("f8", (ROWS, 5), slot=slots[0])
+    x_here = builder.tensor("f8", (ROWS, 5), offset=0)
+    g_in = builder.tensor("f8", (ROWS, 4), slot=slots[1])
+    product = builder.tensor("f8", (5, 4))
+    builder.op(pb.MAP, [x_here], [x_in], program("f8", 1, 1, [("copy", 0, 1)]))
+    store = program(
+        "f8",
+        2,
+        1,
+        [("multiply", 4, 0, 3), ("add", 1, 2, 4)],
+        literals=[(-0.1, 0)],
+        n_temps=1,
+    )
+    builder.op(pb.GEMM, [product, parameter], [x_t, g_in, parameter], [0, *store])
+    options = {"epoch_rows": 30, "batch_rows": 12, "step_end": 3}
+    *_, out = run_teams(Plan(builder.build()), [x, g, w], **options)
+    assert_allclose(out, w - 0.1 * x.T @ g, rtol=1e-12)
+
+
+# ---- MAP ----
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_map_broadcasts_and_converts(dtype, rng):
+    """Rows, a row, a column and a bool mask make one space."""
+    words = program(
+        dtype,
+        1,
+        4,
+        [("multiply", 0, 1, 2), ("add", 0, 0, 3), ("multiply", 0, 0, 4)],
+    )
+    plan = one_op(
+        pb.MAP,
+        [(pb.STREAM, dtype, (6,))],
+        [
+            (pb.STREAM, dtype, (6,)),
+            (pb.FIXED, dtype, (1, 6)),
+            (pb.STREAM, dtype, (1,)),
+            (pb.STREAM, "?", (6,)),
+        ],
+        words,
+    )
+    x, row = rng.normal(size=(107, 6)).astype(dtype), rng.normal(size=(1, 6)).astype(dtype)
+    column, mask = rng.normal(size=(107, 1)).astype(dtype), rng.random((107, 6)) < 0.5
+    out, *_ = run_teams(plan, [np.zeros_like(x), x, row, column, mask], **RUN)
+    assert_allclose(out, (x * row + column) * mask, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("reduction", [pb.SUM, pb.MAX, pb.MIN, pb.MEAN])
+@pytest.mark.parametrize("capacity", [40, 5000])
+def test_map_reduces_the_rows_of_a_step(dtype, reduction, capacity, rng):
+    """One value per column and step: those of the tail batch are of its own rows."""
+    builder = PlanBuilder(capacity)
+    out = builder.bound(pb.STEP, dtype, (1, 6), writable=True)
+    x = builder.bound(pb.STREAM, dtype, (6,))
+    builder.op(pb.MAP, [out], [x], program(dtype, 1, 1, [("square", 0, 1)], reduction=reduction))
+    n = 2 * capacity + capacity // 3
+    data = rng.normal(size=(n, 6)).astype(dtype)
+    options = {"epoch_rows": n, "batch_rows": capacity, "step_end": 3}
+    result, _ = run_teams(Plan(builder.build()), [np.zeros((3, 6), dtype), data], **options)
+    reduce = {pb.SUM: np.sum, pb.MAX: np.max, pb.MIN: np.min, pb.MEAN: np.mean}[reduction]
+    for step, (_, rows) in enumerate(epoch_slices(n, capacity, 3)):
+        expected = reduce(np.square(data[rows].astype("f8")), axis=0)
+        assert_allclose(result[step], expected, **tolerance(dtype))
+
+
+def test_a_literal_can_be_the_number_of_rows(rng):
+    """value * rows^power follows the rows of each step."""
+    words = program(
+        "f8", 2, 1, [("multiply", 0, 2, 3), ("add", 1, 2, 4)], literals=[(3.0, -1), (2.0, 1)]
+    )
+    plan = one_op(
+        pb.MAP, [(pb.STREAM, "f8", ()), (pb.STREAM, "f8", ())], [(pb.STREAM, "f8", ())], words
+    )
+    x = rng.normal(size=107)
+    first, second, _ = run_teams(plan, [np.zeros(107), np.zeros(107), x], **RUN)
+    for _, rows in epoch_slices(107, 40, 3):
+        count = rows.stop - rows.start
+        assert_allclose(first[rows], 3 * x[rows] / count, rtol=1e-15)
+        assert_allclose(second[rows], x[rows] + 2 * count, rtol=1e-15)
+
+
+# ---- SOFTMAX, SOFTMAX_LOSS ----
+
+
+def log_softmax(z):
+    z = z.astype("f8")
+    z = z - z.max(axis=-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("log", [0, 1])
+@pytest.mark.parametrize("classes", [1, 10, 3000])
+def test_softmax_is_over_the_last_axis(dtype, log, classes, rng):
+    """Rows of one class, of few, and of more than a chunk."""
+    plan = one_op(
+        pb.SOFTMAX, [(pb.STREAM, dtype, (classes,))], [(pb.STREAM, dtype, (classes,))], [log]
+    )
+    z = rng.normal(0, 3, (107, classes)).astype(dtype)
+    out, _ = run_teams(plan, [np.zeros_like(z), z], **RUN)
+    expected = log_softmax(z) if log else np.exp(log_softmax(z))
+    assert_allclose(out, expected, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(("has_loss", "has_grad"), [(1, 1), (1, 0), (0, 1)])
+@pytest.mark.parametrize("target", ["labels", "probabilities"])
+@pytest.mark.parametrize("scale", [None, "number", "rows"])
+def test_softmax_loss_and_its_gradient(dtype, has_loss, has_grad, target, scale, rng):
+    """Loss, gradient or both; labels or probabilities; a scale for all rows or for each."""
+    outs = [(pb.STREAM, dtype, ())] * has_loss + [(pb.STREAM, dtype, (10,))] * has_grad
+    ins = [(pb.STREAM, dtype, (10,))]
+    ins.append((pb.STREAM, "i8", ()) if target == "labels" else (pb.STREAM, dtype, (10,)))
+    if scale:
+        ins.append((pb.FIXED if scale == "number" else pb.STREAM, dtype, ()))
+    plan = one_op(pb.SOFTMAX_LOSS, outs, ins, [has_loss, has_grad], capacity=600)
+    n = 1300
+    z = rng.normal(0, 3, (n, 10)).astype(dtype)
+    labels = rng.integers(0, 10, n)
+    t = np.eye(10)[labels] if target == "labels" else rng.random((n, 10)).astype(dtype)
+    factor = {None: 1.0, "number": np.array(0.25, dtype), "rows": rng.random(n).astype(dtype)}[
+        scale
+    ]
+    arrays = [np.zeros((n, *shape), dtype) for _, _, shape in outs]
+    arrays += [z, labels if target == "labels" else t] + ([factor] if scale else [])
+    results = run_teams(plan, arrays, epoch_rows=n, batch_rows=600, step_end=3)
+    if has_loss:
+        assert_allclose(results[0], -(t * log_softmax(z)).sum(axis=1), **tolerance(dtype))
+    if has_grad:
+        total = t.sum(axis=1, keepdims=True)
+        expected = (np.exp(log_softmax(z)) * total - t) * np.reshape(factor, (-1, 1))
+        assert_allclose(results[has_loss], expected, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_softmax_loss_refuses_a_label_outside_the_classes(threads):
+    """Labels that no gather has checked are checked where they are used."""
+    plan = one_op(
+        pb.SOFTMAX_LOSS,
+        [(pb.STREAM, "f4", ())],
+        [(pb.STREAM, "f4", (10,)), (pb.STREAM, "i8", ())],
+        [1, 0],
+        capacity=2000,
+    )
+    labels = np.zeros(2000, "i8")
+    labels[[1234, 1999]] = 10, -3
+    arrays = [np.zeros(2000, "f4"), np.zeros((2000, 10), "f4"), labels]
+    with pytest.raises(ValueError, match=r"label 10 in row 1234 of the batch is outside \[0, 10\)"):
+        plan.run(arrays, epoch_rows=2000, batch_rows=2000, step_end=1, threads=threads)
+
+
+# ---- RANDOM ----
+
+
+def random_plan(kind, dtype, keep=1.0, stream=3):
+    return one_op(
+        pb.RANDOM, [(pb.STREAM, dtype, (100,))], [], [kind, stream, bits(keep)], capacity=200
+    )
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_random_numbers_have_their_distributions(dtype):
+    """Moments within 5 standard errors, and only the two values that a mask has."""
+    options = {"epoch_rows": 500, "batch_rows": 200, "step_end": 3, "seed": 7}
+    zeros = [np.zeros((500, 100), dtype)]
+    (uniform,) = run_teams(random_plan(0, dtype), zeros, **options)
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    assert abs(uniform.mean(dtype="f8") - 0.5) < 5 * (1 / 12 / 50000) ** 0.5
+    (normal,) = run_teams(random_plan(1, dtype), zeros, **options)
+    assert abs(normal.mean(dtype="f8")) < 5 / 50000**0.5
+    assert abs(normal.std(dtype="f8") - 1) < 5 / 100000**0.5
+    (mask,) = run_teams(random_plan(2, dtype, keep=0.8), zeros, **options)
+    assert_array_equal(np.unique(mask), np.array([0, 1 / 0.8], dtype))
+    assert abs((mask > 0).mean() - 0.8) < 5 * (0.16 / 50000) ** 0.5
+
+
+def test_random_numbers_are_keyed_by_seed_stream_and_step():
+    """A run that goes on at step k, by step_begin or by counter, gives what an unbroken one gives."""
+
+    def draw(plan, n=600, **options):
+        out = np.zeros((n, 100))
+        plan.run([out], epoch_rows=n, batch_rows=200, budget=None, **{"step_end": 3, **options})
+        return out
+
+    plan = random_plan(0, "f8")
+    whole = draw(plan, seed=7)
+    assert_array_equal(draw(plan, seed=7, step_begin=2)[400:], whole[400:])
+    assert_array_equal(draw(plan, seed=7, counter=2, n=200, step_end=1), whole[400:])
+    assert_array_equal(draw(plan, seed=7, n=550)[400:], whole[400:550])  # a tail is a prefix
+    different = [draw(plan, seed=8), draw(random_plan(0, "f8", stream=4), seed=7), whole[200:]]
+    for other in different:
+        assert not np.any(other[:200] == whole[:200])
+
+
+# ---- SGD_STEP, ADAM_STEP ----
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("n", [1, 37, 10007])
+@pytest.mark.parametrize(
+    ("momentum", "weight_decay", "nesterov", "sklearn"),
+    [(0.0, 0.0, 0, 0), (0.0, 0.1, 0, 0), (0.9, 0.1, 0, 0), (0.9, 0.0, 1, 0), (0.9, 0.0, 1, 1)],
+)
+def test_sgd_step(dtype, n, momentum, weight_decay, nesterov, sklearn, rng):
+    """Three steps with a learning rate of their own each, in PyTorch's or scikit-learn's formula."""
+    builder = PlanBuilder(1)
+    state = [
+        builder.bound(pb.FIXED, dtype, (n,), writable=True) for _ in range(2 if momentum else 1)
+    ]
+    grad = builder.bound(pb.FIXED, dtype, (n,))
+    rate = builder.bound(pb.STEP, "f8", (1,))
+    builder.op(
+        pb.SGD_STEP, state, [grad, rate], [bits(momentum), bits(weight_decay), nesterov, sklearn]
+    )
+    start, g = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
+    rates = np.array([0.1, 0.05, 0.2])
+    arrays = [start, np.zeros(n, dtype), g, rates] if momentum else [start, g, rates]
+    result = run_teams(Plan(builder.build()), arrays, epoch_rows=1, batch_rows=1, step_end=3)
+
+    p, v = start.astype("f8"), np.zeros(n)
+    for lr in rates:
+        d = g + weight_decay * p
+        if sklearn:
+            v = momentum * v - lr * d
+            p = p + (momentum * v - lr * d if nesterov else v)
+        elif momentum:
+            v = momentum * v + d
+            p = p - lr * (d + momentum * v if nesterov else v)
+        else:
+            p = p - lr * d
+    assert_allclose(result[0], p, **tolerance(dtype))
+    if momentum:
+        assert_allclose(result[1], v, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("n", [1, 37, 10007])
+def test_adam_step(dtype, n, rng):
+    """Three AdamW steps whose bias corrections come from the table of scalars."""
+    builder = PlanBuilder(1)
+    state = [builder.bound(pb.FIXED, dtype, (n,), writable=True) for _ in range(3)]
+    grad, scalars = builder.bound(pb.FIXED, dtype, (n,)), builder.bound(pb.STEP, "f8", (3,))
+    builder.op(
+        pb.ADAM_STEP, state, [grad, scalars], [bits(0.9), bits(0.999), bits(1e-8), bits(0.01)]
+    )
+    start, g = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
+    t = np.arange(1, 4)
+    table = np.stack(
+        [0.01 / (1 - 0.9**t), 1 / np.sqrt(1 - 0.999**t), np.full(3, 1 - 0.01 * 0.1)], axis=1
+    )
+    arrays = [start, np.zeros(n, dtype), np.zeros(n, dtype), g, table]
+    result = run_teams(Plan(builder.build()), arrays, epoch_rows=1, batch_rows=1, step_end=3)
+
+    p, m, v = start.astype("f8"), np.zeros(n), np.zeros(n)
+    for step_size, v_scale, decay in table:
+        d = g + 0.01 * p
+        m = 0.9 * m + 0.1 * d
+        v = 0.999 * v + 0.001 * d * d
+        p = p * decay - step_size * m / (np.sqrt(v) * v_scale + 1e-8)
+    for expected, actual in zip((p, m, v), result, strict=False):
+        assert_allclose(actual, expected, **tolerance(dtype))
