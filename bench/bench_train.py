@@ -250,7 +250,7 @@ class Jax(Contestant):
 
     def runs_on(self) -> str:
         jax = self._jax
-        return f"{jax.__version__}, {jax.devices()}, {len(os.sched_getaffinity(0))} CPUs"
+        return f"{jax.__version__}, {jax.devices()}, {len(contest.usable_cpus())} CPUs"
 
     def turn(self, case: None) -> None:
         order = self._task.order(self._epoch).astype(np.int32)

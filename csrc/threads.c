@@ -217,3 +217,5 @@ uint64_t dlc_flush_subnormals(void)
 void dlc_restore_float_mode(uint64_t mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
 
 #endif
+
+int32_t dlc_openmp_date(void) { return _OPENMP; }

@@ -27,6 +27,9 @@ int dlc_team_run(int requested, dlc_team_member *member, void *context);
  * serial threshold, else at most the limit of dlc_get_num_threads(). */
 int dlc_threads_for(int64_t cost);
 
+/* The date of the OpenMP specification that the compiler follows: 201511 is 4.5. */
+DLC_API int32_t dlc_openmp_date(void);
+
 /* The threshold of dlc_threads_for; tests set it to 0 so that small sizes use teams. */
 DLC_API void dlc_set_serial_threshold(int64_t cost);
 DLC_API int64_t dlc_get_serial_threshold(void);

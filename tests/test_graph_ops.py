@@ -44,10 +44,17 @@ def _positive(shape, seed):
     return np.random.default_rng(seed).uniform(0.2, 2.0, shape)
 
 
+def _well_apart(shape, seed):
+    """Values that differ by more than the steps of finite differences."""
+    values = np.random.default_rng(seed).permutation(np.arange(1.0, 1.0 + np.prod(shape)))
+    return values.reshape(shape) / 20
+
+
 A = _away_from_zero((N, 5), 1)
 B = _away_from_zero((N, 5), 2)
 P = _positive((N, 5), 3)
 V = _away_from_zero((5,), 4)
+REPEATED = np.round(2 * A) / 2
 W = _away_from_zero((5, 4), 5)
 LABELS = np.array([0, 4, 2, 2, 1, 3, 0])
 SOFT = P / P.sum(axis=1, keepdims=True)
@@ -75,7 +82,7 @@ CASES: dict[str, dict[str, Case]] = {
         for name in "add subtract multiply divide maximum minimum".split()
     },
     **{
-        name: {"row": _binary(name)}
+        name: {"row": Case(lambda a, v, n=name: apply(n, a, v), (REPEATED,), (REPEATED[2],), False)}
         for name in "greater greater_equal less less_equal equal not_equal".split()
     },
     "power": {
@@ -130,7 +137,7 @@ CASES: dict[str, dict[str, Case]] = {
             "kept": Case(lambda a, n=name: a * reduce(n, a, 1, keepdims=True), (A,)),
             "all": Case(lambda a, n=name: reduce(n, apply("square", a)), (A,)),
             "middle": Case(
-                lambda a, n=name: reduce(n, a, (0, 2)), (_away_from_zero((N, 4, 3), 10),)
+                lambda a, n=name: reduce(n, a, (0, 2)), (_well_apart((N, 4, 3), 10),)
             ),
         }
         for name in "sum mean max min".split()

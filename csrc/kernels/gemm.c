@@ -168,47 +168,52 @@ DLC_INLINE void transpose(vreal x[L])
     }
 }
 
-/* The first L elements, or `depth` where that is fewer, of each of `rows` rows; zeros elsewhere. Reads up to `end`. */
-DLC_INLINE void load_block(vreal block[L], const real *x, int64_t stride, int64_t rows, int64_t depth, const real *end)
+/* panel (depth, step) from x, adjacent along the depth, which is under L; width <= step < width + L. A function of its own:
+ * the loops of variable length would keep the blocks of pack_transposed in memory. */
+static __attribute__((noinline)) void pack_shallow(real *panel, int64_t step, const real *x, int64_t stride,
+                                                   int64_t width, int64_t depth)
 {
-    if (depth >= L) {
-        DLC_UNROLL
-        for (int i = 0; i < L; i++)
-            block[i] = i < rows ? v_load(x + i * stride) : (vreal){0};
-        return;
-    }
-    for (int i = 0; i < L; i++, x += stride) {
-        if (i < rows && stride > 0 && x + L <= end) {
-            block[i] = v_load(x); /* runs over into the rows after it */
-        } else {
+    const real *end = x + (width - 1) * stride + depth;
+    for (int64_t w = 0; w < width; w += L) {
+        vreal block[L];
+        for (int i = 0; i < L; i++) {
+            const real *row = x + (w + i) * stride;
+            if (stride > 0 && row + L <= end) {
+                block[i] = v_load(row); /* runs over into the rows after it */
+                continue;
+            }
             real few[L] = {0};
-            if (i < rows)
-                copy_few(few, x, depth);
+            if (w + i < width)
+                copy_few(few, row, depth);
             block[i] = v_load(few);
         }
+        transpose(block);
+        for (int64_t p = 0; p < depth; p++)
+            v_store(panel + p * step + w, block[p]);
     }
 }
 
 /* panel (depth, step) from x, adjacent along the depth; width <= step < width + L */
 static void pack_transposed(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
-    const real *end = x + (width - 1) * stride + depth;
+    if (depth < L) {
+        pack_shallow(panel, step, x, stride, width, depth);
+        return;
+    }
     for (int64_t w = 0; w < width; w += L) {
+        const int64_t rows = width - w;
         for (int64_t p = 0; p < depth; p += L) {
-            /* The last block ends at depth and overlaps the one before it. */
-            const int64_t first = p + L <= depth || depth < L ? p : depth - L;
-            vreal block[L];
-            load_block(block, x + w * stride + first, stride, width - w, depth, end);
-            transpose(block);
+            const int64_t first = p + L <= depth ? p : depth - L; /* the last block overlaps the one before it */
+            const real *in = x + w * stride + first;
             real *out = panel + first * step + w;
-            if (depth >= L) {
-                DLC_UNROLL
-                for (int i = 0; i < L; i++)
-                    v_store(out + i * step, block[i]);
-            } else {
-                for (int64_t i = 0; i < depth; i++)
-                    v_store(out + i * step, block[i]);
-            }
+            vreal block[L];
+            DLC_UNROLL
+            for (int i = 0; i < L; i++)
+                block[i] = i < rows ? v_load(in + i * stride) : (vreal){0};
+            transpose(block);
+            DLC_UNROLL
+            for (int i = 0; i < L; i++)
+                v_store(out + i * step, block[i]);
         }
     }
 }

@@ -4,73 +4,44 @@
 
 #include "cpu/simd.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 /* For functions that take a constant (an operation, a flag) and must be compiled anew for each. */
 #define DLC_INLINE static inline __attribute__((always_inline))
 
-/* The vector extensions cannot say "load these lanes only"; the compilers turn a loop that says it into branches for
- * every lane. Here 0 <= n < DLC_LANES. */
-#if DLC_VECTOR_BYTES == 64 && DLC_REAL_BITS == 32
+/* A mask of the lanes before n. */
+static inline vint v_first_lanes(int64_t n)
+{
+    vint index;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        index[lane] = lane;
+    return index < (real_int)n;
+}
+
+/* v in the lanes before n, 0 in the others */
+static inline vreal v_keep_first(vreal v, int64_t n) { return (vreal)((vint)v & v_first_lanes(n)); }
+
+/* The vector extensions cannot say "load these lanes only"; from a loop that says it the compilers make branches for every
+ * lane. 0 <= n < DLC_LANES; nothing at or beyond p + n is touched. */
+#if DLC_VECTOR_BYTES == 64
 
 static inline vreal v_load_part(const real *p, int64_t n, real fill)
 {
-    return (vreal)_mm512_mask_loadu_ps((__m512)v_splat(fill), (__mmask16)((1u << n) - 1), p);
+    return DLC_INTRINSIC(mask_loadu)(v_splat(fill), (1u << n) - 1, p);
 }
 
-static inline void v_store_part(real *p, vreal v, int64_t n)
-{
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-}
-
-#elif DLC_VECTOR_BYTES == 64
-
-static inline vreal v_load_part(const real *p, int64_t n, real fill)
-{
-    return (vreal)_mm512_mask_loadu_pd((__m512d)v_splat(fill), (__mmask8)((1u << n) - 1), p);
-}
-
-static inline void v_store_part(real *p, vreal v, int64_t n)
-{
-    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
-}
-
-#elif DLC_VECTOR_BYTES == 32 && DLC_REAL_BITS == 32
-
-static inline __m256i v_first_lanes(int64_t n)
-{
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-static inline vreal v_load_part(const real *p, int64_t n, real fill)
-{
-    __m256i mask = v_first_lanes(n);
-    return (vreal)_mm256_blendv_ps((__m256)v_splat(fill), _mm256_maskload_ps(p, mask), (__m256)mask);
-}
-
-static inline void v_store_part(real *p, vreal v, int64_t n)
-{
-    _mm256_maskstore_ps(p, v_first_lanes(n), (__m256)v);
-}
+static inline void v_store_part(real *p, vreal v, int64_t n) { DLC_INTRINSIC(mask_storeu)(p, (1u << n) - 1, v); }
 
 #elif DLC_VECTOR_BYTES == 32
 
-static inline __m256i v_first_lanes(int64_t n)
-{
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
-}
-
 static inline vreal v_load_part(const real *p, int64_t n, real fill)
 {
-    __m256i mask = v_first_lanes(n);
-    return (vreal)_mm256_blendv_pd((__m256d)v_splat(fill), _mm256_maskload_pd(p, mask), (__m256d)mask);
+    vint first = v_first_lanes(n);
+    vreal loaded = DLC_INTRINSIC(maskload)(p, (__m256i)first);
+    return (vreal)((vint)loaded | (~first & (vint)v_splat(fill)));
 }
 
 static inline void v_store_part(real *p, vreal v, int64_t n)
 {
-    _mm256_maskstore_pd(p, v_first_lanes(n), (__m256d)v);
+    DLC_INTRINSIC(maskstore)(p, (__m256i)v_first_lanes(n), v);
 }
 
 #else /* two or four lanes */

@@ -136,11 +136,11 @@ static dlc_status check_extents(const dlc_tensor_record *tensor, int64_t index, 
     return DLC_OK;
 }
 
-/* *end = the offset just behind the last byte of axes [axis, ndim); false when it does not fit. */
-static bool find_end(int64_t *end, const dlc_tensor_record *tensor, const dlc_array *array, int32_t axis)
+/* *end = the offset just behind the last byte of the array; false when it does not fit. */
+static bool find_end(int64_t *end, const dlc_tensor_record *tensor, const dlc_array *array)
 {
     int64_t last = 0;
-    for (int32_t i = axis; i < array->ndim; i++) {
+    for (int32_t i = 0; i < array->ndim; i++) {
         int64_t span;
         if (array->shape[i] == 0) {
             *end = tensor->offset;
@@ -153,18 +153,37 @@ static bool find_end(int64_t *end, const dlc_tensor_record *tensor, const dlc_ar
            dlc_size_add(end, last, tensor->offset);
 }
 
-/* Rows of a slot lie slot->bytes apart, and a tensor stays within them. */
+/* The one axis that counts rows; -1 when there is none or more than one. */
+static int32_t find_row_axis(const dlc_tensor_record *tensor)
+{
+    int32_t axis = -1;
+    for (int32_t i = 0; i < tensor->ndim; i++) {
+        if (tensor->shape[i] < 0 && axis >= 0)
+            return -1;
+        if (tensor->shape[i] < 0)
+            axis = i;
+    }
+    return axis;
+}
+
+/* Rows of a slot lie slot->bytes apart. A tensor has one axis of d elements for each row, which divides a row into d
+ * equal parts, and its other axes stay within such a part: so it never leaves the rows of a step. */
 static dlc_status check_rows(const dlc_tensor_record *tensor, int64_t index, const dlc_array *array,
                              const dlc_slot_record *slot)
 {
-    int64_t row, end;
-    if (tensor->ndim < 1)
-        return fail_record("tensor", index, "ndim", tensor->ndim, "at least 1 in a slot of rows");
-    if (tensor->shape[0] != -1)
-        return fail_record("tensor", index, "shape", tensor->shape[0], "-1 first in a slot of rows");
-    if (!dlc_size_mul(&row, tensor->stride[0], dlc_dtype_size(tensor->dtype)) || row != slot->bytes)
-        return fail_record("tensor", index, "stride", tensor->stride[0], "that of the slot's rows first");
-    if (!find_end(&end, tensor, array, 1) || end > slot->bytes)
+    int32_t axis = find_row_axis(tensor);
+    if (axis < 0)
+        return fail_record("tensor", index, "shape", tensor->ndim > 0 ? tensor->shape[0] : 0,
+                           "one axis that counts rows in a slot of rows");
+    if (slot->kind == DLC_SLOT_DATASET && (axis != 0 || tensor->shape[0] != -1))
+        return fail_record("tensor", index, "shape", tensor->shape[0], "-1 first in a slot of a data set");
+    int64_t part, row, end;
+    if (!dlc_size_mul(&part, tensor->stride[axis], dlc_dtype_size(tensor->dtype)) ||
+        !dlc_size_mul(&row, part, -tensor->shape[axis]) || row != slot->bytes)
+        return fail_record("tensor", index, "stride", tensor->stride[axis], "that of the slot's rows");
+    dlc_array within = *array;
+    within.shape[axis] = 1;
+    if (!find_end(&end, tensor, &within) || end > part)
         return fail_record("tensor", index, "offset", tensor->offset, "a tensor that lies within the slot's rows");
     return DLC_OK;
 }
@@ -184,7 +203,7 @@ static dlc_status check_place(const dlc_plan *plan, const dlc_tensor_record *ten
             limit = MAX_BYTES;
         }
     }
-    if (!find_end(&end, tensor, &array, 0) || end > limit)
+    if (!find_end(&end, tensor, &array) || end > limit)
         return fail_record("tensor", index, "offset", tensor->offset,
                            "a tensor that lies within its slot or the arena at row_capacity");
     return DLC_OK;
@@ -210,7 +229,7 @@ static dlc_view find_view(const dlc_tensor_record *tensor, int64_t rows)
     dlc_array array;
     dlc_tensor_array(&array, tensor, rows);
     int64_t end = tensor->offset, size = dlc_dtype_size(tensor->dtype);
-    find_end(&end, tensor, &array, 0);
+    find_end(&end, tensor, &array);
     int32_t longest = -1;
     for (int32_t i = 0; i < array.ndim; i++)
         if (array.shape[i] > 1 && (longest < 0 || array.stride[i] > array.stride[longest]))

@@ -21,6 +21,7 @@ cdef extern from "numpy/arrayobject.h":
 
 
 cdef extern from "threads.h" nogil:
+    int32_t dlc_openmp_date()
     void dlc_set_serial_threshold(int64_t cost)
     int64_t dlc_get_serial_threshold()
 
@@ -173,7 +174,7 @@ cdef bint overlaps_itself(cnp.ndarray array) except -1:
     cdef cnp.npy_intp span = cnp.PyArray_ITEMSIZE(array)
     if cnp.PyArray_IS_C_CONTIGUOUS(array) or cnp.PyArray_SIZE(array) == 0:
         return False
-    for stride, extent in sorted(zip(map(abs, (<object>array).strides), (<object>array).shape)):
+    for stride, extent in sorted(zip(np.abs((<object>array).strides).tolist(), (<object>array).shape)):
         if extent == 1:
             continue
         if stride < span:
@@ -791,6 +792,11 @@ def set_serial_threshold(int64_t cost):
 def get_serial_threshold():
     """The cost, in about flops, under which a call stays on one thread."""
     return dlc_get_serial_threshold()
+
+
+def openmp_version():
+    """The date of the OpenMP specification that the library was built with, "201511" say."""
+    return str(dlc_openmp_date())
 
 
 def team_size(int32_t requested):

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
         args.run(args)
         sys.stdout.flush()
-    except CommandError as error:
+    except (CommandError, dl.DlcoreError) as error:
         return _fail(str(error))
     except BrokenPipeError:
         _discard_stdout()

@@ -1,9 +1,9 @@
 """Operations on NumPy arrays, run by the native kernels.
 
-Arrays are float32 or float64; where both meet, the result is float64, as in NumPy. Any strides and
-read-only inputs do. Anything that ``numpy.asarray`` takes stands for an array. With ``out``, the
-result is written there and ``out`` is returned; it must have the result's shape and dtype. It may be
-the very input of an elementwise function, but share no other memory with an input.
+Arrays are float32 or float64; where both meet, the result is float64, as in NumPy. Any strides
+and read-only inputs do. Anything that ``numpy.asarray`` takes stands for an array. With ``out``,
+the result is written there and ``out`` is returned; it must have the result's shape and dtype. It
+may be the very input of an elementwise function, but share no other memory with an input.
 
 All functions raise
 
@@ -169,9 +169,7 @@ def relu(x: ArrayLike, *, out: np.ndarray | None = None) -> Any:
     return _native.elementwise(_RELU, x, out)
 
 
-def leaky_relu(
-    x: ArrayLike, negative_slope: float = 0.01, *, out: np.ndarray | None = None
-) -> Any:
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: np.ndarray | None = None) -> Any:
     """``x`` where it is positive, else ``negative_slope * x``.
 
     Parameters
@@ -653,7 +651,7 @@ def sgd_step(
     >>> import numpy as np
     >>> import dlcore as dl
     >>> param = np.array([1.0, 2.0])
-    >>> dl.ops.sgd_step(param, np.array([10.0, 20.0]), lr=0.1)
+    >>> dl.ops.sgd_step(param, np.array([4.0, 8.0]), lr=0.25)
     >>> param
     array([0., 0.])
     """

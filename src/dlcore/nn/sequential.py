@@ -302,11 +302,11 @@ class Sequential:
         if not self._fitting.acquire(blocking=False):
             raise RuntimeError("another fit of this model is running")
         try:
+            watchers = train.as_callbacks(callbacks)
             plan, data, fit, state, validate = self._prepare_fit(
                 X, y, loss, optimizer, batch_size, epochs, validation_data, sample_weight, seed,
                 resume, penalty,
             )  # fmt: skip
-            watchers = train.as_callbacks(callbacks)
             if verbose:
                 watchers.append(train.Progress())
             self._state = state
