@@ -289,7 +289,10 @@ def _jax_epoch(jax: Any) -> Any:
         return layers, m, v, step
 
     def epoch(state: Any, X: Any, y: Any, batches: Any, rest: Any) -> Any:
-        state, _ = jax.lax.scan(lambda s, i: (update(s, X[i], y[i]), None), state, batches)
+        # Unrolled: no difference at 1 thread, 10 to 30% faster at 2 than a step at a time.
+        state, _ = jax.lax.scan(
+            lambda state, rows: (update(state, X[rows], y[rows]), None), state, batches, unroll=4
+        )
         return update(state, X[rest], y[rest]) if len(rest) else state
 
     return jax.jit(epoch, donate_argnums=0)

@@ -214,8 +214,12 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
     DLC_TRY(dlc_kernels_get(&kernels));
     p.gemm = gemm_of(kernels, a, b);
 
+    for (int32_t axis = 0; axis < p.batch_axes; axis++)
+        p.items *= out->shape[axis];
     int64_t row = out->stride[out->ndim - 2], col = out->stride[out->ndim - 1];
     int64_t m = p.gemm.m, n = p.gemm.n;
+    if (p.items == 0 || m == 0 || n == 0)
+        return DLC_OK;
     bool swapped = n > 1 && col != 1;
     if (swapped && m > 1 && row != 1)
         return run_on_copy(out, multiply_pair, &(matrix_pair){a, b});
@@ -226,12 +230,9 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
     const dlc_array *operands[3] = {out, swapped ? b : a, swapped ? a : b};
     for (int32_t axis = 0; axis < p.batch_axes; axis++) {
         p.extent[axis] = out->shape[axis];
-        p.items *= out->shape[axis];
         for (int i = 0; i < 3; i++)
             p.stride[i][axis] = batch_stride(operands[i], axis, out->ndim);
     }
-    if (p.items == 0 || m == 0 || n == 0)
-        return DLC_OK;
     fold_batch(&p);
     return run_product(&p);
 }

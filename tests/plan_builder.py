@@ -1,4 +1,4 @@
-"""Writes plans by hand for the tests: an encoder of csrc/plan/record.h that shares nothing with dlcore's own."""
+"""Writes plans by hand: an encoder of csrc/plan/record.h that shares nothing with dlcore's own."""
 
 import math
 import struct
@@ -39,7 +39,7 @@ def bits(number):
 
 
 def program(dtype, n_out, n_in, instructions, *, literals=(), n_temps=0, reduction=0):
-    """The words of a map program. Instructions are (name, dst, *operands); literals (value, power)."""
+    """The words of a map program: instructions (name, dst, *operands), literals (value, power)."""
     words = [
         code_of(dtype),
         n_out,
@@ -58,7 +58,7 @@ def program(dtype, n_out, n_in, instructions, *, literals=(), n_temps=0, reducti
 
 
 class PlanBuilder:
-    """Collects records; arena tensors are laid out one behind the other unless an offset is given."""
+    """Collects records; tensors in the arena lie one behind the other unless given an offset."""
 
     def __init__(self, row_capacity):
         self.row_capacity = row_capacity
@@ -71,7 +71,7 @@ class PlanBuilder:
         return len(self.slots) - 1
 
     def tensor(self, dtype, shape, *, slot=-1, offset=None, stride=None):
-        """shape may hold ROWS (or multiples of it); strides count elements, by default C order at capacity."""
+        """shape may hold multiples of ROWS; strides are by default those of C order at capacity."""
         dtype = np.dtype(dtype)
         at_capacity = [extent if extent >= 0 else -extent * self.row_capacity for extent in shape]
         if stride is None:

@@ -33,7 +33,7 @@ def run_to_end(plan, bindings, *, step_begin=0, step_end, **options):
 
 
 def run_teams(plan, bindings, **options):
-    """Runs with each team on copies of the bindings; the copies, which all teams must leave alike."""
+    """Runs with each team on copies of the bindings, which must come out alike; those copies."""
     results = []
     for threads in TEAMS:
         copies = [None if array is None else array.copy() for array in bindings]

@@ -1,14 +1,14 @@
-"""Each op of csrc/plan against NumPy, in plans made by hand, with every team size and with tail batches."""
-
-import plan_builder as pb
-import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-from plan_builder import ROWS, PlanBuilder, bits, program
-from plan_runs import epoch_slices, large_teams, run_teams
+"""Each op of csrc/plan against NumPy, in plans made by hand, with all teams and tail batches."""
 
 import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import plan_builder as pb
 from dlcore import DlcoreError
 from dlcore._plan import Plan
+from plan_builder import ROWS, PlanBuilder, bits, program
+from plan_runs import epoch_slices, large_teams, run_teams
 
 REALS = ["f4", "f8"]
 DTYPES = ["f4", "f8", "u1", "i4", "i8", "?"]
@@ -32,7 +32,7 @@ def tolerance(dtype):
 
 
 def one_op(opcode, outs, ins, attributes=(), *, capacity=40):
-    """A plan of one op whose operands are slots: outs and ins are (kind, dtype, shape) of a row or of all."""
+    """A plan of one op on slots: outs and ins are (kind, dtype, shape), the shape as in `bound`."""
     builder = PlanBuilder(capacity)
     out_tensors = [builder.bound(*out, writable=True) for out in outs]
     in_tensors = [builder.bound(*value) for value in ins]
@@ -106,7 +106,7 @@ def test_gathered_labels_are_integers(source, rng):
 )
 @pytest.mark.parametrize("threads", [1, 8])
 def test_a_bad_label_is_named_with_its_row(source, label, message, threads):
-    """Not the position in the batch but the row of the data is named, by whichever thread finds it."""
+    """The row of the data is named, not that of the batch, whichever thread finds it."""
     plan = one_op(
         pb.GATHER, [(pb.STREAM, "i8", ())], [(pb.DATASET, source, ())], (0, 10), capacity=500
     )
@@ -190,7 +190,7 @@ def test_gemm_broadcasts_leading_axes(dtype, rng):
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("batch", [(), (3,)])
 def test_gemm_runs_the_program_of_its_store(dtype, batch, rng):
-    """relu(c + bias), and half of it times the rows of the step; with a batch axis, a product for each row."""
+    """relu(c + bias), and half of it times the rows; with a batch axis, a product for each row."""
     builder = PlanBuilder(40)
     pad, n = (1,) * len(batch), 11
     outs = [builder.bound(pb.STREAM, dtype, (*batch, n), writable=True) for _ in range(2)]
@@ -407,7 +407,7 @@ def test_random_numbers_have_their_distributions(dtype):
 
 
 def test_random_numbers_are_keyed_by_seed_stream_and_step():
-    """A run that goes on at step k, by step_begin or by counter, gives what an unbroken one gives."""
+    """A run from step k on, by step_begin or by counter, gives what an unbroken one gives."""
 
     def draw(plan, n=600, **options):
         out = np.zeros((n, 100))
@@ -434,7 +434,7 @@ def test_random_numbers_are_keyed_by_seed_stream_and_step():
     [(0.0, 0.0, 0, 0), (0.0, 0.1, 0, 0), (0.9, 0.1, 0, 0), (0.9, 0.0, 1, 0), (0.9, 0.0, 1, 1)],
 )
 def test_sgd_step(dtype, n, momentum, weight_decay, nesterov, sklearn, rng):
-    """Three steps with a learning rate of their own each, in PyTorch's or scikit-learn's formula."""
+    """Three steps, each with its learning rate, in PyTorch's or scikit-learn's formula."""
     builder = PlanBuilder(1)
     state = [
         builder.bound(pb.FIXED, dtype, (n,), writable=True) for _ in range(2 if momentum else 1)

@@ -19,7 +19,8 @@
 
 /* An unpacked a costs nothing where its panel is read few times: packing an element takes as long as its products with
  * some 10 columns. Beyond that, rows at a distance of a power of two evict each other from L1. */
-#define PACK_A_COLS 128
+#define PACK_A_COLS 512
+#define PACK_A_ADJACENT_COLS 512
 
 /* Likewise b, whose packing costs the products with some 4 rows. */
 #define PACK_B_ROWS 64
@@ -126,6 +127,24 @@ static void pack_rows(const job *job)
         g->kernels->gemm->pack(a_panel(job, tile), a_rows(job, tile), g->a_row, g->a_col, tile_rows(job, tile), job->depth);
 }
 
+int64_t PF_=1;
+/* Fetches a part of a panel of b, that of `tile` of the rows in hand, into L2: packing reads it a line or two from a row, which
+ * hardware does not foresee. */
+static void prefetch_panel(const job *job, int64_t col, int64_t cols, int64_t tile)
+{
+    const dlc_gemm *g = job->g;
+    const int64_t tiles = dlc_ceil_div(job->rows, job->height);
+    const bool straight = g->b_col == 1;
+    const int64_t length = straight ? cols : job->depth, count = straight ? job->depth : cols;
+    const int64_t share = dlc_ceil_div(count, tiles), end = dlc_min64(count, (tile + 1) * share);
+    const int64_t line = 64 / g->element_size;
+    for (int64_t i = tile * share; i < end; i++) {
+        const char *b = at(g, g->b, straight ? (job->p + i) * g->b_row + col : job->p * g->b_row + (col + i) * g->b_col);
+        for (int64_t j = 0; j < length; j += line)
+            __builtin_prefetch(b + j * g->element_size, 0, 2);
+    }
+}
+
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
 static void multiply_panel(const job *job, int64_t col, int64_t cols)
 {
@@ -140,6 +159,8 @@ static void multiply_panel(const job *job, int64_t col, int64_t cols)
     }
     for (int64_t tile = 0; tile * job->height < job->rows; tile++) {
         const int64_t rows = tile_rows(job, tile);
+        if (PF_ && col + cols < g->n)
+            prefetch_panel(job, col + cols, dlc_min64(kernels->nr, g->n - col - cols), tile);
         void *c = at(g, g->c, (job->row + tile * job->height) * g->c_row + col);
         if (job->pack_a)
             kernels->tile(c, g->c_row, a_panel(job, tile), 1, panel_step(job, rows), b, ldb, job->depth, rows, cols,
@@ -157,7 +178,7 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
     const int64_t block_depth = even_blocks(g->k, kernels->kc), block_rows = even_blocks(g->m, kernels->mc);
     job job = {.g = g, .b_panel = own};
     job.a_block = at(g, own, block_depth * kernels->nr);
-    job.pack_a = g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
+    job.pack_a = g->a_row == 1 ? g->n > PACK_A_ADJACENT_COLS : g->a_col != 1 || g->n > PACK_A_COLS;
     job.pack_b = g->m > PACK_B_ROWS || g->b_col != 1;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);

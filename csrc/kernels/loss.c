@@ -15,11 +15,11 @@ static inline real row_max(const real *x, int64_t cols)
     int64_t j = 0;
     for (; j + DLC_LANES <= cols; j += DLC_LANES) {
         vreal v = v_load(x + j);
-        largest = v_select(v > largest, v, largest);
+        largest = v_blend(v > largest, v, largest);
     }
     if (j < cols) {
         vreal v = v_load_part(x + j, cols - j, MINUS_INFINITY);
-        largest = v_select(v > largest, v, largest);
+        largest = v_blend(v > largest, v, largest);
     }
     return v_fold_max(largest);
 }
@@ -53,7 +53,9 @@ DLC_INLINE double sum_exp(real *out, const real *x, real max, int64_t cols)
     return total;
 }
 
-static inline real log_of(double total) { return v_log(v_splat((real)total))[0]; }
+/* Not inlined: of v_log of a splat GCC 12 makes scalar code, lane by lane. */
+static __attribute__((noinline)) vreal log_lanes(vreal x) { return v_log(x); }
+static inline real log_of(double x) { return log_lanes(v_splat((real)x))[0]; }
 
 void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
@@ -94,7 +96,7 @@ typedef struct loss_row {
 } loss_row;
 
 /* t * d, but 0 where t = 0 and d = -inf: a class that is impossible and did not occur costs nothing. */
-static inline vreal weighted(vreal t, vreal d) { return v_select((t == 0) & (d == MINUS_INFINITY), (vreal){0}, t * d); }
+static inline vreal weighted(vreal t, vreal d) { return v_blend((t == 0) & (d == MINUS_INFINITY), (vreal){0}, t * d); }
 
 static inline void sum_targets(loss_row *row)
 {

@@ -8,8 +8,8 @@ typedef vreal combine_lanes(vreal a, vreal b);
 static inline vreal add(vreal a, vreal b) { return a + b; }
 
 /* NaN if a or b is, as vquad_max. */
-static inline vreal larger(vreal a, vreal b) { return v_select((a > b) | (a != a), a, b); }
-static inline vreal smaller(vreal a, vreal b) { return v_select((a < b) | (a != a), a, b); }
+static inline vreal larger(vreal a, vreal b) { return v_blend((a > b) | (a != a), a, b); }
+static inline vreal smaller(vreal a, vreal b) { return v_blend((a < b) | (a != a), a, b); }
 
 /* Independent chains, enough to hide the latency of an addition. */
 enum { CHAINS = 4 };

@@ -89,10 +89,13 @@ static inline void cos_sin_turns(vreal *cosine, vreal *sine, vreal turns)
     vreal cos_x = 1 + square * V_POLYNOMIAL(square, cos_series);
     vuint bits = (vuint)quarter;
     vint swapped = (vint)-(bits & 1);
-    vreal c = v_select(swapped, sin_x, cos_x), s = v_select(swapped, cos_x, sin_x);
+    vreal c = v_blend(swapped, sin_x, cos_x), s = v_blend(swapped, cos_x, sin_x);
     *cosine = (vreal)((vuint)c ^ (((bits + 1) & 2) << (DLC_REAL_BITS - 2)));
     *sine = (vreal)((vuint)s ^ ((bits & 2) << (DLC_REAL_BITS - 2)));
 }
+
+/* Not inlined: of v_log of lanes that were just loaded GCC 12 makes scalar code, lane by lane. */
+static __attribute__((noinline)) vreal log_lanes(vreal x) { return v_log(x); }
 
 /* Elements 2 k and 2 k + 1 are the two numbers that Box and Muller make of their uniforms (Annals of Mathematical
  * Statistics 29, 1958). They lie in one block. */
@@ -105,7 +108,7 @@ static void make_normal(real *out, const uint32_t *words, double unused)
             radius_of[lane] = 1 - uniform_at(words, first + 2 * lane); /* in (0, 1]: its logarithm is finite */
             turns_of[lane] = uniform_at(words, first + 2 * lane + 1);
         }
-        vreal radius = v_sqrt(-2 * v_log(v_load(radius_of))), cosine, sine;
+        vreal radius = v_sqrt(-2 * log_lanes(v_load(radius_of))), cosine, sine;
         cos_sin_turns(&cosine, &sine, v_load(turns_of));
         v_store(even, radius * cosine);
         v_store(odd, radius * sine);

@@ -163,7 +163,7 @@ dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_
 }
 
 static dlc_status check_output(const dlc_map_program *program, const dlc_array *arrays, int index,
-                               const int64_t *shape, int32_t ndim)
+                               const int64_t *shape, int32_t ndim, int64_t count)
 {
     const dlc_array *out = &arrays[index];
     if (out->dtype != program->dtype)
@@ -178,7 +178,7 @@ static dlc_status check_output(const dlc_map_program *program, const dlc_array *
         if (reduced != (arrays[0].shape[axis] != shape[axis]))
             return dlc_fail(DLC_INVALID_ARGUMENT, "outputs 0 and %d of a map are not reduced over the same axes",
                             index);
-        if (!reduced && shape[axis] > 1 && out->stride[axis] == 0)
+        if (!reduced && shape[axis] > 1 && count > 0 && out->stride[axis] == 0)
             return dlc_fail(DLC_INVALID_ARGUMENT, "output %d of a map has stride 0 on axis %d of extent %lld", index,
                             axis, (long long)shape[axis]);
     }
@@ -207,7 +207,7 @@ dlc_status dlc_map_check(const dlc_map_program *program, const dlc_array *arrays
                                 (long long)array->shape[axis], axis, (long long)shape[axis]);
     }
     for (int i = 0; i < program->n_out; i++)
-        DLC_TRY(check_output(program, arrays, i, shape, ndim));
+        DLC_TRY(check_output(program, arrays, i, shape, ndim, count));
     return DLC_OK;
 }
 

@@ -40,7 +40,7 @@ typedef struct dlc_slot_record {
 /* An extent d >= 0 is fixed; d < 0 stands for -d * rows, the rows of the step. Byte offsets are multiples of the
  * dtype's size; in the arena, tensors lie where their capacity of rows fits. Strides count elements, are >= 0 and
  * do not depend on the rows. In a STREAM slot one extent -d counts rows, and d of its strides make a row; in a DATASET
- * slot that extent is -1 and comes first. */
+ * slot that extent is -1 and comes first. Beyond ndim, extents and strides are 0. */
 typedef struct dlc_tensor_record {
     int32_t dtype;
     int32_t ndim;

@@ -133,6 +133,9 @@ static dlc_status check_extents(const dlc_tensor_record *tensor, int64_t index, 
         if (tensor->stride[i] < 0)
             return fail_record("tensor", index, "stride", tensor->stride[i], "at least 0");
     }
+    for (int32_t i = tensor->ndim; i < DLC_MAX_NDIM; i++)
+        if (tensor->shape[i] != 0 || tensor->stride[i] != 0)
+            return fail_record("tensor", index, "ndim", tensor->ndim, "as many axes as it has extents and strides");
     return DLC_OK;
 }
 

@@ -122,7 +122,7 @@ by default inferred from the target: text, booleans, whole numbers with two dist
 whole numbers with at most 20 distinct values that are at most 5%% of the rows are classes"""
 _TEST_SIZE_HELP = "part of the rows that is held out (default: 0.2)"
 _HIDDEN_HELP = "widths of the hidden layers (default: 100)"
-_EPOCHS_HELP = f"passes over the rows (default: {DEFAULT_UPDATES} updates, within 10 to 500 epochs)"
+_EPOCHS_HELP = f"passes over the rows (default: {DEFAULT_UPDATES} updates, within 10 to 100 epochs)"
 _BATCH_SIZE_HELP = "rows per update (default: 32)"
 _RATE_HELP = "learning rate of Adam (default: 0.001)"
 _SEED_HELP = "chooses the split, the first weights and the order of rows (default: 0)"
@@ -419,7 +419,8 @@ def _fit(
 
 
 def _default_epochs(rows: int, batch_size: int) -> int:
-    return min(max(10, round(DEFAULT_UPDATES / math.ceil(rows / batch_size))), 500)
+    """About `DEFAULT_UPDATES`; past 100 epochs, tables of some hundred rows are learnt by heart."""
+    return min(max(10, round(DEFAULT_UPDATES / math.ceil(rows / batch_size))), 100)
 
 
 def _score(

@@ -32,6 +32,9 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
     copy_X : bool, default True
         X is never written to, so that both values mean the same.
     tol : float, default 1e-6
+        For ``solver='exact'``: where least squares are used, singular values below ``tol`` times
+        the largest count as 0. Columns of very different scale are no reason for that, other than
+        in scikit-learn: their scale is taken out first.
         For ``solver='gd'``: training stops when the loss has improved by less than ``tol`` times
         its first value for 10 epochs.
     n_jobs : None
@@ -53,7 +56,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
     singular_ : ndarray (min(n_samples, n_features),)
         Rank and singular values of the centred X; ``exact`` only.
     n_iter_ : int
-        Steps taken; ``gd`` only.
+        Steps taken by ``gd``; 1 for ``exact``.
     n_features_in_ : int
 
     Notes
@@ -157,6 +160,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         y_mean: np.ndarray,
     ) -> np.ndarray:
         """Coefficients (n_features, n_targets) of least Euclidean error."""
+        self.n_iter_ = 1
         features = X.shape[1]
         if len(X) > features:
             gram, moment = _normal_equations(X, y, weight, x_mean, y_mean)
@@ -167,7 +171,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 return coef
         root = np.ones((len(X), 1)) if weight is None else np.sqrt(weight)[:, np.newaxis]
         coef, _, self.rank_, self.singular_ = np.linalg.lstsq(
-            (X - x_mean) * root, (y - y_mean) * root, rcond=None
+            (X - x_mean) * root, (y - y_mean) * root, rcond=self.tol
         )
         return coef
 

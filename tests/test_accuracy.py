@@ -1,0 +1,388 @@
+"""Every map instruction on the kernels in use: error in ULP, special values, any position.
+
+``pytest -m slow tests/test_accuracy.py`` measures the float32 functions on all 2^32 inputs.
+"""
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from scipy import special
+
+from dlcore import _native
+
+REALS = [np.float32, np.float64]
+
+# Largest error allowed, in ULP: (float32, float64).
+LIMITS = {
+    "sqrt": (0.5, 0.5),
+    "reciprocal": (0.5, 0.5),
+    "exp": (1.5, 2.0),
+    "expm1": (1.5, 2.0),
+    "log": (1.5, 2.0),
+    "log1p": (1.5, 2.0),
+    "tanh": (1.5, 2.0),
+    "sigmoid": (1.5, 2.0),
+    "softplus": (1.5, 2.0),
+    "erf": (1.5, 2.0),
+    "gelu": (4.0, 4.0),
+    "silu": (4.0, 4.0),
+}
+POWER_LIMIT = 2.0
+
+FLOAT32_STRIDE = 509  # between the bit patterns of a run that is not exhaustive
+CHUNK = 1 << 18
+
+
+@pytest.fixture(autouse=True)
+def _no_floating_point_warnings():
+    with np.errstate(all="ignore"):
+        yield
+
+
+def sigmoid(x):
+    z = np.exp(-np.abs(x))
+    return np.where(x < 0, z, 1) / (1 + z)
+
+
+def at_minus_infinity(limit, f):
+    """f, whose formula gives NaN at -inf, with its limit there."""
+    return lambda x: np.where(np.isneginf(x), x.dtype.type(limit), f(x))
+
+
+def elementwise_mpmath(f, elsewhere):
+    """f, a function of one mpf, on an array. mpmath knows no -0 and no huge erf: `elsewhere` serves
+    for zeros, NaN and where |x| > 100."""
+
+    def on_array(x):
+        result = elsewhere(x.astype(np.longdouble))
+        with mpmath.workdps(40):
+            for i in np.flatnonzero((x != 0) & (np.abs(x) <= 100)):
+                result[i] = np.longdouble(mpmath.nstr(f(mpmath.mpf(float(x[i]))), 25))
+        return result
+
+    return on_array
+
+
+# Each takes and returns a wider type than the one that is tested.
+REFERENCES = {
+    "sqrt": np.sqrt,
+    "reciprocal": lambda x: 1 / x,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "erf": special.erf,
+    "gelu": at_minus_infinity(-0.0, lambda x: x * special.ndtr(x)),
+    "silu": at_minus_infinity(-0.0, lambda x: x * sigmoid(x)),
+}
+# SciPy has no wider type for these.
+SLOW_REFERENCES = {
+    "erf": elementwise_mpmath(mpmath.erf, lambda x: np.clip(x, -1, 1)),
+    "gelu": elementwise_mpmath(lambda x: x * mpmath.ncdf(x), lambda x: np.where(x < 0, -0.0, x)),
+}
+
+
+def ulp_errors(got, reference):
+    """|got - reference| in units of the last place of got's dtype; the reference is of a wider one.
+
+    Where the reference is 0, NaN or rounds to an infinity, the error is 0 for the right value (with
+    the right sign, unless NaN) and infinite for any other.
+    """
+    info = np.finfo(got.dtype)
+    rounded = reference.astype(got.dtype)
+    exponent = np.frexp(reference)[1] - (info.nmant + 1)
+    ulp = np.ldexp(reference.dtype.type(1), np.maximum(exponent, info.minexp - info.nmant))
+    errors = np.abs(got - reference) / ulp
+    exact = ~np.isfinite(rounded) | (reference == 0)
+    same = (got == rounded) & (np.signbit(got) == np.signbit(rounded))
+    errors[exact] = np.where((same | (np.isnan(got) & np.isnan(rounded)))[exact], 0, np.inf)
+    errors[~exact & ~np.isfinite(got)] = np.inf
+    return errors
+
+
+def assert_within(limit, name, inputs, reference):
+    """Every element of the instruction's result lies within `limit` ULP of the reference."""
+    errors = ulp_errors(_native.apply(name, *inputs), reference)
+    worst = np.argmax(errors)
+    values = [float(x.flat[worst]) for x in inputs]
+    assert errors.flat[worst] <= limit, f"{name}{tuple(v.hex() for v in values)}"
+
+
+def wide_reference(name, x):
+    if np.finfo(np.longdouble).nmant <= np.finfo(np.float64).nmant:
+        pytest.skip("long double is no wider than double here")
+    if name in SLOW_REFERENCES:
+        return SLOW_REFERENCES[name](x)
+    return REFERENCES[name](x.astype(np.longdouble))
+
+
+def with_neighbours(points):
+    points = np.asarray(points)
+    return np.concatenate([points, np.nextafter(points, -np.inf), np.nextafter(points, np.inf)])
+
+
+def hard_points(dtype):
+    """Where reductions change, results overflow or lose digits, and where formulas are joined."""
+    info = np.finfo(dtype)
+    ln2 = np.log(2)
+    top = np.log(np.float64(info.max))
+    bottom = np.log(np.float64(info.smallest_subnormal))
+    powers = 2.0 ** np.arange(info.minexp - info.nmant, info.maxexp)
+    halves = (np.arange(bottom / ln2 - 2, top / ln2 + 2) + 0.5) * ln2
+    edges = [0, 1, np.sqrt(0.5), np.sqrt(2), np.sqrt(2) - 1, np.sqrt(0.5) - 1, top, bottom, -top]
+    deep = np.sqrt(-2 * bottom)  # gelu underflows near here
+    points = np.concatenate([powers, halves, edges, [deep, deep - 0.1, deep + 0.1], [info.max]])
+    points = with_neighbours(points.astype(dtype))
+    return np.concatenate([points, -points, np.array([np.inf, -np.inf, np.nan], dtype)])
+
+
+def float64_sample(name):
+    rng = np.random.default_rng(7)
+    n = 2000 if name in SLOW_REFERENCES else 100_000
+    spans = [(-1, 1), (-4, 4), (-40, 40), (-750, 720)]
+    spread = [rng.uniform(low, high, n) for low, high in spans]
+    any_bits = rng.integers(0, 1 << 64, n, dtype=np.uint64).view(np.float64)
+    near_one = 1 + np.exp2(rng.uniform(-52, -1, n)) * rng.choice([-1, 1], n)
+    hard = hard_points(np.float64)[:: 4 if name in SLOW_REFERENCES else 1]
+    return np.concatenate([*spread, any_bits, near_one, hard])
+
+
+def pytest_generate_tests(metafunc):
+    """The exhaustive run exists only where slow tests are asked for."""
+    if "stride" in metafunc.fixturenames:
+        strides = [FLOAT32_STRIDE]
+        if metafunc.config.getoption("markexpr") == "slow":
+            strides = [pytest.param(1, marks=pytest.mark.slow)]
+        metafunc.parametrize("stride", strides)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_float32_error_over_all_exponents(name, stride):
+    """Bit patterns from end to end of float32: subnormals, infinities and NaN among them."""
+    for start in range(0, 1 << 32, CHUNK * stride):
+        bits = np.arange(start, min(start + CHUNK * stride, 1 << 32), stride, dtype=np.uint64)
+        x = bits.astype(np.uint32).view(np.float32)
+        reference = REFERENCES[name](x.astype(np.float64))
+        assert_within(LIMITS[name][0], name, [x], reference)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_float32_error_at_hard_points(name):
+    x = hard_points(np.float32)
+    reference = REFERENCES[name](x.astype(np.float64))
+    assert_within(LIMITS[name][0], name, [x], reference)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_float64_error(name):
+    x = float64_sample(name)
+    assert_within(LIMITS[name][1], name, [x], wide_reference(name, x))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_power_error(dtype):
+    """Signs, integer exponents, and results from underflow to overflow."""
+    rng = np.random.default_rng(3)
+    a = np.exp2(rng.uniform(-60, 60, 20_000)) * rng.choice([-1, 1], 20_000)
+    b = rng.uniform(-20, 20, 20_000)
+    b[::2] = np.round(b[::2])
+    a, b = a.astype(dtype), b.astype(dtype)
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    if np.finfo(wide).nmant <= np.finfo(dtype).nmant:
+        pytest.skip("long double is no wider than double here")
+    reference = np.power(a.astype(wide), b.astype(wide))
+    assert_within(POWER_LIMIT, "power", [a, b], reference)
+
+
+# What NumPy, in the dtype of the arrays, says of the instructions that round at most once.
+EXACT = {
+    "copy": lambda x: x,
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "negative": np.negative,
+    "absolute": np.absolute,
+    "sign": np.sign,
+    "square": np.square,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "relu": lambda x: np.where(x < 0, x.dtype.type(0), x),
+    "leaky_relu": lambda x, slope: np.where(x > 0, x, slope * x),
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "where": lambda condition, a, b: np.where(condition != 0, a, b),
+}
+# Which of two zeros is the larger is left open, by IEEE 754 and by NumPy.
+SIGN_OF_ZERO_OPEN = {"maximum", "minimum"}
+
+
+def special_values(dtype):
+    info = np.finfo(dtype)
+    limits = [info.smallest_subnormal, info.tiny, info.max, np.inf, np.nan]
+    positive = np.array([0, 0.5, 1, 1.5, 2, 3, 1e6, *limits], dtype)
+    return np.concatenate([positive, -positive])
+
+
+def every_combination(values, arity):
+    return [np.ascontiguousarray(g.ravel()) for g in np.meshgrid(*[values] * arity, indexing="ij")]
+
+
+def test_every_instruction_is_tested():
+    tested = {*EXACT, *LIMITS, "elu", "multiply_add", "power"}
+    assert tested == set(_native.map_instructions())
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_instructions_equal_numpy(name, dtype):
+    """All combinations of zeros, subnormals, infinities, NaN and plain numbers; signs of zeros."""
+    inputs = every_combination(special_values(dtype), _native.map_instructions()[name][1])
+    expected = EXACT[name](*inputs).astype(dtype)
+    got = _native.apply(name, *inputs)
+    assert got.dtype == dtype
+    assert_array_equal(got, expected)
+    if name not in SIGN_OF_ZERO_OPEN:
+        number = ~np.isnan(expected)
+        assert_array_equal(np.signbit(got)[number], np.signbit(expected)[number])
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_power_of_special_values(dtype):
+    """NaN ** 0 and 1 ** NaN are 1, a negative base takes integer exponents only: all as in C."""
+    a, b = every_combination(special_values(dtype), 2)
+    expected = np.power(a, b)
+    got = _native.apply("power", a, b)
+    plain = np.isfinite(expected) & (expected != 0)
+    assert_array_equal(got[~plain], expected[~plain])
+    np.testing.assert_allclose(got[plain], expected[plain], rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_multiply_add_rounds_once_or_twice(dtype):
+    """The product may be rounded before the sum; nothing else may be lost."""
+    a, b, c = every_combination(special_values(dtype), 3)
+    wide = [v.astype(np.float64 if dtype == np.float32 else np.longdouble) for v in (a, b, c)]
+    product = a * b
+    once = (wide[0] * wide[1] + wide[2]).astype(dtype)
+    twice = product + c
+    got = _native.apply("multiply_add", a, b, c)
+    nan = np.isnan(got) & (np.isnan(once) | np.isnan(twice))
+    assert np.all((got == once) | (got == twice) | nan)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("alpha", [1.0, 0.25, -2.0])
+def test_elu(dtype, alpha):
+    """x above 0, alpha expm1(x) below, to an ULP more than expm1."""
+    x = np.concatenate([np.linspace(-20, 20, 4001).astype(dtype), special_values(dtype)])
+    wide = x.astype(np.float64 if dtype == np.float32 else np.longdouble)
+    reference = np.where(wide > 0, wide, alpha * np.expm1(wide))
+    assert_within(3.0, "elu", [x, np.full_like(x, alpha)], reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "expected"),
+    [
+        ("exp", [-np.inf, np.inf, -0.0], [0.0, np.inf, 1.0]),
+        ("expm1", [-np.inf, np.inf, -0.0, 0.0], [-1.0, np.inf, -0.0, 0.0]),
+        ("log", [-0.0, 0.0, np.inf, 1.0], [-np.inf, -np.inf, np.inf, 0.0]),
+        ("log", [-1.0, -1e-40, -np.inf], [np.nan, np.nan, np.nan]),
+        ("log1p", [-1.0, -2.0, np.inf, -0.0, 0.0], [-np.inf, np.nan, np.inf, -0.0, 0.0]),
+        ("tanh", [-np.inf, np.inf, -0.0, 0.0], [-1.0, 1.0, -0.0, 0.0]),
+        ("sigmoid", [-np.inf, np.inf, -0.0], [0.0, 1.0, 0.5]),
+        ("softplus", [-np.inf, np.inf], [0.0, np.inf]),
+        ("erf", [-np.inf, np.inf, -0.0, 0.0], [-1.0, 1.0, -0.0, 0.0]),
+        ("gelu", [-np.inf, np.inf, -0.0, 0.0], [-0.0, np.inf, -0.0, 0.0]),
+        ("silu", [-np.inf, np.inf, -0.0, 0.0], [-0.0, np.inf, -0.0, 0.0]),
+    ],
+)
+@pytest.mark.parametrize("dtype", REALS)
+def test_limits_and_zeros(name, x, expected, dtype):
+    got = _native.apply(name, np.array(x, dtype))
+    assert_array_equal(got, expected)
+    signed = ~np.isnan(expected)
+    assert_array_equal(np.signbit(got)[signed], np.signbit(expected)[signed])
+
+
+def random_inputs(name, dtype, n):
+    arity = _native.map_instructions()[name][1]
+    return list(np.random.default_rng(11).uniform(0.01, 5, (arity, n)).astype(dtype))
+
+
+INSTRUCTIONS = sorted(_native.map_instructions())
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_result_does_not_depend_on_position_or_length(name, dtype):
+    """Bit by bit the same at every alignment, in whole vectors and in the rest behind them."""
+    inputs = random_inputs(name, dtype, 70)
+    whole = _native.apply(name, *inputs)
+    assert not np.isnan(whole).any()
+    for offset in (0, 1, 2, 3, 7, 15):
+        for length in (*range(19), 31, 32, 33, 55):
+            part = slice(offset, offset + length)
+            assert_array_equal(_native.apply(name, *[x[part] for x in inputs]), whole[part])
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_writes_its_output_and_nothing_else(name, dtype):
+    """Also where the output is an input, and where neither is aligned to a vector."""
+    for n in (1, 3, 5, 17, 33, 40):
+        inputs = random_inputs(name, dtype, n)
+        expected = _native.apply(name, *inputs)
+        room = np.full(n + 40, 123, dtype)
+        out = room[3 : 3 + n]
+        out[:] = inputs[0]
+        assert _native.apply(name, out, *inputs[1:], out=out) is out
+        assert_array_equal(out, expected)
+        assert np.all(room[:3] == 123)
+        assert np.all(room[3 + n :] == 123)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_nan_stays_in_its_lane(name, dtype):
+    """NaN in one element reaches its result, unless NumPy says otherwise, and no other."""
+    n = 37
+    inputs = random_inputs(name, dtype, n)
+    clean = _native.apply(name, *inputs)
+    for lane in range(n):
+        first = inputs[0].copy()
+        first[lane] = np.nan
+        got = _native.apply(name, first, *inputs[1:])
+        if name in EXACT:
+            (wanted,) = EXACT[name](first[[lane]], *[x[[lane]] for x in inputs[1:]])
+        else:
+            wanted = np.nan
+        assert_array_equal(got[lane], dtype(wanted))
+        assert_array_equal(np.delete(got, lane), np.delete(clean, lane))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_ulp_errors_rejects_zeros_and_nan(dtype):
+    """The measure itself: neither zeros, NaN or infinities pass for numbers, nor a wrong sign."""
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    reference = np.array([1.5, -3e-5, 2.0], wide)
+    right = reference.astype(dtype)
+    assert np.all(ulp_errors(right, reference) <= 0.5)
+    assert np.all(ulp_errors(np.nextafter(right, dtype(np.inf)), reference) >= 0.4)
+    for wrong in (0, np.nan, np.inf, -np.inf):
+        assert np.all(ulp_errors(np.full(3, wrong, dtype), reference) > 1000)
+    exact = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 4 * wide(np.finfo(dtype).max)], wide)
+    assert np.all(ulp_errors(exact.astype(dtype), exact) == 0)
+    for wrong in (1, -1, 1e-30):
+        assert np.all(np.isinf(ulp_errors(np.full(6, wrong, dtype), exact)))
+    assert np.all(np.isinf(ulp_errors(-exact[:4].astype(dtype), exact[:4])))

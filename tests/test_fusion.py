@@ -1,0 +1,155 @@
+"""Fusion: what runs together, and that it changes nothing but the records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graph_tools import compile_outputs, fixed_leaf, row_leaf, run_native
+
+import dlcore as dl
+from dlcore.graph.canonical import canonicalise
+from dlcore.graph.fusion import fuse
+from dlcore.graph.shape import ROWS
+from dlcore.graph.table.shaping import reduce
+from dlcore.graph.tensor import apply, topological
+from dlcore.nn import losses, tracing
+
+X = np.random.default_rng(0).normal(size=(9, 5))
+W = np.random.default_rng(1).normal(size=(5, 4))
+B = np.random.default_rng(2).normal(size=4)
+
+
+def labels(outputs, **options):
+    plan, _ = compile_outputs(outputs, capacity=16, **options)
+    return [record.label for record in plan.records]
+
+
+def test_bias_and_activation_run_in_the_product_store():
+    x, w, b = row_leaf("x", X), fixed_leaf("w", W), fixed_leaf("b", B)
+    y = apply("tanh", x @ w + b)
+    assert labels([y]) == ["matmul + add tanh"]
+    assert labels([y], fusion=False) == ["matmul", "add", "tanh"]
+
+
+def test_fused_and_unfused_agree():
+    x, w, b = row_leaf("x", X), fixed_leaf("w", W), fixed_leaf("b", B)
+    z = x @ w + b
+    outputs = [apply("gelu", z), z, reduce("sum", apply("exp", z) * 0.5, 0)]
+    feed = {x: X, w: W, b: B}
+    fused = run_native(outputs, feed, rows=9)
+    unfused = run_native(outputs, feed, rows=9, fusion=False)
+    for got, expected in zip(fused, unfused, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+def test_a_product_that_is_read_elsewhere_is_kept():
+    x, w = row_leaf("x", X), fixed_leaf("w", W)
+    z = x @ w
+    y = apply("tanh", z)
+    again = z.T @ y
+    assert labels([y, again]) == ["matmul + tanh", "matmul"]
+    got = run_native([y, again], {x: X, w: W}, rows=9)
+    expected = np.tanh(X @ W)
+    np.testing.assert_allclose(got[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(got[1], (X @ W).T @ expected, rtol=1e-12)
+
+
+def test_what_depends_on_the_product_otherwise_stays_out_of_its_store():
+    """Softmax written out: the division needs the sum over the rows that the store makes."""
+    x, w = row_leaf("x", X), fixed_leaf("w", W)
+    e = apply("exp", x @ w)
+    y = e / reduce("sum", e, 1, keepdims=True)
+    (got,) = run_native([y], {x: X, w: W}, rows=9)
+    expected = np.exp(X @ W)
+    np.testing.assert_allclose(got, expected / expected.sum(axis=1, keepdims=True), rtol=1e-12)
+
+
+def test_crossed_groups_do_not_make_a_cycle():
+    """Two products whose stores would each need the other's result."""
+    x, w = row_leaf("x", X), fixed_leaf("w", W)
+    p, q = x @ w, (x * 2.0) @ w
+    a, b = apply("exp", p), apply("tanh", q)
+    outputs = [a, b, a * b + p, a + q]
+    got = run_native(outputs, {x: X, w: W}, rows=9)
+    ea, eb = np.exp(X @ W), np.tanh(2 * X @ W)
+    for result, expected in zip(got, [ea, eb, ea * eb + X @ W, ea + 2 * X @ W], strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+def test_equal_expressions_merge_and_dead_ones_go():
+    x = row_leaf("x", X)
+    apply("exp", x)
+    a, b = apply("tanh", x * 2.0), apply("tanh", x * 2.0)
+    (y,) = canonicalise([a + b])
+    names = [node.op.name for node in topological([y])]
+    assert names.count("tanh") == 1
+    assert "exp" not in names
+
+
+def test_positive_and_negative_zero_stay_apart():
+    """Literals merge by their bits: 1 / (x * 0.0) and 1 / (x * -0.0) differ in sign."""
+    x = row_leaf("x", X)
+    outputs = [1.0 / (x * 0.0), 1.0 / (x * -0.0)]
+    positive, negative = run_native(outputs, {x: np.abs(X)}, rows=9)
+    assert np.all(np.isposinf(positive))
+    assert np.all(np.isneginf(negative))
+
+
+def test_programs_too_large_for_the_registers_are_split():
+    """A sum of 60 different inputs has more operands than one program takes."""
+    arrays = [np.full((9, 2), float(i + 1)) for i in range(60)]
+    nodes = [row_leaf(f"x{i}", a) for i, a in enumerate(arrays)]
+    total = nodes[0] * 1.5
+    for node in nodes[1:]:
+        total = total + apply("exp", node * 0.01)
+    (got,) = run_native([total], dict(zip(nodes, arrays, strict=True)), rows=9)
+    expected = 1.5 * arrays[0] + sum(np.exp(0.01 * a) for a in arrays[1:])
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    (canonical,) = canonicalise([total])
+    assert len(fuse([canonical])) > 1
+
+
+def test_rows_fewer_than_the_capacity():
+    x, w = row_leaf("x", X), fixed_leaf("w", W)
+    y = reduce("mean", apply("exp", x @ w), 0)
+    (got,) = run_native([y], {x: X, w: W}, rows=9, capacity=50)
+    np.testing.assert_allclose(got, np.exp(X @ W).mean(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "huber", "mae", "binary_cross_entropy"])
+def test_training_with_and_without_fusion_agrees(loss):
+    """Every fusion can be switched off; the records differ, the weights do not."""
+    shape = () if loss == "cross_entropy" else (3,)
+    target = (("y", "<i8" if shape == () else "<f8", shape),)
+    model = dl.nn.Sequential(
+        dl.nn.Linear(5, 6), dl.nn.GELU(), dl.nn.Dropout(0.2), dl.nn.Linear(6, 3), dtype="float64"
+    ).init(1)
+    start = {name: value.copy() for name, value in model.parameters().items()}
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 5))
+    y = rng.integers(0, 3, 20) if shape == () else rng.uniform(size=(20, 3))
+    results, labels = [], []
+    for fusion in (True, False):
+        model.set_parameters(start)
+        plan = tracing.training_plan(
+            model, (("x", "<f8", (5,)),), target, None, losses.find(loss), dl.optim.SGD(0.1), 8,
+            None, fusion,
+        )  # fmt: skip
+        values = np.zeros(6)
+        bindings = {tracing.parameter_slot(k): v for k, v in model._parameters.items()}
+        bindings |= {"x": x, "y": y, "loss": values, "scalars": np.full((6, 1), 0.1)}
+        options = {"epoch_rows": 20, "batch_rows": 8, "step_begin": 0, "step_end": 6}
+        assert plan.run(bindings, **options, order=np.tile(np.arange(20), 2))[0] == 6
+        results.append(np.concatenate([p.ravel() for p in model.parameters().values()]))
+        labels.append([record.label for record in plan.records])
+        results.append(values)
+    assert len(labels[0]) < len(labels[1])
+    assert np.any(results[0] != np.concatenate([p.ravel() for p in start.values()]))
+    np.testing.assert_allclose(results[0], results[2], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(results[1], results[3], rtol=1e-12)
+
+
+def test_shapes_with_rows_elsewhere_are_refused_by_name():
+    x = row_leaf("x", X)
+    with pytest.raises(NotImplementedError, match="rows must stay the first axis"):
+        compile_outputs([apply("reshape", x.T, shape=(ROWS, 5)) * 1.0], capacity=9)

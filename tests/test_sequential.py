@@ -1,0 +1,249 @@
+"""Models of layers: parameters, prediction, layers, plans."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from scipy import special
+
+import dlcore as dl
+from dlcore.nn.initializers import NAMES
+
+
+def two_layers(**options):
+    return dl.nn.Sequential(dl.nn.Linear(4, 6), dl.nn.Tanh(), dl.nn.Linear(6, 3), **options)
+
+
+def numpy_forward(model, x):
+    p = {name: value.astype(np.float64) for name, value in model.parameters().items()}
+    return np.tanh(x @ p["0.weight"] + p["0.bias"]) @ p["2.weight"] + p["2.bias"]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 31, 1023, 1024, 1025, 3000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_predict_equals_numpy(n, dtype):
+    """Any number of rows, over and under the rows of a step."""
+    model = two_layers(dtype=dtype).init(seed=1)
+    x = np.random.default_rng(0).normal(size=(n, 4))
+    got = model.predict(x)
+    assert got.shape == (n, 3)
+    assert got.dtype == dtype
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(got, numpy_forward(model, x), rtol=tolerance, atol=tolerance)
+
+
+def test_predict_one_equals_predict():
+    model = two_layers().init(seed=1)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    expected = model.predict(x)
+    out = np.empty(3, np.float32)
+    for row, wanted in zip(x, expected, strict=True):
+        np.testing.assert_allclose(model.predict_one(row), wanted, rtol=1e-5, atol=1e-6)
+        assert model.predict_one(row, out=out) is out
+        np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_predict_one_checks_dtype_and_size():
+    model = two_layers().init()
+    with pytest.raises(TypeError, match="x is float64, but the model computes in float32"):
+        model.predict_one(np.zeros(4))
+    with pytest.raises(ValueError, match="x has 5 columns, but Linear takes 4"):
+        model.predict_one(np.zeros(5, np.float32))
+    with pytest.raises(ValueError, match=r"out must be float32 \(3,\), not float32 \(2,\)"):
+        model.predict_one(np.zeros(4, np.float32), out=np.zeros(2, np.float32))
+
+
+def test_predict_uses_the_parameters_of_now():
+    """Plans are kept, parameters are not copied into them."""
+    model = two_layers(dtype="float64").init()
+    x = np.ones((2, 4))
+    model.predict(x)
+    model.set_parameters({"2.bias": [1.0, 2.0, 3.0], "2.weight": np.zeros((6, 3))})
+    np.testing.assert_array_equal(model.predict(x), [[1.0, 2.0, 3.0]] * 2)
+
+
+def test_predict_from_many_threads_at_once():
+    model = two_layers().init()
+    x = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
+    expected = model.predict(x)
+    results = [None] * 8
+
+    def work(i):
+        results[i] = model.predict(x)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_parameters_are_live_and_read_only():
+    model = two_layers().init(seed=0)
+    parameters = model.parameters()
+    assert list(parameters) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert parameters["0.weight"].shape == (4, 6)
+    with pytest.raises(ValueError, match="read-only"):
+        parameters["0.weight"][0, 0] = 1.0
+    model.set_parameters({"0.bias": np.arange(6)})
+    np.testing.assert_array_equal(parameters["0.bias"], np.arange(6))
+
+
+def test_set_parameters_changes_all_or_nothing():
+    model = two_layers().init(seed=0)
+    before = model.parameters()["0.bias"].copy()
+    with pytest.raises(ValueError, match=r"2.bias has shape \(2,\), expected \(3,\)"):
+        model.set_parameters({"0.bias": np.ones(6), "2.bias": np.ones(2)})
+    with pytest.raises(ValueError, match="there is no parameter '1.bias'; there are 0.weight"):
+        model.set_parameters({"1.bias": np.ones(2)})
+    with pytest.raises(TypeError, match="0.bias must hold numbers"):
+        model.set_parameters({"0.bias": np.full(6, "a")})
+    np.testing.assert_array_equal(model.parameters()["0.bias"], before)
+
+
+ACTIVATIONS = {
+    "ReLU": (dl.nn.ReLU(), lambda x: np.maximum(x, 0)),
+    "LeakyReLU": (dl.nn.LeakyReLU(0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
+    "ELU": (dl.nn.ELU(0.7), lambda x: np.where(x > 0, x, 0.7 * np.expm1(x))),
+    "Sigmoid": (dl.nn.Sigmoid(), special.expit),
+    "Tanh": (dl.nn.Tanh(), np.tanh),
+    "GELU": (dl.nn.GELU(), lambda x: x * special.ndtr(x)),
+    "SiLU": (dl.nn.SiLU(), lambda x: x * special.expit(x)),
+    "Softplus": (dl.nn.Softplus(), lambda x: np.logaddexp(0, x)),
+    "Softmax": (dl.nn.Softmax(), lambda x: special.softmax(x, axis=1)),
+    "Identity": (dl.nn.Identity(), lambda x: x),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    layer, reference = ACTIVATIONS[name]
+    model = dl.nn.Sequential(layer, dtype="float64").init()
+    x = np.random.default_rng(0).normal(size=(9, 5)) * 3
+    np.testing.assert_allclose(model.predict(x), reference(x), rtol=1e-13, atol=1e-15)
+
+
+def test_dropout_drops_and_scales_in_training_only():
+    """With a rate of 0 the weight receives the gradient of the mean of its dropped input."""
+    p, n = 0.25, 40000
+    model = dl.nn.Sequential(dl.nn.Dropout(p), dl.nn.Linear(1, 1, bias=False), dtype="float64").init()
+    model.set_parameters({"1.weight": [[0.0]]})
+    x = np.ones((n, 1))
+    np.testing.assert_array_equal(model.predict(x), np.zeros((n, 1)))
+    # d/dw mean (w d - 1)^2 at w = 0 is -2 mean d, and d is 1 / (1 - p) or 0
+    model.fit(x, np.ones(n), loss="mse", optimizer=dl.optim.SGD(0.5), batch_size=n, epochs=1, seed=3)
+    kept = model.parameters()["1.weight"][0, 0] * (1 - p)
+    assert abs(kept - (1 - p)) < 5 * np.sqrt(p * (1 - p) / n)
+    assert kept * n == pytest.approx(round(kept * n), abs=1e-6)
+
+
+def test_dropout_masks_change_from_step_to_step():
+    model = dl.nn.Sequential(dl.nn.Dropout(0.5), dl.nn.Linear(16, 1), dtype="float64").init()
+    x, y = np.ones((1, 16)), np.ones(1)
+    before = model.parameters()["1.weight"].copy()
+    touched = []
+    for _ in range(3):
+        model.set_parameters({"1.weight": before})
+        model.fit(x, y, loss="mse", optimizer=dl.optim.SGD(0.1), epochs=1, resume=bool(touched))
+        touched.append(tuple((model.parameters()["1.weight"] != before).ravel()))
+    assert len(set(touched)) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_initial_weights_have_the_variance_of_the_method(name):
+    fan_in, fan_out = 300, 200
+    fan = {"lecun": fan_in, "glorot": (fan_in + fan_out) / 2, "he": fan_in / 2}[name.split("_")[0]]
+    model = dl.nn.Sequential(dl.nn.Linear(fan_in, fan_out, weight_init=name), dtype="float64")
+    weight = model.init(seed=4).parameters()["0.weight"]
+    assert np.mean(weight) == pytest.approx(0, abs=5 * np.sqrt(1 / fan / weight.size))
+    assert np.var(weight) == pytest.approx(1 / fan, rel=0.03)
+    if name.endswith("uniform"):
+        assert np.max(np.abs(weight)) <= np.sqrt(3 / fan)
+    else:
+        assert np.max(np.abs(weight)) > 3 * np.sqrt(1 / fan)
+    np.testing.assert_array_equal(model.parameters()["0.bias"], np.zeros(fan_out))
+
+
+def test_flatten_and_inner_axes():
+    """Linear applies to the last axis of any sample shape; Flatten joins the axes."""
+    x = np.random.default_rng(0).normal(size=(7, 2, 4))
+    inner = dl.nn.Sequential(dl.nn.Linear(4, 3), dl.nn.Flatten(), dtype="float64").init()
+    p = inner.parameters()
+    expected = (x @ p["0.weight"] + p["0.bias"]).reshape(7, 6)
+    np.testing.assert_allclose(inner.predict(x), expected, rtol=1e-13)
+    outer = dl.nn.Sequential(dl.nn.Flatten(), dl.nn.Linear(8, 2), dtype="float64").init()
+    expected = x.reshape(7, 8) @ outer.parameters()["1.weight"]
+    np.testing.assert_allclose(outer.predict(x), expected, rtol=1e-13)
+
+
+def test_training_through_inner_axes():
+    x = np.random.default_rng(0).normal(size=(30, 2, 4))
+    y = np.tanh(x.sum(axis=(1, 2)))
+    model = dl.nn.Sequential(
+        dl.nn.Linear(4, 8), dl.nn.Tanh(), dl.nn.Flatten(), dl.nn.Linear(16, 1)
+    )
+    history = model.fit(x, y, loss="mse", optimizer=dl.optim.Adam(0.01), epochs=100)
+    assert history["loss"][-1] < 0.2 * history["loss"][0]
+
+
+def test_several_inputs():
+    """A layer may take a dict of inputs, gathered from arrays of their own dtypes."""
+
+    class Difference(dl.nn.Layer):
+        def apply(self, parameters, x, training):
+            return x["a"] - x["b"]
+
+    model = dl.nn.Sequential(Difference(), dl.nn.Linear(3, 1), dtype="float64")
+    rng = np.random.default_rng(0)
+    inputs = {"a": rng.normal(size=(50, 3)), "b": rng.integers(0, 5, (50, 3))}
+    plain = dl.nn.Sequential(dl.nn.Linear(3, 1), dtype="float64")
+    y = rng.normal(size=50)
+    model.fit(inputs, y, loss="mse", batch_size=16, epochs=3)
+    plain.fit(inputs["a"] - inputs["b"], y, loss="mse", batch_size=16, epochs=3)
+    np.testing.assert_array_equal(
+        model.parameters()["1.weight"], plain.parameters()["0.weight"]
+    )
+    with pytest.raises(ValueError, match="differ in their number of rows"):
+        model.predict({"a": np.ones((3, 3)), "b": np.ones((2, 3))})
+
+
+def test_errors_name_the_layer():
+    model = dl.nn.Sequential(dl.nn.Linear(4, 6), dl.nn.Linear(5, 3)).init()
+    with pytest.raises(ValueError, match="x has 6 columns, but Linear takes 5") as caught:
+        model.predict(np.ones((2, 4)))
+    assert any("in layer 1" in note for note in caught.value.__notes__)
+
+
+def test_bad_construction_is_refused():
+    with pytest.raises(ValueError, match="needs at least one layer"):
+        dl.nn.Sequential()
+    with pytest.raises(TypeError, match="layer 1 is no dlcore.nn.Layer, but 'relu'"):
+        dl.nn.Sequential(dl.nn.Linear(1, 1), "relu")
+    with pytest.raises(ValueError, match="dtype must be float32 or float64, not float16"):
+        two_layers(dtype="float16")
+    with pytest.raises(ValueError, match="out_features must be an integer >= 1, not 0"):
+        dl.nn.Linear(3, 0)
+    with pytest.raises(ValueError, match="weight_init must be one of lecun_uniform"):
+        dl.nn.Linear(3, 1, weight_init="zeros")
+    with pytest.raises(ValueError, match=r"p must lie in \[0, 1\), not 1"):
+        dl.nn.Dropout(1)
+
+
+def test_predict_before_parameters():
+    with pytest.raises(ValueError, match="the model has no parameters yet"):
+        two_layers().predict(np.ones((1, 4)))
+
+
+def test_plan_summary_shows_the_fused_records():
+    model = two_layers()
+    with pytest.raises(ValueError, match="no plan has been compiled yet"):
+        model.plan_summary()
+    model.fit(np.ones((8, 4)), np.zeros(8, int), loss="cross_entropy", epochs=1)
+    summary = model.plan_summary()
+    assert "matmul + add tanh" in summary
+    assert "softmax cross-entropy and gradient" in summary
+    assert summary.count("adam_step") == 4
