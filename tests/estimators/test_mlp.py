@@ -156,15 +156,17 @@ def test_results_come_in_the_dtype_of_x(dtype, computed_in):
     assert {a.dtype for a in [*model.coefs_, *model.intercepts_]} == {np.dtype(dtype)}
 
 
-def test_early_stopping_keeps_the_best():
-    model = dl.MLPClassifier(
-        (10,), early_stopping=True, max_iter=500, random_state=2, learning_rate_init=0.02,
-        validation_fraction=0.3,
-    ).fit(X, Y)  # fmt: skip
-    assert len(model.validation_scores_) == model.n_iter_ < 500
-    assert model.best_validation_score_ == max(model.validation_scores_)
-    assert model.best_loss_ is None
-    assert model.score(X, Y) > 0.9
+def test_early_stopping_follows_scikit_learn():
+    """Same split, scores and best weights."""
+    mine, other = pair(
+        dl.MLPClassifier, SklearnClassifier, X, Y, hidden_layer_sizes=(10,), max_iter=500,
+        early_stopping=True, learning_rate_init=0.02, validation_fraction=0.3, batch_size=105,
+    )  # fmt: skip
+    assert len(mine.validation_scores_) == mine.n_iter_ == other.n_iter_ < 500
+    np.testing.assert_allclose(mine.validation_scores_, other.validation_scores_)
+    assert mine.best_validation_score_ == max(mine.validation_scores_)
+    assert mine.best_loss_ is None
+    np.testing.assert_allclose(mine.predict_proba(X), other.predict_proba(X), rtol=1e-6)
 
 
 def test_warm_start_goes_on():

@@ -194,7 +194,6 @@ class _BaseMLP(BaseEstimator):
             self._model = self._build(widths)
             self._init(self._model, random_state)
             self._start_records(widths)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
         train, held_out = self._held_out(X, y, sample_weight, random_state)
         convergence = _Convergence(self, held_out)
         try:
@@ -208,7 +207,7 @@ class _BaseMLP(BaseEstimator):
                 epochs=int(self.max_iter),
                 callbacks=[convergence],
                 shuffle=bool(self.shuffle),
-                seed=seed,
+                seed=int(random_state.randint(np.iinfo(np.int32).max)),
                 penalty=_l2_penalty(float(self.alpha)) if self.alpha else None,
             )
             self.n_iter_ = len(history["loss"])
@@ -241,7 +240,8 @@ class _BaseMLP(BaseEstimator):
         if not self.early_stopping:
             return (X, y, weight), None
         rows = np.arange(len(X))
-        stratify = y if isinstance(self, ClassifierMixin) and y.ndim == 1 else None
+        binary = isinstance(self, ClassifierMixin) and self.n_outputs_ == 1
+        stratify = y if binary else None  # as scikit-learn does, which several outputs confuse
         train, test = train_test_split(
             rows,
             test_size=self.validation_fraction,
