@@ -432,7 +432,9 @@ static dlc_status check_cross_entropy(const dlc_array *logits, const dlc_array *
     if (target->shape[0] != n)
         return dlc_fail(DLC_INVALID_ARGUMENT, "target has %lld rows, but pred has %lld", (long long)target->shape[0],
                         (long long)n);
-    if ((logits->stride[1] != 1 && classes > 1) || (target->stride[target->ndim - 1] != 1 && n > 1 && classes > 1))
+    bool contiguous = (classes == 1 || logits->stride[1] == 1) &&
+                      (target->shape[target->ndim - 1] == 1 || target->stride[target->ndim - 1] == 1);
+    if (n > 0 && classes > 0 && !contiguous)
         return dlc_fail(DLC_INVALID_ARGUMENT, "the rows of pred and target must be contiguous");
     return labelled ? check_labels(target->data, n, classes) : DLC_OK;
 }

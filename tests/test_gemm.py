@@ -64,7 +64,9 @@ def test_matmul_past_the_edges_of_blocks(rng, dtype, m, n, k):
 @pytest.mark.parametrize(("m", "n", "k"), [(37, 45, 29), (130, 70, 300), (1, 33, 65), (33, 1, 65)])
 def test_every_combination_of_transposes(rng, dtype, transpose_a, transpose_b, m, n, k):
     """By flag, and by views whose strides are those of a transpose: the same product."""
-    a, b = matrices(rng, dtype, (k, m) if transpose_a else (m, k), (n, k) if transpose_b else (k, n))
+    a, b = matrices(
+        rng, dtype, (k, m) if transpose_a else (m, k), (n, k) if transpose_b else (k, n)
+    )
     left, right = a.T if transpose_a else a, b.T if transpose_b else b
     assert_product_close(
         ops.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b), left, right
@@ -97,7 +99,12 @@ def test_any_memory_layout_of_out(rng, dtype, m, n):
     """Rows, columns or neither contiguous: what lies between the elements of out stays."""
     a, b = matrices(rng, dtype, (m, 23), (23, n))
     frame = np.full((2 * m, 3 * n), 7, dtype)
-    for view in (frame[:m, :n], frame.T[:n, :m].T, frame[::2, ::3], frame[m - 1 :: -1, n - 1 :: -1]):
+    for view in (
+        frame[:m, :n],
+        frame.T[:n, :m].T,
+        frame[::2, ::3],
+        frame[m - 1 :: -1, n - 1 :: -1],
+    ):
         frame[...] = 7
         assert ops.matmul(a, b, out=view) is view
         assert_product_close(view, a, b)
@@ -138,8 +145,13 @@ def test_arrays_of_one_axis(rng, dtype):
         matrix = left if left.ndim > 1 else left[None]
         columns = right if right.ndim > 1 else right[:, None]
         assert_product_close(
-            np.reshape(actual, np.broadcast_shapes(matrix.shape[:-2], columns.shape[:-2])
-                       + (matrix.shape[-2], columns.shape[-1])), matrix, columns,
+            np.reshape(
+                actual,
+                np.broadcast_shapes(matrix.shape[:-2], columns.shape[:-2])
+                + (matrix.shape[-2], columns.shape[-1]),
+            ),
+            matrix,
+            columns,
         )
     assert type(ops.matmul(v, v)) is dtype
 
@@ -153,7 +165,8 @@ def test_mixed_dtypes_promote(rng):
 
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize(
-    ("m", "n", "k"), [(1, 1, 9001), (97, 101, 103), (50, 50, 6200), (1, 777, 333), (777, 1, 333), (5, 3, 2)]
+    ("m", "n", "k"),
+    [(1, 1, 9001), (97, 101, 103), (50, 50, 6200), (1, 777, 333), (777, 1, 333), (5, 3, 2)],
 )
 def test_products_are_the_same_bits_at_any_number_of_threads(rng, dtype, m, n, k):
     a, b = matrices(rng, dtype, (m, k), (k, n))
@@ -238,7 +251,11 @@ def test_matmul_checks_out():
     read_only.flags.writeable = False
     for out, error, message in (
         (np.empty((4, 3)), ValueError, r"out has shape \(4, 3\), but the result has \(4, 4\)"),
-        (np.empty((4, 4), np.float32), TypeError, "out has dtype float32, but the result is float64"),
+        (
+            np.empty((4, 4), np.float32),
+            TypeError,
+            "out has dtype float32, but the result is float64",
+        ),
         (read_only, ValueError, "out is read-only"),
         ([[0.0] * 4] * 4, TypeError, "out must be a numpy.ndarray, not list"),
         (a, ValueError, "out overlaps a"),

@@ -28,9 +28,6 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* c is fetched while the products are summed where these take longer than a miss of L2; shorter sums would only get longer. */
-#define PREFETCH_DEPTH 64
-
 /* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
 DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
 {
@@ -68,14 +65,6 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, c
                           int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide,
                           const bool a_rows_adjacent)
 {
-    if (depth >= PREFETCH_DEPTH) {
-        DLC_UNROLL
-        for (int i = 0; i < rows; i++) {
-            __builtin_prefetch(c + i * ldc, 1);
-            if (wide)
-                __builtin_prefetch(c + i * ldc + L, 1);
-        }
-    }
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
     /* Two pointers share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the
      * speed instead of 99%). */

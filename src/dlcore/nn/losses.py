@@ -85,6 +85,14 @@ def find(name: str | Loss) -> Loss:
     return LOSSES[name]
 
 
+def _check_labels(y: np.ndarray, classes: int, name: str) -> None:
+    """Labels are checked before the first step, so that a bad one does not end a fit half-way."""
+    wrong = (y < 0) | (y >= classes)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ValueError(f"{name} has label {y[row]} in row {row}, outside [0, {classes})")
+
+
 def prepare_target(y: np.ndarray, loss: Loss, prediction: Tensor, name: str) -> np.ndarray:
     """``y`` in the shape and kind that the loss takes for such a prediction.
 
@@ -103,6 +111,7 @@ def prepare_target(y: np.ndarray, loss: Loss, prediction: Tensor, name: str) -> 
             raise TypeError(
                 f"{name} must hold integer labels for {loss.name}, but its dtype is {y.dtype}"
             )
+        _check_labels(y, prediction.shape[-1], name)
         return y.astype(np.int64) if y.dtype != np.int64 else y
     if y.ndim == 1 and width in ((), (1,)):
         return y.reshape(-1, *width)

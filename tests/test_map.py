@@ -1,0 +1,342 @@
+"""The map interpreter: programs over broadcast arrays, with and without a reduction."""
+
+import itertools
+import struct
+
+import numpy as np
+import pytest
+from helpers import REALS, THREADS, assert_close, assert_same_bits, layouts, team
+
+from dlcore import DlcoreError, _native
+
+CODES = {name: code for name, (code, _) in _native.map_instructions().items()}
+REDUCTIONS = {"none": 0, "sum": 1, "max": 2, "min": 3, "mean": 4}
+
+
+def words_of(
+    instructions, *, dtype=np.float64, n_out=1, n_in=1, reduction="none", literals=(), temps=0
+):
+    """A program as words; instructions are (name, dst, a[, b[, c]])."""
+    words = [
+        REALS.index(dtype),
+        n_out,
+        n_in,
+        REDUCTIONS[reduction],
+        len(literals),
+        temps,
+        len(instructions),
+    ]
+    for value, power in literals:
+        words += [struct.unpack("<q", struct.pack("<d", value))[0], power]
+    for name, dst, *operands in instructions:
+        a, b, c = (*operands, 0, 0)[:3]
+        words.append(CODES[name] | dst << 16 | a << 24 | b << 32 | c << 40)
+    return words
+
+
+def run(instructions, inputs, shape, out_shapes, *, rows=1, **options):
+    dtype = options.setdefault("dtype", np.float64)
+    outputs = [np.full(out_shape, np.nan, dtype) for out_shape in out_shapes]
+    views = [np.asarray(x).reshape((1,) * (len(shape) - np.ndim(x)) + np.shape(x)) for x in inputs]
+    words = words_of(instructions, n_out=len(outputs), n_in=len(inputs), **options)
+    _native.run_map(words, outputs, views, shape, rows)
+    return outputs
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(
+    "shape",
+    [(), (1,), (1031,), (0, 4), (7, 10), (130, 10), (300, 257), (3, 2049), (5, 1, 9, 33), (2,) * 8],
+)
+def test_a_program_of_several_outputs_temporaries_and_literals(dtype, shape, rng):
+    """out0 = (x + bias) * 2 rows, out1 = max(out0, -x) / rows"""
+    x = rng.integers(-9, 9, shape).astype(dtype)
+    bias = rng.integers(-9, 9, shape[-1:]).astype(dtype)
+    first, second = run(
+        [
+            ("add", 6, 2, 3),
+            ("multiply", 0, 6, 4),
+            ("negative", 7, 2),
+            ("maximum", 7, 0, 7),
+            ("multiply", 1, 7, 5),
+        ],
+        [x, bias],
+        shape,
+        [shape, shape],
+        rows=4,
+        dtype=dtype,
+        literals=[(2.0, 1), (1.0, -1)],
+        temps=2,
+    )
+    expected = (x + bias) * 8
+    assert_same_bits(first, np.asarray(expected, dtype))
+    assert_same_bits(second, np.asarray(np.maximum(expected, -x) / 4, dtype))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(
+    ("x_shape", "y_shape"),
+    [
+        ((40, 30), (1, 30)),
+        ((40, 30), (40, 1)),
+        ((40, 1), (1, 30)),
+        ((3, 1, 700), (1, 5, 700)),
+        ((3, 5, 1), (1, 5, 700)),
+        ((6, 1, 4, 1), (1, 5, 1, 3)),
+        ((1, 1), (5, 2000)),
+    ],
+)
+def test_broadcast_inputs_in_every_layout(dtype, x_shape, y_shape, rng):
+    x = rng.integers(-9, 9, x_shape).astype(dtype)
+    y = rng.integers(-9, 9, y_shape).astype(dtype)
+    shape = np.broadcast_shapes(x_shape, y_shape)
+    for x_view, y_view in zip(layouts(x), layouts(y), strict=True):
+        if not (x_view.flags.aligned and x_view.dtype.isnative):
+            continue
+        (out,) = run([("subtract", 0, 1, 2)], [x_view, y_view], shape, [shape], dtype=dtype)
+        assert_same_bits(out, x - y)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_inputs_of_every_dtype_are_converted(dtype, rng):
+    for kind in (np.float32, np.float64, np.uint8, np.int32, np.int64, np.bool_):
+        x = rng.integers(0, 200, (37, 60)).astype(kind)
+        for view in (x, x[::2, ::3], x[::-1, ::-1], x.T):
+            (out,) = run([("copy", 0, 1)], [view], view.shape, [view.shape], dtype=dtype)
+            assert_same_bits(out, view.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_outputs_of_any_stride(dtype, rng):
+    """Only the output's own elements are written."""
+    x, y = rng.standard_normal((2, 41, 300)).astype(dtype)
+    words = words_of([("add", 0, 1, 2)], dtype=dtype, n_in=2)
+    frame = np.empty((90, 700), dtype)
+    for view in (
+        frame[:41, :300],
+        frame[5:87:2, 3:603:2],
+        frame[40::-1, 299::-1],
+        frame.T[:41, :90],
+    ):
+        frame[...] = 7
+        a, b = x[:, : view.shape[1]], y[:, : view.shape[1]]
+        _native.run_map(words, [view], [a, b], view.shape, 1)
+        assert_same_bits(np.ascontiguousarray(view), a + b)
+        view[...] = 7
+        assert np.all(frame == 7)
+
+
+@pytest.mark.parametrize("cols", [10, 3000])
+def test_an_output_may_be_an_input_that_is_read_after_it_is_written(cols, rng):
+    """r0 = x + y; r0 = r0 * x where r0 is x."""
+    x, y = rng.standard_normal((2, 5, cols))
+    words = words_of([("add", 0, 1, 2), ("multiply", 0, 0, 1)], n_in=2)
+    expected = (x + y) * x
+    _native.run_map(words, [x], [x, y], x.shape, 1)
+    assert_same_bits(x, expected)
+
+
+SPACES = [
+    (1,),
+    (5,),
+    (1023,),
+    (8191,),
+    (70_000,),
+    (3, 40_000),
+    (40_000, 3),
+    (128, 1024),
+    (2_000, 33),
+    (33, 2_000),
+    (1, 17),
+    (17, 1),
+    (0, 4),
+    (4, 0),
+    (30, 7, 50),
+    (3, 700, 40),
+    (2, 3, 4, 5, 6, 7),
+]
+REFERENCE = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
+EMPTY = {"sum": 0.0, "mean": np.nan, "max": -np.inf, "min": np.inf}
+
+
+def reduced_shapes(shape):
+    """Every choice of axes to reduce, at least one, with the shape that is left."""
+    for kept in itertools.product([False, True], repeat=len(shape)):
+        if not all(kept):
+            axes = tuple(axis for axis, keep in enumerate(kept) if not keep)
+            left = tuple(n if keep else 1 for n, keep in zip(shape, kept, strict=True))
+            yield axes, left
+
+
+def reduced(reduction, values, axes):
+    if 0 in [values.shape[axis] for axis in axes]:
+        left = [1 if axis in axes else n for axis, n in enumerate(values.shape)]
+        return np.full(left, EMPTY[reduction])
+    return REFERENCE[reduction](values, axes, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max", "min"])
+@pytest.mark.parametrize("shape", SPACES)
+def test_reductions_over_every_choice_of_axes(dtype, reduction, shape, rng):
+    """Of an array as it is, which is read in place, and of a computed one."""
+    x = rng.standard_normal(shape).astype(dtype)
+    y = rng.standard_normal(shape[-1:]).astype(dtype)
+    for axes, left in reduced_shapes(shape):
+        wide = x.astype(np.longdouble)
+        count = x.size / max(np.prod(left), 1)
+        scale = np.abs(wide).max(initial=1) * (count if reduction == "sum" else 1)
+        (copied,) = run([("copy", 0, 1)], [x], shape, [left], dtype=dtype, reduction=reduction)
+        expected = reduced(reduction, wide, axes)
+        assert_close(copied, expected, ulps=1, scale=scale)
+        (computed,) = run(
+            [("multiply", 0, 1, 2)], [x, y], shape, [left], dtype=dtype, reduction=reduction
+        )
+        product = (x * y).astype(np.longdouble)
+        scale = scale * np.abs(y).max(initial=1)
+        assert_close(computed, reduced(reduction, product, axes), ulps=1, scale=scale)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("shape", [(70_001,), (300, 200), (5000, 10), (10, 5000), (20, 30, 40)])
+def test_reductions_are_the_same_bits_at_any_number_of_threads(dtype, shape, rng):
+    x, y = rng.standard_normal((2, *shape)).astype(dtype)
+    for reduction, (_, left) in itertools.product(REFERENCE, reduced_shapes(shape)):
+        results = []
+        for threads in THREADS:
+            with team(threads):
+                results.append(
+                    run(
+                        [("multiply", 0, 2, 3), ("copy", 1, 3)],
+                        [x, y],
+                        shape,
+                        [left, left],
+                        dtype=dtype,
+                        reduction=reduction,
+                    )
+                )
+        for result in results[1:]:
+            for actual, expected in zip(result, results[0], strict=True):
+                assert_same_bits(actual, expected)
+
+
+@pytest.mark.parametrize("shape", [(300, 257), (3, 2049), (7, 8, 9, 10)])
+def test_programs_are_the_same_bits_at_any_number_of_threads(shape, rng):
+    x, y = rng.standard_normal(shape), rng.standard_normal((*shape[:-1], 1))
+    results = []
+    for threads in THREADS:
+        with team(threads):
+            results.append(
+                run([("multiply", 2 + 1, 1, 2), ("tanh", 0, 3)], [x, y], shape, [shape], temps=1)
+            )
+    assert_close(results[0][0], np.tanh(x * y), ulps=4)
+    for (result,) in results[1:]:
+        assert_same_bits(result, results[0][0])
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("shape", [(4, 67), (67, 4), (1500, 20)])
+def test_nan_passes_through_reductions(dtype, shape, rng):
+    """From any place to the results that it belongs to, and to no other."""
+    clean = rng.standard_normal(shape).astype(dtype)
+    places = [(i % shape[0], (7 * i) % shape[1]) for i in range(0, max(shape), max(shape) // 50)]
+    for (row, col), reduction in itertools.product(places, REFERENCE):
+        x = clean.copy()
+        x[row, col] = np.nan
+        for left in ((1, shape[1]), (shape[0], 1)):
+            (out,) = run([("copy", 0, 1)], [x], shape, [left], dtype=dtype, reduction=reduction)
+            expected = np.zeros(shape, bool)
+            expected[row, col] = True
+            axis = 0 if left[0] == 1 else 1
+            np.testing.assert_array_equal(np.isnan(out), expected.any(axis, keepdims=True))
+
+
+def test_outputs_of_a_reduction_may_have_any_stride(rng):
+    x = rng.standard_normal((600, 50))
+    frame = np.full((3, 100), 7.0)
+    words = words_of([("copy", 0, 1)], reduction="sum")
+    _native.run_map(words, [frame[1:2, ::-2]], [x], x.shape, 1)
+    assert_close(frame[1:2, ::-2], x.sum(0, keepdims=True), ulps=4, scale=50)
+    frame[1, ::-2] = 7
+    assert np.all(frame == 7)
+
+
+def test_a_float32_sum_of_many_numbers_keeps_its_accuracy():
+    x = np.full((1 << 20, 3), 0.1, np.float32)
+    exact = np.float64(np.float32(0.1)) * (1 << 20)
+    (columns,) = run([("copy", 0, 1)], [x], x.shape, [(1, 3)], dtype=np.float32, reduction="sum")
+    assert_close(columns, np.full((1, 3), exact), ulps=32)
+    (total,) = run([("square", 0, 1)], [x], x.shape, [(1, 1)], dtype=np.float32, reduction="sum")
+    assert_close(total, np.full((1, 1), np.float64(np.float32(0.1)) ** 2 * (3 << 20)), ulps=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({0: 2}, "the dtype of a map program is 2, not in 0..1"),
+        ({1: 0}, "the number of outputs of a map program is 0"),
+        ({1: 20, 2: 20}, "a map program has 40 operands; the limit is 24"),
+        ({3: 5}, "the reduction of a map program is 5"),
+        ({4: 17}, "the number of literals of a map program is 17"),
+        ({5: -1}, "the number of temporaries of a map program is -1"),
+        ({6: 3}, "a map program has 11 words, but its counts ask for 12"),
+        ({8: 2}, "literal 0 of a map program has the power 2"),
+        ({9: 200 | 3 << 16 | 1 << 24}, "instruction 0 of a map program has the unknown code 200"),
+        (
+            {9: 14 | 3 << 16 | 9 << 24},
+            "instruction 0 of a map program reads register 9, which does",
+        ),
+        ({9: 14 | 3 << 16 | 3 << 24}, "reads register 3, which holds nothing yet"),
+        ({9: 14 | 1 << 16 | 1 << 24}, "writes register 1, which is no output or temporary"),
+        ({9: 14 | 2 << 16 | 1 << 24}, "writes register 2, which is no output or temporary"),
+        ({10: 14 | 3 << 16 | 1 << 24}, "output 0 of a map program is never written"),
+        ({10: 1 << 50}, "instruction 1 of a map program has bits set above its fields"),
+        ({10: -1}, "instruction 1 of a map program has bits set above its fields"),
+    ],
+)
+def test_programs_are_checked(change, message):
+    words = words_of([("exp", 3, 1), ("multiply", 0, 3, 2)], literals=[(1.5, 0)], temps=1)
+    x, out = np.zeros(3), np.zeros(3)
+    _native.run_map(words, [out], [x], (3,), 1)
+    assert np.all(out == 1.5)
+    for place, word in change.items():
+        words[place] = word
+    with pytest.raises(DlcoreError, match=message):
+        _native.run_map(words, [out], [x], (3,), 1)
+
+
+def test_a_program_cut_short_is_refused():
+    words = words_of([("exp", 0, 1)])
+    for n in range(len(words)):
+        with pytest.raises(DlcoreError, match=f"a map program has {n} words"):
+            _native.run_map(words[:n], [np.zeros(3)], [np.zeros(3)], (3,), 1)
+
+
+@pytest.mark.parametrize(
+    ("out", "x", "message"),
+    [
+        (np.ones((3, 4)), np.ones((3, 5)), "operand 1 of a map has extent 5 on axis 1"),
+        (np.ones((3, 4)), np.ones(4), "operand 1 of a map has 1 axes, but the space has 2"),
+        (np.ones((3, 4), np.float32), np.ones((3, 4)), "output 0 of a map has dtype code 0"),
+        (np.ones((3, 1)), np.ones((3, 4)), "output 0 of a map has extent 1 on axis 1"),
+        (
+            np.lib.stride_tricks.as_strided(np.ones(4), (3, 4), (0, 8)),
+            np.ones((3, 4)),
+            "output 0 of a map has stride 0 on axis 0",
+        ),
+    ],
+)
+def test_arrays_are_checked(out, x, message):
+    with pytest.raises(ValueError, match=message):
+        _native.run_map(words_of([("exp", 0, 1)]), [out], [x], (3, 4), 1)
+
+
+def test_outputs_must_be_reduced_alike():
+    words = words_of([("copy", 0, 2), ("copy", 1, 2)], n_out=2, reduction="sum")
+    with pytest.raises(ValueError, match="outputs 0 and 1 of a map are not reduced over the same"):
+        _native.run_map(words, [np.ones((1, 4)), np.ones((3, 1))], [np.ones((3, 4))], (3, 4), 1)
