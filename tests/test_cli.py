@@ -430,7 +430,7 @@ def test_missing_libraries_are_named_with_the_command_that_installs_them(
     error, monkeypatch, library
 ):
     for name in list(sys.modules):
-        if name == "dlcore.io.tables" or name.partition(".")[0] == library:
+        if name in ("dlcore.io.tables", "dlcore.io.readers") or name.partition(".")[0] == library:
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     line = error("train")

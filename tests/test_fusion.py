@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graph_tools import compile_outputs, fixed_leaf, row_leaf, run_native
 
 import dlcore as dl
 from dlcore.graph.canonical import canonicalise
@@ -13,6 +12,7 @@ from dlcore.graph.shape import ROWS
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import apply, topological
 from dlcore.nn import losses, tracing
+from graph_tools import compile_outputs, fixed_leaf, row_leaf, run_native
 
 X = np.random.default_rng(0).normal(size=(9, 5))
 W = np.random.default_rng(1).normal(size=(5, 4))

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+
+from dlcore import ops
 from helpers import (
     REALS,
     THREADS,
@@ -13,8 +15,6 @@ from helpers import (
     layouts,
     team,
 )
-
-from dlcore import ops
 
 TILE_EDGES = [0, 1, 2, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17, 31, 32, 33]
 DEPTHS = [0, 1, 2, 7, 255, 256, 257]

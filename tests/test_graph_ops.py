@@ -8,6 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
+from dlcore.graph.gradient import gradient
+from dlcore.graph.shape import ROWS
+from dlcore.graph.table.shaping import reduce
+from dlcore.graph.tensor import TABLE, Tensor, apply, evaluate, literal
 from graph_tools import (
     assert_gradients_close,
     fixed_leaf,
@@ -16,11 +21,6 @@ from graph_tools import (
     row_leaf,
     run_native,
 )
-
-from dlcore.graph.gradient import gradient
-from dlcore.graph.shape import ROWS
-from dlcore.graph.table.shaping import reduce
-from dlcore.graph.tensor import TABLE, Tensor, apply, evaluate, literal
 
 N = 7
 
@@ -72,18 +72,31 @@ def _binary(name: str, differentiable: bool = True) -> Case:
 CASES: dict[str, dict[str, Case]] = {
     **{
         name: {"plain": _unary(name)}
-        for name in (
-            "copy negative absolute sign square exp expm1 tanh sigmoid softplus erf relu gelu silu"
-        ).split()
+        for name in [
+            "copy",
+            "negative",
+            "absolute",
+            "sign",
+            "square",
+            "exp",
+            "expm1",
+            "tanh",
+            "sigmoid",
+            "softplus",
+            "erf",
+            "relu",
+            "gelu",
+            "silu",
+        ]
     },
-    **{name: {"plain": _unary(name, P)} for name in "sqrt log log1p reciprocal".split()},
+    **{name: {"plain": _unary(name, P)} for name in ["sqrt", "log", "log1p", "reciprocal"]},
     **{
         name: {"row": _binary(name), "same": Case(lambda a, b, n=name: apply(n, a, b), (A, B))}
-        for name in "add subtract multiply divide maximum minimum".split()
+        for name in ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
     },
     **{
         name: {"row": Case(lambda a, v, n=name: apply(n, a, v), (REPEATED,), (REPEATED[2],), False)}
-        for name in "greater greater_equal less less_equal equal not_equal".split()
+        for name in ["greater", "greater_equal", "less", "less_equal", "equal", "not_equal"]
     },
     "power": {
         "tensor": Case(lambda a, v: a**v, (P,), (V,)),
@@ -136,11 +149,9 @@ CASES: dict[str, dict[str, Case]] = {
             "columns": Case(lambda a, n=name: reduce(n, a, 1), (A,)),
             "kept": Case(lambda a, n=name: a * reduce(n, a, 1, keepdims=True), (A,)),
             "all": Case(lambda a, n=name: reduce(n, apply("square", a)), (A,)),
-            "middle": Case(
-                lambda a, n=name: reduce(n, a, (0, 2)), (_well_apart((N, 4, 3), 10),)
-            ),
+            "middle": Case(lambda a, n=name: reduce(n, a, (0, 2)), (_well_apart((N, 4, 3), 10),)),
         }
-        for name in "sum mean max min".split()
+        for name in ["sum", "mean", "max", "min"]
     },
     "matmul": {
         "weights": Case(lambda a, w: a @ w, (A,), (W,)),

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers import REALS, assert_close, assert_product_close, assert_same_bits, layouts
 
 from dlcore import _native
+from helpers import REALS, assert_close, assert_product_close, assert_same_bits, layouts
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import struct
 
 import numpy as np
 import pytest
-from helpers import REALS, THREADS, assert_close, assert_same_bits, layouts, team
 
 from dlcore import DlcoreError, _native
+from helpers import REALS, THREADS, assert_close, assert_same_bits, layouts, team
 
 CODES = {name: code for name, (code, _) in _native.map_instructions().items()}
 REDUCTIONS = {"none": 0, "sum": 1, "max": 2, "min": 3, "mean": 4}
@@ -74,8 +74,8 @@ def test_a_program_of_several_outputs_temporaries_and_literals(dtype, shape, rng
         temps=2,
     )
     expected = (x + bias) * 8
-    assert_same_bits(first, np.asarray(expected, dtype))
-    assert_same_bits(second, np.asarray(np.maximum(expected, -x) / 4, dtype))
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, np.maximum(expected, -x) / 4)
 
 
 @pytest.mark.parametrize("dtype", REALS)
@@ -244,7 +244,7 @@ def test_programs_are_the_same_bits_at_any_number_of_threads(shape, rng):
 def test_nan_passes_through_reductions(dtype, shape, rng):
     """From any place to the results that it belongs to, and to no other."""
     clean = rng.standard_normal(shape).astype(dtype)
-    places = [(i % shape[0], (7 * i) % shape[1]) for i in range(0, max(shape), max(shape) // 50)]
+    places = [(i % shape[0], (7 * i) % shape[1]) for i in range(0, max(shape), max(shape) // 20)]
     for (row, col), reduction in itertools.product(places, REFERENCE):
         x = clean.copy()
         x[row, col] = np.nan
@@ -261,7 +261,8 @@ def test_outputs_of_a_reduction_may_have_any_stride(rng):
     frame = np.full((3, 100), 7.0)
     words = words_of([("copy", 0, 1)], reduction="sum")
     _native.run_map(words, [frame[1:2, ::-2]], [x], x.shape, 1)
-    assert_close(frame[1:2, ::-2], x.sum(0, keepdims=True), ulps=4, scale=50)
+    expected = x.astype(np.longdouble).sum(0, keepdims=True)
+    assert_close(frame[1:2, ::-2], expected, ulps=4, scale=np.abs(x).sum(0, keepdims=True))
     frame[1, ::-2] = 7
     assert np.all(frame == 7)
 
@@ -289,7 +290,7 @@ def test_a_float32_sum_of_many_numbers_keeps_its_accuracy():
         ({9: 200 | 3 << 16 | 1 << 24}, "instruction 0 of a map program has the unknown code 200"),
         (
             {9: 14 | 3 << 16 | 9 << 24},
-            "instruction 0 of a map program reads register 9, which does",
+            "program reads register 9, which",
         ),
         ({9: 14 | 3 << 16 | 3 << 24}, "reads register 3, which holds nothing yet"),
         ({9: 14 | 1 << 16 | 1 << 24}, "writes register 1, which is no output or temporary"),

@@ -12,9 +12,7 @@ import pytest
 import dlcore as dl
 
 SHARE = [Path(p) for p in os.environ.get("XDG_DATA_DIRS", "/usr/local/share:/usr/share").split(":")]
-FASHION = next(
-    (d for p in SHARE if (d := p / "datasets" / "fashion-mnist").is_dir()), None
-)
+FASHION = next((d for p in SHARE if (d := p / "datasets" / "fashion-mnist").is_dir()), None)
 
 
 def mlp(*widths):

@@ -130,12 +130,16 @@ def test_activations(name):
 def test_dropout_drops_and_scales_in_training_only():
     """With a rate of 0 the weight receives the gradient of the mean of its dropped input."""
     p, n = 0.25, 40000
-    model = dl.nn.Sequential(dl.nn.Dropout(p), dl.nn.Linear(1, 1, bias=False), dtype="float64").init()
+    model = dl.nn.Sequential(
+        dl.nn.Dropout(p), dl.nn.Linear(1, 1, bias=False), dtype="float64"
+    ).init()
     model.set_parameters({"1.weight": [[0.0]]})
     x = np.ones((n, 1))
     np.testing.assert_array_equal(model.predict(x), np.zeros((n, 1)))
     # d/dw mean (w d - 1)^2 at w = 0 is -2 mean d, and d is 1 / (1 - p) or 0
-    model.fit(x, np.ones(n), loss="mse", optimizer=dl.optim.SGD(0.5), batch_size=n, epochs=1, seed=3)
+    model.fit(
+        x, np.ones(n), loss="mse", optimizer=dl.optim.SGD(0.5), batch_size=n, epochs=1, seed=3
+    )
     kept = model.parameters()["1.weight"][0, 0] * (1 - p)
     assert abs(kept - (1 - p)) < 5 * np.sqrt(p * (1 - p) / n)
     assert kept * n == pytest.approx(round(kept * n), abs=1e-6)
@@ -183,9 +187,7 @@ def test_flatten_and_inner_axes():
 def test_training_through_inner_axes():
     x = np.random.default_rng(0).normal(size=(30, 2, 4))
     y = np.tanh(x.sum(axis=(1, 2)))
-    model = dl.nn.Sequential(
-        dl.nn.Linear(4, 8), dl.nn.Tanh(), dl.nn.Flatten(), dl.nn.Linear(16, 1)
-    )
+    model = dl.nn.Sequential(dl.nn.Linear(4, 8), dl.nn.Tanh(), dl.nn.Flatten(), dl.nn.Linear(16, 1))
     history = model.fit(x, y, loss="mse", optimizer=dl.optim.Adam(0.01), epochs=100)
     assert history["loss"][-1] < 0.2 * history["loss"][0]
 
@@ -204,9 +206,7 @@ def test_several_inputs():
     y = rng.normal(size=50)
     model.fit(inputs, y, loss="mse", batch_size=16, epochs=3)
     plain.fit(inputs["a"] - inputs["b"], y, loss="mse", batch_size=16, epochs=3)
-    np.testing.assert_array_equal(
-        model.parameters()["1.weight"], plain.parameters()["0.weight"]
-    )
+    np.testing.assert_array_equal(model.parameters()["1.weight"], plain.parameters()["0.weight"])
     with pytest.raises(ValueError, match="differ in their number of rows"):
         model.predict({"a": np.ones((3, 3)), "b": np.ones((2, 3))})
 

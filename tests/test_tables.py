@@ -14,15 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dlcore.io.readers import TableError, data_name, read_table
 from dlcore.io.tables import (
     MAX_CATEGORIES,
     TableEncoder,
-    TableError,
     TableWarning,
     class_labels,
-    data_name,
     infer_task,
-    read_table,
     split_target,
 )
 

@@ -103,9 +103,7 @@ def run_python(code, **environment):
 
 
 def test_omp_num_threads_is_respected():
-    result = run_python(
-        "import dlcore as dl; print(dl.get_num_threads())", OMP_NUM_THREADS="1"
-    )
+    result = run_python("import dlcore as dl; print(dl.get_num_threads())", OMP_NUM_THREADS="1")
     assert result.stdout.strip() == "1", result.stderr
 
 
@@ -144,9 +142,7 @@ def test_other_libraries_in_either_order(other, order):
 
 
 def test_an_unknown_isa_is_refused_by_name():
-    result = run_python(
-        "import dlcore as dl; dl.ops.relu([1.0])", DLCORE_ISA="x86-64-v9"
-    )
+    result = run_python("import dlcore as dl; dl.ops.relu([1.0])", DLCORE_ISA="x86-64-v9")
     assert result.returncode != 0
     assert "x86-64-v9" in result.stderr
     for name in _native.isa_available():

@@ -9,9 +9,9 @@ import warnings
 
 import numpy as np
 import pytest
-import reference_mlp
 
 import dlcore as dl
+import reference_mlp
 from dlcore import _native
 from dlcore.train import EarlyStopping, batch_indices
 
@@ -84,7 +84,9 @@ def test_losses_equal_plain_numpy(optimizer, activation, loss, weighted):
     assert len(batches) == 50
     steps = reference_mlp.train(start, activation, loss, reference(), x, y, batches, weights)
     shares = [len(rows) if weights is None else weights[rows].sum() for rows in batches]
-    expected = np.average(steps.reshape(epochs, -1), axis=1, weights=np.reshape(shares, (epochs, -1)))
+    expected = np.average(
+        steps.reshape(epochs, -1), axis=1, weights=np.reshape(shares, (epochs, -1))
+    )
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-10)
     for name, value in model.parameters().items():
         np.testing.assert_allclose(value, start[name], rtol=1e-9, atol=1e-12, err_msg=name)

@@ -207,7 +207,8 @@ def _widths(text: str) -> list[int]:
 def _tables_reporting() -> Iterator[None]:
     """Print warnings about tables as lines on stderr, and pass their errors on as the user's."""
     try:
-        from dlcore.io.tables import TableError, TableWarning
+        from dlcore.io.readers import TableError
+        from dlcore.io.tables import TableWarning
     except ImportError as error:
         raise _not_installed(error) from error
     show_other = warnings.showwarning
@@ -299,7 +300,8 @@ def _silence(label: str, text: str) -> None:
 
 def _training_table(args: argparse.Namespace) -> tuple[str, pd.DataFrame, pd.Series, Task]:
     """Read what to train on: its name, its inputs, its target, and the task."""
-    from dlcore.io.tables import data_name, infer_task, listed, read_table, split_target
+    from dlcore.io.readers import data_name, listed, read_table
+    from dlcore.io.tables import infer_task, split_target
 
     if args.file is None:
         if args.target or args.task or args.drop:
@@ -449,7 +451,7 @@ def _score(
 
 @_tables_reporting()
 def _predict(args: argparse.Namespace) -> None:
-    from dlcore.io.tables import read_table
+    from dlcore.io.readers import read_table
 
     if args.output is not None:
         _check_writable(args.output, args.file, args.model)

@@ -15,7 +15,9 @@ RNG = np.random.default_rng(0)
 
 
 def assert_same_fit(mine, other, rtol):
-    np.testing.assert_allclose(mine.coef_, other.coef_, rtol=rtol, atol=rtol * np.abs(other.coef_).max())
+    np.testing.assert_allclose(
+        mine.coef_, other.coef_, rtol=rtol, atol=rtol * np.abs(other.coef_).max()
+    )
     np.testing.assert_allclose(mine.intercept_, other.intercept_, rtol=rtol, atol=rtol)
     assert mine.coef_.shape == other.coef_.shape
 
