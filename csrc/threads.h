@@ -15,7 +15,7 @@ typedef struct dlc_barrier {
     _Alignas(64) atomic_int generation;
 } dlc_barrier;
 
-void dlc_barrier_wait(dlc_barrier *barrier, int n_threads);
+DLC_API void dlc_barrier_wait(dlc_barrier *barrier, int n_threads);
 
 /* Runs member(context, thread, n_threads) on every thread of a team of at most `requested` threads
  * and returns the size of the team. The team is smaller when other teams hold the cores, and 1 in a
@@ -36,7 +36,7 @@ DLC_API int64_t dlc_get_serial_threshold(void);
 
 /* The half-open range [*begin, *end) of `count` items that falls to `thread`: contiguous, multiples of
  * `grain` but for the end, and the same for every call with the same arguments. */
-void dlc_split(int64_t *begin, int64_t *end, int64_t count, int64_t grain, int thread, int n_threads);
+DLC_API void dlc_split(int64_t *begin, int64_t *end, int64_t count, int64_t grain, int thread, int n_threads);
 
 /* Sets flush-to-zero and denormals-are-zero on the calling thread and returns what was set before. */
 uint64_t dlc_flush_subnormals(void);

@@ -162,8 +162,14 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "batch of one matrix": Case(lambda a, w: a @ w, (_away_from_zero((N, 3, 5), 13),), (W,)),
     },
-    "softmax": {"plain": _unary("softmax")},
-    "log_softmax": {"plain": _unary("log_softmax")},
+    **{
+        name: {
+            "matrix": _unary(name),
+            "three axes": _unary(name, _away_from_zero((N, 2, 3), 14)),
+            "vector": Case(lambda v, n=name: apply(n, v), (), (V,)),
+        }
+        for name in ("softmax", "log_softmax")
+    },
     "softmax_cross_entropy": {
         "labels": Case(lambda a, k: apply("softmax_cross_entropy", a, k), (A, LABELS)),
         "targets": Case(lambda a, t: apply("softmax_cross_entropy", a, t), (A, SOFT)),

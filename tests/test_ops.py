@@ -13,8 +13,8 @@ from helpers import REALS, SIZES, THREADS, assert_close, assert_same_bits, layou
 
 @np.vectorize
 def gelu(x):
-    # SciPy's erfc is off by up to 16 ULP where x is far below 0.
-    return float(x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2)
+    with mpmath.workprec(100):
+        return float(x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2)
 
 
 # name -> reference in a wider type
@@ -297,9 +297,10 @@ def test_softmax_at_every_length_of_a_row(dtype, rng):
     for size in SIZES[1:]:
         x = (rng.standard_normal((3, size)) * 5).astype(dtype)
         expected = softmax(x, -1)
-        # x - max(x) is rounded, and exp turns its absolute error into a relative one.
+        # x - max(x) is rounded, and exp turns its absolute error into a relative one; the sum of
+        # up to 64 terms in a lane is off by sqrt(64) / 2 units or so.
         scale = expected * (1 + np.abs(x - x.max(-1, keepdims=True)))
-        assert_close(ops.softmax(x), expected, ulps=4, scale=scale)
+        assert_close(ops.softmax(x), expected, ulps=8, scale=scale)
         assert_close(
             ops.log_softmax(x), log_softmax(x, -1), ulps=4, scale=np.abs(x).max() + math.log(size)
         )
@@ -558,7 +559,7 @@ def test_sgd_step_follows_pytorch(dtype, size, options, rng):
         g = grad + options.get("weight_decay", 0) * expected
         v = momentum * v + g
         expected = expected - 0.1 * (g + momentum * v if options.get("nesterov") else v)
-    assert_close(param, expected, ulps=8, scale=1)
+    assert_close(param, expected, ulps=4, scale=1 + np.abs(expected))
 
 
 @pytest.mark.parametrize("dtype", REALS)
@@ -578,8 +579,8 @@ def test_adam_step_follows_pytorch(dtype, size, weight_decay, rng):
         wide_m = 0.9 * wide_m + 0.1 * g
         wide_v = 0.999 * wide_v + 0.001 * g * g
         p = p - 0.01 * (wide_m / (1 - 0.9**t)) / (np.sqrt(wide_v / (1 - 0.999**t)) + 1e-8)
-    assert_close(param, p, ulps=4, scale=1)
-    assert_close(m, np.broadcast_to(wide_m, m.shape), ulps=8, scale=1)
+    assert_close(param, p, ulps=4, scale=1 + np.abs(p))
+    assert_close(m, np.broadcast_to(wide_m, m.shape), ulps=4, scale=1)
     assert_close(v, np.broadcast_to(wide_v, v.shape), ulps=8)
 
 

@@ -11,8 +11,8 @@ import pytest
 
 import dlcore as dl
 
-SHARE = [Path(p) for p in os.environ.get("XDG_DATA_DIRS", "/usr/local/share:/usr/share").split(":")]
-FASHION = next((d for p in SHARE if (d := p / "datasets" / "fashion-mnist").is_dir()), None)
+DATASETS = [Path(p) for p in (os.environ.get("DLCORE_DATASETS"), "/usr/share/datasets") if p]
+FASHION = next((d for p in DATASETS if (d := p / "fashion-mnist").is_dir()), None)
 
 
 def mlp(*widths):
@@ -56,11 +56,12 @@ def read_idx(name: str) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-@pytest.mark.slow
+@pytest.mark.isa_independent
 @pytest.mark.skipif(FASHION is None, reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_reaches_the_published_accuracy():
     """256-128-100 on raw pixels / 255. The data set's own benchmark table gives 0.8833 for this
-    network; learning rate, batch size and epochs were chosen on the last 10 000 training rows."""
+    network. Learning rate (of 5e-4, 1e-3, 2e-3) and epochs (of 8, 12, 16) were chosen by the accuracy
+    on the last 10 000 training rows after training on the others."""
     x_train = read_idx("train-images-idx3").reshape(60000, 784).astype(np.float32) / 255
     x_test = read_idx("t10k-images-idx3").reshape(10000, 784).astype(np.float32) / 255
     y_train, y_test = read_idx("train-labels-idx1"), read_idx("t10k-labels-idx1")
@@ -69,7 +70,7 @@ def test_fashion_mnist_reaches_the_published_accuracy():
         model = mlp(784, 256, 128, 100, 10)
         model.fit(
             x_train, y_train, loss="cross_entropy", batch_size=128, epochs=12, seed=seed,
-            optimizer=dl.optim.Adam(dl.optim.Cosine(1.5e-3, epochs=12)),
+            optimizer=dl.optim.Adam(dl.optim.Cosine(2e-3, epochs=12)),
         )  # fmt: skip
         scores.append(accuracy(model, x_test, y_test))
     assert np.mean(scores) >= 0.8833, scores

@@ -169,7 +169,8 @@ def normal_tail_rest(x: mp.mpf) -> mp.mpf:
 
 def fit_normal_tail(dtype: str) -> tuple[list[float], list[float], mp.mpf]:
     """Rounded numerator and denominator of S and the relative error of x + S. Both may be scaled by
-    one factor: the one of 256 whose rounding errors do the least harm is taken."""
+    one factor: below 2, so that their sums at small x are rounded relatively finely, and of those
+    tried the one whose rounded coefficients do best."""
     high, degrees = NORMAL_TAIL[dtype]
     exact = rational_remez(
         normal_tail_rest, lambda x: normal_tail(x) / NORMAL_TAIL_LIMIT, high, degrees
@@ -190,7 +191,7 @@ def fit_normal_tail(dtype: str) -> tuple[list[float], list[float], mp.mpf]:
             for x, t in zip(xs, truth, strict=True)
         )
 
-    best = min(range(256), key=worst)
+    best = min(range(192, 256), key=worst)
     return *scaled(best), worst(best)
 
 

@@ -5,7 +5,7 @@
 #include "dlcore.h"
 
 /* Sets the calling thread's message (printf format) and returns status. */
-dlc_status dlc_fail(dlc_status status, const char *format, ...)
+DLC_API dlc_status dlc_fail(dlc_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 #define DLC_TRY(call)                          \

@@ -1,5 +1,5 @@
-/* What kernel sources need to know of the instruction set: the vector width, and nothing else. A kernel file is compiled once
- * for each ISA and real dtype, with DLC_ISA (a C identifier), DLC_VECTOR_BYTES and DLC_REAL_BITS (32 or 64) defined by
+/* What kernel sources need to know of the instruction set: the vector width, and the few operations that vector extensions do
+ * not reach. A kernel file is compiled once for each ISA and real dtype, with DLC_ISA (a C identifier), DLC_VECTOR_BYTES and DLC_REAL_BITS (32 or 64) defined by
  * CMakeLists.txt. */
 #ifndef DLC_CPU_SIMD_H
 #define DLC_CPU_SIMD_H

@@ -37,13 +37,13 @@ static const real dlc_erf_poly[] = {
     -0x1.a3f708p-11f, 0x1.496a5ep-14f,
 };
 
-/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 14.6 as a quotient; error 2^-28.8 of a + S(a) */
+/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 14.6 as a quotient; error 2^-28.2 of a + S(a) */
 static const real dlc_normal_tail_numerator[] = {
-    0x1.c39a48p-1f, 0x1.1cebeep-1f, 0x1.78b5b6p-3f, 0x1.0ee3c6p-5f, 0x1.6ad3aap-9f,
+    0x1.749cb2p0f, 0x1.d62bc6p-1f, 0x1.36d1a2p-2f, 0x1.bf0414p-5f, 0x1.2b5d3ap-8f,
 };
 static const real dlc_normal_tail_denominator[] = {
-    0x1.1bp0f, 0x1.336f4ap0f, 0x1.40bc88p-1f, 0x1.8370d4p-3f, 0x1.0f0016p-5f,
-    0x1.6acaaep-9f,
+    0x1.d3p0f, 0x1.fb5256p0f, 0x1.08a2cap0f, 0x1.3fac4p-2f, 0x1.bf32ccp-5f,
+    0x1.2b55dp-8f,
 };
 
 /* log(sqrt(2 / pi)) */

@@ -7,6 +7,12 @@
 #define REDUCE_ITEMS 64
 #define REDUCE_GRAIN 8192
 
+/* A part of columns has at least this many rows, beside which its partial results cost little to combine. */
+#define PART_ROWS 32
+
+/* The width of a tile of columns that are read in place; computed ones are as wide as a register. */
+#define DIRECT_COLUMNS 256
+
 /* Reductions. The kept axes are cut into tiles, whose accumulators fit in L1, and, where tiles alone are too few to
  * share out, the longest reduced axis into parts; an item of work is a part of a tile. */
 typedef struct reduction {
@@ -45,8 +51,11 @@ static reduction plan_reduction(const dlc_map_walk *w)
         if (plan.part_axis < 0 || w->extent[axis] > w->extent[plan.part_axis])
             plan.part_axis = axis;
     }
+    bool in_columns = !w->reduced[w->ndim - 1];
     int64_t limit = dlc_map_block_elements(w->program);
-    int64_t room = w->reduced[w->ndim - 1] ? dlc_clamp64(REDUCE_GRAIN / dlc_max64(plan.count, 1), 1, limit) : limit;
+    int64_t room = in_columns && w->direct ? DIRECT_COLUMNS : limit;
+    if (!in_columns)
+        room = dlc_clamp64(REDUCE_GRAIN / dlc_max64(plan.count, 1), 1, limit);
     for (int axis = w->ndim - 1; axis >= 0; axis--) {
         if (w->reduced[axis] || w->extent[axis] == 0)
             continue;
@@ -60,7 +69,8 @@ static reduction plan_reduction(const dlc_map_walk *w)
     int64_t items = item_limit(kept * plan.count);
     if (plan.tiles > 0 && items / plan.tiles > 1) {
         int64_t extent = w->extent[plan.part_axis];
-        plan.chunk[plan.part_axis] = dlc_ceil_div(extent, dlc_min64(items / plan.tiles, extent));
+        int64_t most = in_columns ? dlc_max64(extent / PART_ROWS, 1) : extent;
+        plan.chunk[plan.part_axis] = dlc_ceil_div(extent, dlc_min64(items / plan.tiles, most));
         plan.parts = dlc_ceil_div(extent, plan.chunk[plan.part_axis]);
     }
     return plan;
@@ -206,7 +216,7 @@ static void reduce_item(const dlc_map_walk *space, const reduction *plan, const 
             w.operands[i].data += item->begin[axis] * w.operands[i].stride[axis] * w.operands[i].size;
     }
     int64_t elements = w.program->n_out * w.capacity;
-    bool in_columns = !w.reduced[w.ndim - 1];
+    const bool in_columns = !w.reduced[w.ndim - 1];
     if (in_columns)
         dlc_map_fill(columns, start, w.size, elements);
     else

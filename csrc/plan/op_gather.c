@@ -20,8 +20,8 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     if (op->n_attributes == 2 && out->dtype != DLC_INT64)
         return dlc_fail(DLC_INVALID_PLAN, "its output has dtype %d; labels are int64", (int)out->dtype);
     if (op->n_attributes == 2 && op->attributes[0] >= op->attributes[1])
-        return dlc_fail(DLC_INVALID_PLAN, "its labels lie in [%lld, %lld), which is empty", (long long)op->attributes[0],
-                        (long long)op->attributes[1]);
+        return dlc_fail(DLC_INVALID_PLAN, "its labels lie in [%lld, %lld), which is empty",
+                        (long long)op->attributes[0], (long long)op->attributes[1]);
     if (op->n_attributes == 0 && out->dtype != in->dtype && !dlc_is_real(out->dtype))
         return dlc_fail(DLC_INVALID_PLAN, "it cannot convert dtype %d to %d", (int)in->dtype, (int)out->dtype);
     return DLC_OK;

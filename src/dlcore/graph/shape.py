@@ -53,6 +53,12 @@ def element_count(shape: Sequence[Extent]) -> tuple[int, int]:
     return math.prod(e.factor if isinstance(e, Rows) else e for e in shape), power
 
 
+def flat_rows(shape: Sequence[Extent]) -> Extent:
+    """The extent of all axes but the last, as one."""
+    number, power = element_count(shape[:-1])
+    return Rows(number) if power else number
+
+
 def broadcast(*shapes: Shape) -> Shape:
     """The shape that the shapes broadcast to by NumPy's rules.
 

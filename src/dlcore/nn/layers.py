@@ -13,7 +13,7 @@ import numpy as np
 
 from dlcore import random
 from dlcore.graph import table  # noqa: F401  (fills the op table)
-from dlcore.graph.shape import Rows, describe
+from dlcore.graph.shape import Rows, describe, flat_rows
 from dlcore.graph.tensor import Tensor, apply
 from dlcore.nn import initializers
 
@@ -89,17 +89,11 @@ class Linear(Layer):
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             columns = f"{x.shape[-1]} columns" if x.ndim > 1 else f"shape {describe(x.shape)}"
             raise ValueError(f"x has {columns}, but Linear takes {self.in_features}")
-        rows = _flat_rows(x)
+        rows = flat_rows(x.shape)
         product = apply("reshape", x, shape=(rows, self.in_features)) @ parameters["weight"]
         if self.bias:
             product = product + parameters["bias"]
         return apply("reshape", product, shape=(*x.shape[:-1], self.out_features))
-
-
-def _flat_rows(x: Tensor) -> Rows | int:
-    """The extent of all axes but the last, as one."""
-    factor = math.prod(e.factor if isinstance(e, Rows) else e for e in x.shape[:-1])
-    return Rows(factor) if any(isinstance(e, Rows) for e in x.shape[:-1]) else factor
 
 
 class _Activation(Layer):

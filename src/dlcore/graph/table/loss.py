@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from dlcore.graph.shape import Shape, describe
+from dlcore.graph.shape import Shape, describe, flat_rows
 from dlcore.graph.table.elementwise import full
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply, define
@@ -30,6 +32,18 @@ def _log_softmax_gradient(node: Tensor, g: Tensor) -> tuple[Tensor]:
     return (g - apply("exp", node) * reduce("sum", g, -1, keepdims=True),)
 
 
+def _as_matrix(name: str) -> Callable[[Tensor], Tensor | None]:
+    """The kernels take matrices: other inputs are reshaped to one and back."""
+
+    def simplify(z: Tensor) -> Tensor | None:
+        if z.ndim == 2:
+            return None
+        matrix = apply(name, apply("reshape", z, shape=(flat_rows(z.shape), z.shape[-1])))
+        return apply("reshape", matrix, shape=z.shape)
+
+    return simplify
+
+
 for _name, _reference, _gradient in (
     ("softmax", _softmax, _softmax_gradient),
     ("log_softmax", _log_softmax, _log_softmax_gradient),
@@ -41,6 +55,7 @@ for _name, _reference, _gradient in (
         reference=_reference,
         gradient=_gradient,
         lowering="record",
+        simplify=_as_matrix(_name),
     )
 
 
