@@ -17,6 +17,8 @@ import dlcore as dl
 from dlcore import cli
 from dlcore.io.tables import TableEncoder
 
+pytestmark = pytest.mark.isa_independent
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):

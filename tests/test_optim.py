@@ -8,6 +8,8 @@ import pytest
 
 from dlcore.optim import SGD, Adam, AdamW, Constant, Cosine, Exponential, Step
 
+pytestmark = pytest.mark.isa_independent
+
 
 def test_schedules_by_hand():
     np.testing.assert_allclose(Constant(0.5).rates(7, 3, 4), [0.5] * 3)

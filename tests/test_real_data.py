@@ -60,8 +60,8 @@ def read_idx(name: str) -> np.ndarray:
 @pytest.mark.skipif(FASHION is None, reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_reaches_the_published_accuracy():
     """256-128-100 on raw pixels / 255. The data set's own benchmark table gives 0.8833 for this
-    network. Learning rate (of 5e-4, 1e-3, 2e-3) and epochs (of 8, 12, 16) were chosen by the accuracy
-    on the last 10 000 training rows after training on the others."""
+    network. Learning rate (of 5e-4, 1e-3, 2e-3) and epochs (of 8, 12, 16) were chosen by the
+    accuracy on the last 10 000 training rows after training on the others."""
     x_train = read_idx("train-images-idx3").reshape(60000, 784).astype(np.float32) / 255
     x_test = read_idx("t10k-images-idx3").reshape(10000, 784).astype(np.float32) / 255
     y_train, y_test = read_idx("train-labels-idx1"), read_idx("t10k-labels-idx1")

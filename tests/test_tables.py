@@ -24,6 +24,8 @@ from dlcore.io.tables import (
     split_target,
 )
 
+pytestmark = pytest.mark.isa_independent
+
 
 def series(values, name="target", **options):
     return pd.Series(values, name=name, **options)

@@ -1,6 +1,6 @@
-/* What kernel sources need to know of the instruction set: the vector width, and the few operations that vector extensions do
- * not reach. A kernel file is compiled once for each ISA and real dtype, with DLC_ISA (a C identifier), DLC_VECTOR_BYTES and DLC_REAL_BITS (32 or 64) defined by
- * CMakeLists.txt. */
+/* What kernel sources need to know of the instruction set: the vector width, and the few operations that vector
+ * extensions do not reach. A kernel file is compiled once for each ISA and real dtype, with DLC_ISA (a C
+ * identifier), DLC_VECTOR_BYTES and DLC_REAL_BITS (32 or 64) defined by CMakeLists.txt. */
 #ifndef DLC_CPU_SIMD_H
 #define DLC_CPU_SIMD_H
 
@@ -40,9 +40,9 @@ static inline void v_store(real *p, vreal v) { memcpy(p, &v, sizeof v); }
 
 static inline vreal v_splat(real x) { return x - (vreal){0}; }
 
-/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors. From the loop GCC and
- * Clang make a blend, or on AVX-512 a masked operation, where bit operations would take three; but of two lanes they make
- * branches. */
+/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors. From the
+ * loop GCC and Clang make a blend, or on AVX-512 a masked operation, where bit operations would take three; but of
+ * two lanes they make branches. */
 static inline vreal v_select(vint mask, vreal a, vreal b)
 {
 #if DLC_VECTOR_BYTES == 16
@@ -55,7 +55,8 @@ static inline vreal v_select(vint mask, vreal a, vreal b)
 #endif
 }
 
-/* The larger and the smaller of x and a bound; NaN stays. GCC has no other way to the instruction without -ffast-math. */
+/* The larger and the smaller of x and a bound; NaN stays. GCC has no other way to the instruction without
+ * -ffast-math. */
 #if defined(__x86_64__)
 #if DLC_VECTOR_BYTES == 64
 #define DLC_INTRINSIC_PREFIX _mm512

@@ -17,8 +17,8 @@
 /* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
 #define VECTOR_K 4096
 
-/* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (7% of
- * the whole at 256^3, half of it at 10 columns), beyond it is free and makes sure that no row is far from the next. */
+/* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (7% at
+ * 256^3, half of it at 10 columns); beyond, it is nearly free and brings distant rows together. */
 #define PACK_A_COLS 1024
 
 /* A panel of b that stays in L1 is read in place by few tiles: packing costs 17% of 32 x 256 x 256, 9% at 64 rows, and saves

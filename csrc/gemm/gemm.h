@@ -27,7 +27,8 @@ typedef struct dlc_gemm {
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *gemm);
 
 /* The part of the product that falls to `thread`. Every thread of the team calls it with its own scratch; it may wait on
- * the barrier. Results do not depend on n_threads, bit by bit. The caller has a barrier after it before c is read elsewhere. */
+ * the barrier. The result does not depend on n_threads, bit by bit; the blocks that finish sees do. The caller has a barrier
+ * after it before c is read elsewhere. */
 void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *barrier, int thread,
                   int n_threads);
 

@@ -28,9 +28,10 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* A block of a (MC x KC) takes 0.5 MB of L2, a panel of b (KC x NR) 48 KB with AVX-512 and is refilled from L2 where L1 is
- * smaller, which the loads of a tile hide. Measured with the machine busy, so to some 5%: KC of 256 and 512 are 2% slower for float32
- * (256 and 384 are level for float64), half of MC 3% slower on AVX2, where a panel of b is packed for 144 rows only. */
+/* A block of a (MC x KC) takes 0.5 MB of L2; a panel of b (KC x NR) takes 48 KB with AVX-512 and is refilled from L2 where L1
+ * is smaller, which out-of-order execution hides. Measured on a busy machine, to some 3%: for float32 a KC of 256 is up to 4%
+ * slower and 512 level, for float64 256 to 384 are level; on AVX2 half of MC is 3% slower, as each panel of b is packed for
+ * half as many rows. */
 enum { MC = (DLC_MR > 8 ? 24 : 48) * DLC_MR, KC = DLC_REAL_BITS == 32 ? 384 : 256 };
 
 /* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */

@@ -1,5 +1,5 @@
-/* The instructions of map programs. A rest of fewer elements than a vector goes through the same vector expression, so an
- * element's result depends neither on its place nor on n. */
+/* The instructions of map programs. A rest of fewer elements than a vector goes through the same vector
+ * expression, so an element's result depends neither on its place nor on n. */
 #include <math.h>
 
 #include "kernels/lanes.h"
@@ -70,8 +70,8 @@ DEFINE_MAP(not_equal, 2, TRUTH(x != y))
 DEFINE_MAP(where, 3, v_select(x != 0, y, z))
 DEFINE_MAP(multiply_add, 3, x * y + z)
 
-/* C's pow, element by element: correct to an ULP with all its special cases, and rare in networks (square and sqrt have
- * instructions of their own). */
+/* C's pow, element by element: correct to an ULP with all its special cases, and rare in networks (square and sqrt
+ * have instructions of their own). */
 static void map_power(void *out, const void *a, const void *b, const void *c, int64_t n)
 {
     (void)c;

@@ -1,12 +1,13 @@
 /* Elementary functions on vectors of reals, right for every input: subnormals, infinities and NaN in any lane.
  *
- * One algorithm serves float32 and float64; math_f32.h and math_f64.h hold the constants, which tools/fit_polynomials.py
- * computes. Products that must be exact are made exact by clearing low bits, never by the residual of a fused
- * multiply-add: the compiler may fuse any product with the sum that takes it, or none, and every function is right both
- * ways.
+ * One algorithm serves float32 and float64; math_f32.h and math_f64.h hold the constants, which
+ * tools/fit_polynomials.py computes. Products that must be exact are made exact by clearing low bits, never by the
+ * residual of a fused multiply-add: the compiler may fuse any product with the sum that takes it, or none, and
+ * every function is right both ways.
  *
- * "Max error" is in ULP, float32 | float64, over the whole range: the larger of x86-64-v4 (float32: all 2^32 inputs) and
- * v2, which has no FMA (float32: every 127th). float64 is a sample of 2 million, dense where the functions bend. */
+ * "Max error" is in ULP, float32 | float64, over the whole range: the larger of x86-64-v4 (float32: all 2^32
+ * inputs) and v2, which has no FMA (float32: every 127th). float64 is a sample of 2 million, dense where the
+ * functions bend. */
 #ifndef DLC_KERNELS_MATH_H
 #define DLC_KERNELS_MATH_H
 
@@ -119,8 +120,8 @@ static inline vpair v_exp_pair(vreal x)
     return (vpair){v_scale(p, e.n), v_select(e.n > -100, lost * v_power_of_two(e.n), v_splat(0))};
 }
 
-/* expm1(x) / 2 as high + low, for x in [DLC_EXPM1_LOW, DLC_EXP_HIGH]: s (e^r - 1) + (s - 1/2), s = 2^(n - 1). The half
- * keeps 2^n in range; r is exact in the sum with s - 1/2, whose magnitude is 0 or at least that of s r. */
+/* expm1(x) / 2 as high + low, for x in [DLC_EXPM1_LOW, DLC_EXP_HIGH]: s (e^r - 1) + (s - 1/2), s = 2^(n - 1). The
+ * half keeps 2^n in range; r is exact in the sum with s - 1/2, whose magnitude is 0 or at least that of s r. */
 static inline vpair v_half_expm1(vreal x)
 {
     vreal n = v_exp_power(x);
@@ -142,8 +143,8 @@ static inline vreal v_expm1(vreal x)
     return v_select(v_abs(x) < DLC_TINY, x, y + y);
 }
 
-/* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. 1 / y comes from a
- * line that is right to 5%. */
+/* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. 1 / y
+ * comes from a line that is right to 5%. */
 static inline vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 {
     vreal q = x / y;
@@ -162,8 +163,8 @@ static inline vreal v_tanh(vreal x)
     return v_copysign(v_select(y > -DLC_TINY, v_abs(x), t), x);
 }
 
-/* 1 / (1 + e^-x), written with e^-|x|, which cannot overflow and keeps its digits where the result is small. Max error
- * @sigmoid@ ULP. */
+/* 1 / (1 + e^-x), written with e^-|x|, which cannot overflow and keeps its digits where the result is small. Max
+ * error @sigmoid@ ULP. */
 static inline vreal v_sigmoid(vreal x)
 {
     vpair z = v_exp_pair(-v_abs(x));
@@ -173,8 +174,8 @@ static inline vreal v_sigmoid(vreal x)
                          1 - d + z.high + z.low);
 }
 
-/* x sigmoid(x). The power of two comes last, so that a subnormal result is rounded once; silu(-inf) is its limit -0. Max
- * error @silu@ ULP. */
+/* x sigmoid(x). The power of two comes last, so that a subnormal result is rounded once; silu(-inf) is its limit
+ * -0. Max error @silu@ ULP. */
 static inline vreal v_silu(vreal x)
 {
     vreal a = v_at_most(v_abs(x), -DLC_SILU_LOW);
@@ -261,8 +262,8 @@ static inline vreal v_softplus(vreal x)
     return v_select(x < 0, v_splat(0), x) + y;
 }
 
-/* exp(a^2 / 2) erfc(a / sqrt(2)) = sqrt(2 / pi) over / under, under = a over + (the numerator of S), a >= 0. The factor
- * sqrt(2 / pi) is left out: its logarithm enters the exponential that follows, where it costs no rounding. */
+/* exp(a^2 / 2) erfc(a / sqrt(2)) = sqrt(2 / pi) over / under, under = a over + (the numerator of S), a >= 0. The
+ * factor sqrt(2 / pi) is left out: its logarithm enters the exponential that follows, where it costs no rounding. */
 typedef struct {
     vreal over, under;
 } vquotient;
@@ -284,9 +285,9 @@ static inline vreal v_erf(vreal x)
     return v_copysign(v_select(a < 1, near, far), x);
 }
 
-/* x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2. The square in the exponential is split, so that its digits last in
- * the tail, and the power of two comes last, so that a subnormal result is rounded once; gelu(-inf) is its limit -0. Max
- * error @gelu@ ULP. */
+/* x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2. The square in the exponential is split, so that its digits
+ * last in the tail, and the power of two comes last, so that a subnormal result is rounded once; gelu(-inf) is its
+ * limit -0. Max error @gelu@ ULP. */
 static inline vreal v_gelu(vreal x)
 {
     vreal a = v_at_most(v_abs(x), DLC_GELU_HIGH);

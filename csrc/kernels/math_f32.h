@@ -37,7 +37,8 @@ static const real dlc_erf_poly[] = {
     -0x1.a3f708p-11f, 0x1.496a5ep-14f,
 };
 
-/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 14.6 as a quotient; error 2^-28.2 of a + S(a) */
+/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 14.6 as a quotient; error 2^-28.2 of a +
+ * S(a) */
 static const real dlc_normal_tail_numerator[] = {
     0x1.749cb2p0f, 0x1.d62bc6p-1f, 0x1.36d1a2p-2f, 0x1.bf0414p-5f, 0x1.2b5d3ap-8f,
 };

@@ -41,7 +41,8 @@ static const real dlc_erf_poly[] = {
     0x1.0579666b4c905p-34,
 };
 
-/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 39 as a quotient; error 2^-56.4 of a + S(a) */
+/* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 39 as a quotient; error 2^-56.4 of a +
+ * S(a) */
 static const real dlc_normal_tail_numerator[] = {
     0x1.8160d4864b13dp0, 0x1.dd6415f97ba72p0, 0x1.2e65015de06eep0, 0x1.f1627d22da637p-2,
     0x1.2067586be04edp-3, 0x1.e5761c0c76f72p-6, 0x1.27bb09ec096a9p-8, 0x1.f78f8e283ca1bp-12,
