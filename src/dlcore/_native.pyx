@@ -157,12 +157,16 @@ cdef int describe(dlc_array *view, cnp.ndarray array, str name) except -1:
     return 0
 
 
+cdef bint same_extents(int ndim, const cnp.npy_intp *a, const cnp.npy_intp *b) noexcept:
+    return ndim == 0 or memcmp(a, b, ndim * sizeof(cnp.npy_intp)) == 0
+
+
 cdef bint same_array(cnp.ndarray a, cnp.ndarray b) noexcept:
     cdef int ndim = cnp.PyArray_NDIM(a)
     return (cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) and cnp.PyArray_NDIM(b) == ndim
             and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b)
-            and memcmp(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b), ndim * sizeof(cnp.npy_intp)) == 0
-            and memcmp(cnp.PyArray_STRIDES(a), cnp.PyArray_STRIDES(b), ndim * sizeof(cnp.npy_intp)) == 0)
+            and same_extents(ndim, cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b))
+            and same_extents(ndim, cnp.PyArray_STRIDES(a), cnp.PyArray_STRIDES(b)))
 
 
 cdef tuple shape_of(cnp.ndarray array):
@@ -191,8 +195,7 @@ cdef cnp.ndarray checked_out(object out, int ndim, const cnp.npy_intp *dims, int
     array = out
     if cnp.PyArray_TYPE(array) != number or not cnp.PyArray_ISNOTSWAPPED(array):
         raise TypeError(f"out has dtype {array.dtype}, but the result is {np.dtype(cnp.PyArray_DescrFromType(number))}")
-    if (cnp.PyArray_NDIM(array) != ndim
-            or memcmp(cnp.PyArray_DIMS(array), dims, ndim * sizeof(cnp.npy_intp)) != 0):
+    if cnp.PyArray_NDIM(array) != ndim or not same_extents(ndim, cnp.PyArray_DIMS(array), dims):
         raise ValueError(f"out has shape {out.shape}, but the result has {tuple([dims[i] for i in range(ndim)])}")
     if not cnp.PyArray_ISWRITEABLE(array):
         raise ValueError("out is read-only")
