@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import numpy as np
@@ -247,3 +248,34 @@ def test_plan_summary_shows_the_fused_records():
     assert "matmul + add tanh" in summary
     assert "softmax cross-entropy and gradient" in summary
     assert summary.count("adam_step") == 4
+
+
+def test_a_refused_parameter_leaves_a_fresh_model_fresh():
+    model = two_layers()
+    with pytest.raises(ValueError, match="there is no parameter"):
+        model.set_parameters({"9.weight": np.ones(3)})
+    with pytest.raises(ValueError, match="2.bias has values that do not fit in float32"):
+        model.set_parameters({"2.bias": [1e300, 0, 0]})
+    with pytest.raises(ValueError, match="the model has no parameters yet"):
+        model.parameters()
+
+
+def test_copies_share_nothing():
+    model = two_layers().init()
+    copied = copy.copy(model)
+    assert not np.shares_memory(copied.parameters()["0.bias"], model.parameters()["0.bias"])
+    np.testing.assert_array_equal(copied.parameters()["0.weight"], model.parameters()["0.weight"])
+
+
+def test_inputs_keep_their_container():
+    """A dict whose keys look like positions stays a dict; other keys are refused."""
+
+    class First(dl.nn.Layer):
+        def apply(self, parameters, x, training):
+            return x["0"]
+
+    x = np.arange(6.0).reshape(3, 2)
+    model = dl.nn.Sequential(First(), dtype="float64").init()
+    np.testing.assert_array_equal(model.predict({"0": x, "1": -x}), x)
+    with pytest.raises(TypeError, match="the keys of x must be strings"):
+        model.predict({0: x})

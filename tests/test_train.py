@@ -324,8 +324,12 @@ def test_early_stopping_restores_the_best():
 
 def test_early_stopping_names_a_wrong_monitor():
     x, y = make_data("mse")
-    with pytest.raises(ValueError, match="monitor is 'val_loss', but the history has loss"):
-        make_model().fit(x, y, loss="mse", callbacks=[EarlyStopping()])
+    with pytest.raises(ValueError, match="'val_loss', but the fit has no validation_data"):
+        make_model().fit(x, y, loss="mse", callbacks=EarlyStopping())
+    with pytest.raises(ValueError, match="monitor is 'accuracy', but the history has loss"):
+        make_model().fit(x, y, loss="mse", callbacks=EarlyStopping("accuracy"))
+    with pytest.raises(ValueError, match="restore_best=True needs a monitor that is measured"):
+        EarlyStopping("loss", restore_best=True)
 
 
 def test_learning_rate_may_be_changed_by_a_callback():
@@ -458,3 +462,99 @@ def test_verbose_shows_losses(capsys):
         make_model().fit(x, y, loss="mse", epochs=2, verbose=1)
     out, err = capsys.readouterr()
     assert "loss" in out + err
+
+
+def test_batches_without_weight_change_nothing():
+    """Rows of weight 0 fill whole batches: their loss is 0 and the parameters stay finite."""
+    x, y = make_data("mse", n=40)
+    weights = np.zeros(40)
+    weights[:3] = 1.0
+    model, few = make_model(), make_model()
+    model.fit(
+        x, y, loss="mse", optimizer=dl.optim.SGD(0.1), batch_size=1, epochs=2,
+        sample_weight=weights, shuffle=False,
+    )  # fmt: skip
+    few.fit(
+        x[:3], y[:3], loss="mse", optimizer=dl.optim.SGD(0.1), batch_size=1, epochs=2, shuffle=False
+    )
+    for name, value in few.parameters().items():
+        np.testing.assert_allclose(model.parameters()[name], value, rtol=1e-12)
+    with pytest.raises(ValueError, match="sample_weight is 0 for every row"):
+        model.fit(x, y, loss="mse", sample_weight=np.zeros(40))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "resume=True goes on with seed=9, not 1"),
+        ({"batch_size": 8}, "goes on with 103 rows in batches of 16, not 103 in batches of 8"),
+        ({"optimizer": dl.optim.AdamW(0.01)}, r"goes on with Adam\("),
+        ({"optimizer": dl.optim.Adam(0.01, beta1=0.5)}, r"goes on with Adam\("),
+    ],
+)
+def test_resume_refuses_what_would_be_another_run(changes, message):
+    x, y = make_data("mse")
+    model = make_model()
+    arguments = {"loss": "mse", "batch_size": 16, "epochs": 1}
+    model.fit(x, y, optimizer=dl.optim.Adam(0.01), seed=9, **arguments)
+    before = model.parameters()["0.weight"].copy()
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, resume=True, **{**arguments, **changes})
+    np.testing.assert_array_equal(model.parameters()["0.weight"], before)
+    model.fit(x, y, resume=True, optimizer=dl.optim.Adam(0.5), **arguments)
+
+
+def test_callbacks_that_began_are_ended():
+    x, y = make_data("mse")
+    seen = []
+
+    class Noisy(dl.train.Callback):
+        def __init__(self, fails):
+            self.fails = fails
+
+        def on_fit_begin(self, fit):
+            if self.fails:
+                raise OSError("no room")
+            seen.append("begin")
+
+        def on_fit_end(self, fit):
+            seen.append("end")
+
+    with pytest.raises(OSError, match="no room"):
+        make_model().fit(x, y, loss="mse", callbacks=[Noisy(False), Noisy(True)])
+    assert seen == ["begin", "end"]
+
+
+def test_errors_in_validation_data_say_so():
+    x, y = make_data("mse")
+    with pytest.raises(ValueError, match="x has 3 columns") as caught:
+        make_model().fit(x, y, loss="mse", validation_data=(x[:, :3], y))
+    assert "in validation_data" in caught.value.__notes__
+
+
+def test_binary_targets_outside_0_and_1_are_named():
+    x, y = make_data("cross_entropy", outputs=1)
+    y[31] = 2
+    model = make_model((5, 4, 1))
+    with pytest.raises(ValueError, match=r"y has 2 in row 31, but binary_cross_entropy takes"):
+        model.fit(x, y, loss="binary_cross_entropy")
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint32, np.int8, np.int64])
+def test_labels_of_any_integer_dtype(dtype):
+    x, y = make_data("cross_entropy")
+    a, b = make_model(), make_model()
+    a.fit(x, y, loss="cross_entropy", epochs=1)
+    b.fit(x, y.astype(dtype)[:, np.newaxis], loss="cross_entropy", epochs=1)
+    np.testing.assert_array_equal(a.parameters()["0.weight"], b.parameters()["0.weight"])
+
+
+def test_layers_that_were_changed_are_compiled_again():
+    x, y = make_data("mse")
+    a, b = make_model(dropout=0.5), make_model(dropout=0.5)
+    a.fit(x, y, loss="mse", epochs=1)
+    a.layers[2].p = 0.0
+    b.fit(x, y, loss="mse", epochs=1)
+    for model in (a, b):
+        model.fit(x, y, loss="mse", epochs=1)
+    assert np.any(a.parameters()["0.weight"] != b.parameters()["0.weight"])

@@ -23,8 +23,8 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 def native_array(value: Any, name: str) -> np.ndarray:
     """``value`` as a C-contiguous, aligned array of a dtype that plans read.
 
-    Arrays that are so already are returned as they are; small integers become int64 and half
-    floats float64.
+    Arrays that are so already are returned as they are; other integers become int64 where they
+    fit, and other floats float64.
 
     Raises
     ------
@@ -36,5 +36,6 @@ def native_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
     dtype = array.dtype.newbyteorder("=")
     if dtype not in NATIVE_DTYPES:
-        dtype = np.dtype(np.float64 if dtype.kind == "f" or dtype.itemsize == 8 else np.int64)
+        fits_int64 = dtype.kind != "f" and (dtype.itemsize < 8 or np.all(array < 1 << 63))
+        dtype = np.dtype(np.int64 if fits_int64 else np.float64)
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])

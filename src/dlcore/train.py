@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class History(dict[str, list[float]]):
 
     ``loss`` is the mean training loss over the epoch's batches, each weighted by its rows (or its
     sum of sample weights), measured before its update; ``val_loss`` is measured after the epoch.
+    Of an epoch that was broken off, a resumed fit records the loss of the rest.
     """
 
     def record(self, **values: float) -> None:
@@ -102,6 +104,8 @@ class Fit:
     epoch : int
         The epoch that has just ended, from 0.
     history : History
+    validates : bool
+        Whether there is validation data, and so ``history["val_loss"]``.
     """
 
     model: Sequential
@@ -109,6 +113,7 @@ class Fit:
     epochs: int
     history: History = field(default_factory=History)
     epoch: int = -1
+    validates: bool = False
     stopping: bool = False
 
     def stop(self) -> None:
@@ -151,8 +156,9 @@ class EarlyStopping(Callback):
         Epochs without improvement after which the fit ends.
     min_delta : float, default 0
         What counts as an improvement.
-    restore_best : bool, default True
-        Whether the parameters of the best epoch are put back at the end.
+    restore_best : bool, optional
+        Whether the parameters of the best epoch are put back at the end. Default: unless
+        ``monitor`` is ``loss``, which is measured while the parameters change.
 
     Examples
     --------
@@ -166,16 +172,22 @@ class EarlyStopping(Callback):
         *,
         patience: int = 10,
         min_delta: float = 0.0,
-        restore_best: bool = True,
+        restore_best: bool | None = None,
     ):
         if patience < 1:
             raise ValueError(f"patience must be >= 1, not {patience!r}")
+        if restore_best and monitor == "loss":
+            raise ValueError(
+                "restore_best=True needs a monitor that is measured after the epoch, not 'loss'"
+            )
         self.monitor = monitor
         self.patience = patience
         self.min_delta = min_delta
-        self.restore_best = restore_best
+        self.restore_best = monitor != "loss" if restore_best is None else restore_best
 
     def on_fit_begin(self, fit: Fit) -> None:
+        if self.monitor == "val_loss" and not fit.validates:
+            raise ValueError("monitor is 'val_loss', but the fit has no validation_data")
         self.best = float("inf")
         self.best_epoch = -1
         self._parameters: dict[str, np.ndarray] | None = None
@@ -225,8 +237,15 @@ class Progress(Callback):
             self._bar.close()
 
 
-def as_callbacks(callbacks: Iterable[Callback | Callable[[Fit], None]]) -> list[Callback]:
-    """Callbacks with plain functions wrapped; TypeError for anything else."""
+Callbacks = Iterable[Callback | Callable[[Fit], None]] | Callback | Callable[[Fit], None] | None
+
+
+def as_callbacks(callbacks: Callbacks) -> list[Callback]:
+    """A list of callbacks, plain functions wrapped; TypeError for anything else."""
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        callbacks = [callbacks]
     result: list[Callback] = []
     for callback in callbacks:
         if isinstance(callback, Callback):
@@ -243,19 +262,27 @@ class TrainingState:
     """Where a training run stands: what ``fit(resume=True)`` goes on from.
 
     ``arrays`` are the optimiser's, by ``state/parameter``. ``step`` counts all updates, ``epoch``
-    whole epochs; ``position`` is the number of steps done in an epoch that was broken off.
+    whole epochs; ``position`` is the number of steps done in an epoch that was broken off. Epochs
+    are counted in batches of ``batch_size`` of ``rows``, which a resumed run must have too.
     """
 
     optimizer: Optimizer
     arrays: dict[str, np.ndarray]
     seed: int
+    rows: int
+    batch_size: int
     step: int = 0
     epoch: int = 0
     position: int = 0
 
     @classmethod
     def fresh(
-        cls, optimizer: Optimizer, parameters: dict[str, np.ndarray], seed: int
+        cls,
+        optimizer: Optimizer,
+        parameters: dict[str, np.ndarray],
+        seed: int,
+        rows: int,
+        batch_size: int,
     ) -> TrainingState:
         """The state before the first step, with the optimiser's arrays at zero."""
         arrays = {}
@@ -263,7 +290,7 @@ class TrainingState:
             for name, parameter in parameters.items():
                 arrays[f"{state}/{name}"] = aligned_empty(parameter.shape, parameter.dtype)
                 arrays[f"{state}/{name}"][...] = 0
-        return cls(optimizer, arrays, seed)
+        return cls(optimizer, arrays, seed, rows, batch_size)
 
 
 @dataclass(frozen=True)
@@ -293,12 +320,14 @@ def flatten_inputs(x: Any, name: str = "x") -> dict[str, np.ndarray]:
     ValueError
         If one has no axis for the rows, or they disagree on their number.
     """
+    if isinstance(x, dict) and not all(isinstance(key, str) for key in x):
+        raise TypeError(f"the keys of {name} must be strings: {list(x)}")
     if isinstance(x, dict):
         arrays = {
             f"{name}.{key}": native_array(value, f"{name}[{key!r}]") for key, value in x.items()
         }
     elif isinstance(x, tuple):
-        arrays = {f"{name}.{i}": native_array(value, f"{name}[{i}]") for i, value in enumerate(x)}
+        arrays = {f"{name}[{i}]": native_array(value, f"{name}[{i}]") for i, value in enumerate(x)}
     else:
         arrays = {name: native_array(x, name)}
     if not arrays:
@@ -321,6 +350,8 @@ def check_weight(weight: Any, n: int, name: str = "sample_weight") -> np.ndarray
         raise ValueError(f"{name} has shape {array.shape}, but x has {n} rows")
     if not np.all(np.isfinite(array)) or np.any(array < 0):
         raise ValueError(f"{name} must be finite and >= 0")
+    if n > 0 and not np.any(array):
+        raise ValueError(f"{name} is 0 for every row")
     return array
 
 
@@ -336,13 +367,14 @@ def run_training(
     callbacks: Sequence[Callback],
     after_epoch: Callable[[], dict[str, float]] | None,
 ) -> None:
-    """Runs the plan for ``fit.epochs`` epochs; state and history are right whenever it ends."""
+    """Runs the plan for ``fit.epochs`` epochs; the state is right whenever it ends."""
     run = _TrainingRun(plan, data, bindings, state, fit, batch_size, shuffle)
     watched = bool(callbacks) or after_epoch is not None
     group = 1 if watched else max(1, _ORDER_ROWS // max(len(data), 1))
-    try:
+    with ExitStack() as ending:
         for callback in callbacks:
             callback.on_fit_begin(fit)
+            ending.callback(callback.on_fit_end, fit)
         while fit.epoch + 1 < fit.epochs and not fit.stopping:
             for loss in run.epochs(min(group, fit.epochs - fit.epoch - 1)):
                 fit.epoch += 1
@@ -350,9 +382,6 @@ def run_training(
                 fit.history.record(loss=loss, **extra)
             for callback in callbacks:
                 callback.on_epoch_end(fit)
-    finally:
-        for callback in callbacks:
-            callback.on_fit_end(fit)
 
 
 class _TrainingRun:

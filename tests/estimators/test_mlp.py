@@ -178,6 +178,38 @@ def test_warm_start_goes_on():
         model.fit(X, np.minimum(Y, 1))
 
 
+def test_a_fit_that_fails_changes_nothing():
+    model = dl.MLPClassifier((5,), max_iter=10, random_state=0).fit(X, Y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="alpha must be a number"):
+        model.set_params(alpha=-1).fit(X[:, :2], np.minimum(Y, 1))
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    model.set_params(alpha=0.0, learning_rate_init=1e30, solver="sgd", warm_start=True)
+    with (
+        pytest.warns(RuntimeWarning, match="training loss is not finite"),
+        pytest.raises(ValueError, match="non-finite parameter weights"),
+    ):
+        model.fit(X, Y)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    assert len(model.loss_curve_) == 10
+
+
+def test_an_interrupt_before_the_first_epoch_is_passed_on(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dl.nn.Sequential, "fit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        dl.MLPClassifier().fit(X, Y)
+
+
+def test_early_stopping_may_be_switched_in_a_warm_start():
+    model = dl.MLPClassifier((5,), max_iter=3, warm_start=True, random_state=0).fit(X, Y)
+    model.set_params(early_stopping=True).fit(X, Y)
+    assert len(model.validation_scores_) == 3
+    assert model.best_loss_ is None
+
+
 def test_unconverged_fit_warns():
     with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\) reached"):
         dl.MLPClassifier(max_iter=3).fit(X, Y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from dlcore.train import EarlyStopping
 # Rows whose centred copy is multiplied at a time: 2 MiB at 64 columns of float64, which stays in
 # the second-level cache between being written and being read.
 _BLOCK_ROWS = 4096
-# The normal equations square the condition of X. Beyond this condition of the (scaled) Gram matrix
-# their solution may lose more than half of the digits of a float64, and lstsq is used.
+# Of the Gram matrix with its diagonal scaled to 1, the square of the condition of X: its product
+# with the rounding of a float64 is the relative error to expect, and beyond 1e-8 lstsq does better.
 _MAX_CONDITION = 1e8
 
 
@@ -33,8 +34,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X is never written to, so that both values mean the same.
     tol : float, default 1e-6
         For ``solver='exact'``: where least squares are used, singular values below ``tol`` times
-        the largest count as 0. Columns of very different scale are no reason for that, other than
-        in scikit-learn: their scale is taken out first.
+        the largest count as 0. They are not used for columns of very different scale alone.
         For ``solver='gd'``: training stops when the loss has improved by less than ``tol`` times
         its first value for 10 epochs.
     n_jobs : None
@@ -124,6 +124,8 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         if self.solver not in ("exact", "gd"):
             raise ValueError(f"solver must be 'exact' or 'gd', not {self.solver!r}")
+        if not isinstance(self.max_iter, Integral) or self.max_iter < 1:
+            raise ValueError(f"max_iter must be an integer >= 1, not {self.max_iter!r}")
         X, y = validate_data(
             self, X, y, multi_output=True, y_numeric=True, dtype=(np.float64, np.float32)
         )
@@ -188,6 +190,8 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         scale = np.sqrt(np.average(np.square(centred), axis=0, weights=weight))
         scale[scale == 0] = 1.0
         standard = centred / scale
+        self.__dict__.pop("rank_", None)
+        self.__dict__.pop("singular_", None)
         model = nn.Sequential(nn.Linear(X.shape[1], y.shape[1], bias=False), dtype="float64").init()
         model.set_parameters({"0.weight": np.zeros((X.shape[1], y.shape[1]))})
         goal = y - y_mean

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -32,21 +33,32 @@ _ACTIVATIONS = {
 }
 
 
+@dataclass(frozen=True)
+class _Scaled:
+    """The elements of a loss times a number."""
+
+    elements: Callable[[Tensor, Tensor], Tensor]
+    scale: float
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return self.scale * self.elements(prediction, target)
+
+
 def _summed_over_outputs(loss: Loss, factor: float, outputs: int) -> Loss:
     """The loss whose mean over rows and outputs is the mean over rows of scikit-learn's sum."""
-    scale = factor * outputs
-    return Loss(loss.name, lambda p, t: scale * loss.elements(p, t), loss.target)
+    return Loss(loss.name, _Scaled(loss.elements, factor * outputs), loss.target)
 
 
-def _l2_penalty(alpha: float) -> Any:
+@dataclass(frozen=True)
+class _L2Penalty:
     """``alpha / 2 * sum(weights**2) / rows``, as scikit-learn adds to every batch's loss."""
 
-    def penalty(parameters: Mapping[str, Tensor], total: Tensor) -> Tensor:
+    alpha: float
+
+    def __call__(self, parameters: Mapping[str, Tensor], total: Tensor) -> Tensor:
         weights = [p for name, p in parameters.items() if name.endswith(".weight")]
         squares = [reduce("sum", apply("square", weight)) for weight in weights]
-        return sum(squares[1:], squares[0]) * (0.5 * alpha) / total
-
-    return penalty
+        return sum(squares[1:], squares[0]) * (0.5 * self.alpha) / total
 
 
 @dataclass(frozen=True)
@@ -184,20 +196,38 @@ class _BaseMLP(BaseEstimator):
             convention="sklearn",
         )
 
-    def _fit_model(self, X: np.ndarray, y: np.ndarray, sample_weight: Any, loss: Loss) -> None:
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Takes every attribute, and the weights of a warm start, back when the fit fails."""
+        before = {k: list(v) if isinstance(v, list) else v for k, v in vars(self).items()}
+        weights = {}
+        if hasattr(self, "_model"):
+            weights = {name: p.copy() for name, p in self._model.parameters().items()}
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            if weights:
+                self._model.set_parameters(weights)
+            raise
+
+    def _fit_model(
+        self, X: np.ndarray, y: np.ndarray, sample_weight: Any, loss: Loss, hidden: list[int]
+    ) -> None:
         """Trains on validated data; y is what ``loss`` takes."""
-        hidden = self._check_parameters()
         random_state = check_random_state(self.random_state)
         widths = [X.shape[1], *hidden, self._output_width(y)]
-        warm = self.warm_start and hasattr(self, "_model")
-        if not warm:
+        if not (self.warm_start and hasattr(self, "_model")):
             self._model = self._build(widths)
             self._init(self._model, random_state)
             self._start_records(widths)
+        self._start_watching()
         train, held_out = self._held_out(X, y, sample_weight, random_state)
         convergence = _Convergence(self, held_out)
+        epochs_before = len(self.loss_curve_)
         try:
-            history = self._model.fit(
+            self._model.fit(
                 train[0],
                 train[1],
                 sample_weight=train[2],
@@ -205,15 +235,16 @@ class _BaseMLP(BaseEstimator):
                 optimizer=self._optimizer(len(train[0])),
                 batch_size=self._batch_rows(len(train[0])),
                 epochs=int(self.max_iter),
-                callbacks=[convergence],
+                callbacks=convergence,
                 shuffle=bool(self.shuffle),
                 seed=int(random_state.randint(np.iinfo(np.int32).max)),
-                penalty=_l2_penalty(float(self.alpha)) if self.alpha else None,
+                penalty=_L2Penalty(float(self.alpha)) if self.alpha else None,
             )
-            self.n_iter_ = len(history["loss"])
         except KeyboardInterrupt:
+            if len(self.loss_curve_) == epochs_before:
+                raise
             warnings.warn("Training interrupted by user.", stacklevel=3)
-            self.n_iter_ = len(self.loss_curve_)
+        self.n_iter_ = len(self.loss_curve_) - epochs_before
         self.t_ += self.n_iter_ * len(train[0])
         self._publish(X.dtype)
         if self.n_iter_ == self.max_iter and not convergence.stopped:
@@ -229,9 +260,20 @@ class _BaseMLP(BaseEstimator):
         self.n_outputs_ = widths[-1]
         self.t_ = 0
         self.loss_curve_: list[float] = []
-        self.best_loss_ = None if self.early_stopping else np.inf
-        self.validation_scores_ = [] if self.early_stopping else None
-        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None
+        self.validation_scores_ = None
+        self.best_validation_score_ = None
+
+    def _start_watching(self) -> None:
+        """The records of what decides on convergence; a warm start keeps those it has."""
+        if self.early_stopping and self.validation_scores_ is None:
+            self.best_loss_ = None
+            self.validation_scores_ = []
+            self.best_validation_score_ = -np.inf
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_ = np.inf
+            self.validation_scores_ = None
+            self.best_validation_score_ = None
 
     def _held_out(
         self, X: np.ndarray, y: np.ndarray, weight: Any, random_state: np.random.RandomState
@@ -407,17 +449,19 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         NotImplementedError
             For ``solver='lbfgs'``.
         """
+        hidden = self._check_parameters()
         warm = self.warm_start and hasattr(self, "_model")
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=not warm
-        )
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        self._encode_labels(y, warm)
-        target = self._target(y)
-        self._fit_model(X, target, sample_weight, self._loss(target))
+        with self._all_or_nothing():
+            X, y = validate_data(
+                self, X, y, multi_output=True, dtype=(np.float64, np.float32), reset=not warm
+            )
+            if sample_weight is not None:
+                sample_weight = _check_sample_weight(sample_weight, X)
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = column_or_1d(y, warn=True)
+            self._encode_labels(y, warm)
+            target = self._target(y)
+            self._fit_model(X, target, sample_weight, self._loss(target), hidden)
         return self
 
     def _encode_labels(self, y: np.ndarray, warm: bool) -> None:
@@ -602,25 +646,27 @@ class MLPRegressor(RegressorMixin, _BaseMLP):
         if self.loss == "poisson":
             raise NotImplementedError("loss='poisson' is not supported yet")
         _one_of("loss", self.loss, ("squared_error",))
+        hidden = self._check_parameters()
         warm = self.warm_start and hasattr(self, "_model")
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=not warm,
-        )
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        self.out_activation_ = "identity"
-        self._flat_target = y.ndim == 1
-        target = y.reshape(len(y), -1)
-        loss = _summed_over_outputs(LOSSES["mse"], 0.5, target.shape[1])
-        self._fit_model(X, target, sample_weight, loss)
+        with self._all_or_nothing():
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                multi_output=True,
+                y_numeric=True,
+                dtype=(np.float64, np.float32),
+                reset=not warm,
+            )
+            if sample_weight is not None:
+                sample_weight = _check_sample_weight(sample_weight, X)
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = column_or_1d(y, warn=True)
+            self.out_activation_ = "identity"
+            self._flat_target = y.ndim == 1
+            target = y.reshape(len(y), -1)
+            loss = _summed_over_outputs(LOSSES["mse"], 0.5, target.shape[1])
+            self._fit_model(X, target, sample_weight, loss, hidden)
         return self
 
     def _output_width(self, target: np.ndarray) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from dlcore.train import TrainingState
 
 FORMAT = "dlcore"
 VERSION = "1"
+
+_COUNTERS = ("seed", "rows", "batch_size", "step", "epoch", "position")
 
 
 def save(
@@ -117,7 +119,9 @@ def _rebuild(header: dict[str, str], tensors: dict[str, np.ndarray]) -> Sequenti
     model.metadata = json.loads(header["metadata"])
     if "training" in header:
         model._state = _state(json.loads(header["training"]), _with_prefix(tensors, "state/"))
-        expected = TrainingState.fresh(model._state.optimizer, model._initialised(), 0).arrays
+        expected = TrainingState.fresh(
+            model._state.optimizer, model._initialised(), seed=0, rows=1, batch_size=1
+        ).arrays
         shapes = {name: array.shape for name, array in model._state.arrays.items()}
         if shapes != {name: array.shape for name, array in expected.items()}:
             raise ValueError("the state of its optimizer does not fit its parameters")
@@ -157,7 +161,7 @@ def _graph(model: Sequential) -> str | None:
 
 
 def _state_config(state: TrainingState) -> dict[str, Any]:
-    options = {k: v for k, v in vars(state.optimizer).items() if k != "state_names"}
+    options = state.optimizer.options()
     rate = options["learning_rate"]
     if isinstance(rate, optim.Schedule):
         if getattr(optim, type(rate).__name__, None) is not type(rate):
@@ -165,10 +169,7 @@ def _state_config(state: TrainingState) -> dict[str, Any]:
         options["learning_rate"] = {"type": type(rate).__name__, **vars(rate)}
     return {
         "optimizer": {"type": type(state.optimizer).__name__, **options},
-        "seed": state.seed,
-        "step": state.step,
-        "epoch": state.epoch,
-        "position": state.position,
+        **{name: getattr(state, name) for name in _COUNTERS},
     }
 
 
@@ -181,7 +182,7 @@ def _state(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> TrainingSta
         options["learning_rate"] = _named(optim.Schedule, rate.pop("type"))(**rate)
     if optimizer is optim.AdamW:
         options.pop("convention")
-    counters = {name: int(config[name]) for name in ("seed", "step", "epoch", "position")}
+    counters = {name: int(config[name]) for name in _COUNTERS}
     return TrainingState(optimizer(**options), arrays, **counters)
 
 
@@ -194,18 +195,12 @@ def _named(base: type, name: str) -> Any:
 
 def _write_whole(path: Path, tensors: dict[str, np.ndarray], header: dict[str, str]) -> None:
     """Writes beside the path and renames, so that a reader sees the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # Made here, as the library would, but never over a file that is there.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         save_file(tensors, temporary, metadata=header)
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

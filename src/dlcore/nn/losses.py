@@ -26,13 +26,15 @@ class Loss:
     elements: Callable[[Tensor, Tensor], Tensor]
     target: Literal["same", "classes"]
 
-    def mean(self, prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """The mean over rows, of a row's elements first; with weights the weighted mean."""
+    def mean(
+        self, prediction: Tensor, target: Tensor, weight: Tensor | None, total: Tensor
+    ) -> Tensor:
+        """The mean over rows, of a row's elements first; with weights their sum over ``total``."""
         elements = self.elements(prediction, target)
         if weight is None:
             return reduce("mean", elements)
         rows = reduce("mean", elements, tuple(range(1, elements.ndim)))
-        return reduce("sum", rows * weight) / reduce("sum", weight)
+        return reduce("sum", rows * weight) / total
 
 
 def _mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def find(name: str | Loss) -> Loss:
     """
     if isinstance(name, Loss):
         return name
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {name!r}")
     return LOSSES[name]
 
@@ -91,6 +93,16 @@ def _check_labels(y: np.ndarray, classes: int, name: str) -> None:
     if np.any(wrong):
         row = int(np.argmax(wrong))
         raise ValueError(f"{name} has label {y[row]} in row {row}, outside [0, {classes})")
+
+
+def _check_probabilities(y: np.ndarray, name: str) -> None:
+    wrong = ~((y >= 0) & (y <= 1))
+    if np.any(wrong):
+        row = int(np.argwhere(wrong)[0][0])
+        value = y[wrong][0]
+        raise ValueError(
+            f"{name} has {value} in row {row}, but binary_cross_entropy takes values in [0, 1]"
+        )
 
 
 def prepare_target(y: np.ndarray, loss: Loss, prediction: Tensor, name: str) -> np.ndarray:
@@ -106,6 +118,8 @@ def prepare_target(y: np.ndarray, loss: Loss, prediction: Tensor, name: str) -> 
     if y.ndim == 0:
         raise ValueError(f"{name} has no axis of rows")
     width = prediction.shape[1:]
+    if loss.target == "classes" and y.shape[1:] == (1,) and y.dtype.kind != "f":
+        y = y.reshape(-1)
     if loss.target == "classes" and y.ndim == 1:
         if y.dtype.kind == "f":
             raise TypeError(
@@ -113,6 +127,8 @@ def prepare_target(y: np.ndarray, loss: Loss, prediction: Tensor, name: str) -> 
             )
         _check_labels(y, prediction.shape[-1], name)
         return y.astype(np.int64) if y.dtype != np.int64 else y
+    if loss.name == "binary_cross_entropy":
+        _check_probabilities(y, name)
     if y.ndim == 1 and width in ((), (1,)):
         return y.reshape(-1, *width)
     if y.shape[1:] != width:

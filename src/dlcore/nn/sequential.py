@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,12 +18,12 @@ from dlcore.memory import aligned_empty, native_array
 from dlcore.nn import losses, tracing
 from dlcore.nn.layers import Layer
 from dlcore.optim import Adam, Optimizer
-from dlcore.train import Callback, Data, Fit, History, TrainingState
+from dlcore.train import Data, Fit, History, TrainingState
 
 # Rows of a step of predict: enough that the packing of the weights is small beside the products,
 # and that the activations of usual widths stay in the second-level cache.
 _PREDICT_ROWS = 1024
-# Compiled plans that a model keeps; the oldest goes.
+# Compiled plans that a model keeps.
 _MAX_PLANS = 16
 
 
@@ -69,14 +70,20 @@ class Sequential:
 
     def _reset_runtime(self) -> None:
         self._plans: dict[Any, Any] = {}
+        self._plans_lock = threading.Lock()
         self._fitting = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("_plans", "_fitting")}
+        runtime = ("_plans", "_plans_lock", "_fitting")
+        return {k: v for k, v in vars(self).items() if k not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._reset_runtime()
+
+    def __copy__(self) -> Sequential:
+        # Sharing parameters with a model that may be fitted meanwhile helps nobody.
+        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
@@ -121,21 +128,39 @@ class Sequential:
         Raises
         ------
         ValueError
-            If a name is unknown or a shape differs; nothing is changed then.
+            If a name is unknown, a shape differs, or a value does not fit in the model's dtype.
+        TypeError
+            If a value is not numeric. In either case nothing is changed.
         """
-        own = self._initialised() if self._parameters is not None else self.init()._initialised()
-        checked = {}
-        for name, value in parameters.items():
-            if name not in own:
-                raise ValueError(f"there is no parameter {name!r}; there are {', '.join(own)}")
-            array = np.asarray(value)
-            if array.dtype.kind not in "buif":
-                raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
-            if array.shape != own[name].shape:
-                raise ValueError(f"{name} has shape {array.shape}, expected {own[name].shape}")
-            checked[name] = array
+        fresh = self._parameters is None
+        if fresh:
+            self.init()
+        try:
+            checked = {
+                name: self._checked_parameter(name, value) for name, value in parameters.items()
+            }
+        except BaseException:
+            if fresh:
+                self._parameters = None
+            raise
         for name, array in checked.items():
-            own[name][...] = array
+            self._initialised()[name][...] = array
+
+    def _checked_parameter(self, name: str, value: Any) -> np.ndarray:
+        """The value in the model's dtype."""
+        own = self._initialised()
+        if name not in own:
+            raise ValueError(f"there is no parameter {name!r}; there are {', '.join(own)}")
+        array = np.asarray(value)
+        if array.dtype.kind not in "buif":
+            raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
+        if array.shape != own[name].shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {own[name].shape}")
+        with np.errstate(over="ignore"):
+            converted = array.astype(self.dtype)
+        if np.any(np.isinf(converted) & ~np.isinf(array)):
+            raise ValueError(f"{name} has values that do not fit in {self.dtype}")
+        return converted
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters' shapes by name."""
@@ -220,12 +245,15 @@ class Sequential:
         )
 
     def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = make()
-            while len(self._plans) >= _MAX_PLANS:
-                self._plans.pop(next(iter(self._plans)), None)
+        """What ``make`` gave for the key and the layers as they are; the least used goes."""
+        key = (key, tuple(map(repr, self.layers)))
+        with self._plans_lock:
+            plan = self._plans.pop(key, None)
+            if plan is None:
+                plan = make()
             self._plans[key] = plan
+            if len(self._plans) > _MAX_PLANS:
+                del self._plans[next(iter(self._plans))]
         return plan
 
     # Training
@@ -241,9 +269,9 @@ class Sequential:
         epochs: int = 10,
         validation_data: tuple[Any, ...] | None = None,
         sample_weight: Any = None,
-        callbacks: Iterable[Callback | Callable[[Fit], None]] = (),
+        callbacks: train.Callbacks = None,
         shuffle: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         verbose: int = 0,
         resume: bool = False,
         penalty: tracing.Penalty | None = None,
@@ -274,16 +302,17 @@ class Sequential:
             Its loss is recorded after every epoch as ``val_loss``.
         sample_weight : array_like (n,), optional
             Each batch's loss is the weighted mean over its rows.
-        callbacks : iterable of Callback or function
+        callbacks : Callback or function, or several, optional
         shuffle : bool, default True
             Whether every epoch takes the rows in a new order.
-        seed : int, default 0
-            Fixes initial parameters, order and dropout.
+        seed : int, optional
+            Fixes initial parameters, order and dropout. Default 0, or that of the run that goes on.
         verbose : int, default 0
             1 shows progress.
         resume : bool, default False
             Goes on where the last fit stopped: with its optimiser, step count and random numbers,
-            so that the result is that of a run that never stopped.
+            so that the result is that of a run that never stopped. Seed, number of rows and batch
+            size must be those of that run; the optimiser's learning rate may change.
         penalty : callable, optional
             ``penalty(parameters, total)`` is added to every batch's loss: an expression of the
             parameters (graph tensors by name) and the batch's rows or sum of weights.
@@ -310,6 +339,7 @@ class Sequential:
             if verbose:
                 watchers.append(train.Progress())
             self._state = state
+            state.optimizer = fit.optimizer
             bindings = {**self._parameter_bindings(), **state.arrays}
             train.run_training(
                 plan, data, bindings, state, fit, batch_size=batch_size, shuffle=shuffle,
@@ -329,7 +359,7 @@ class Sequential:
         epochs: int,
         validation_data: tuple[Any, ...] | None,
         sample_weight: Any,
-        seed: int,
+        seed: int | None,
         resume: bool,
         penalty: tracing.Penalty | None,
     ) -> tuple[CompiledPlan, Data, Fit, TrainingState, Callable[[], dict[str, float]] | None]:
@@ -338,11 +368,12 @@ class Sequential:
         batch_size = train.check_batch_size(batch_size)
         if not isinstance(epochs, int | np.integer) or epochs < 0:
             raise ValueError(f"epochs must be an integer >= 0, not {epochs!r}")
-        seed = train.check_seed(seed)
-        state = self._resumed_state(optimizer) if resume else None
-        optimizer = state.optimizer if state else optimizer or Adam()
-        if not isinstance(optimizer, Optimizer):
+        seed = None if seed is None else train.check_seed(seed)
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a dlcore.optim.Optimizer, not {optimizer!r}")
+        state = self._resumed_state(optimizer, seed) if resume else None
+        optimizer = optimizer or (state.optimizer if state else Adam())
+        seed = seed or 0
         fresh = self._parameters is None
         if fresh:
             self.init(seed)
@@ -350,6 +381,11 @@ class Sequential:
             data = self._data(X, y, sample_weight, measure)
             if len(data) == 0:
                 raise ValueError("x has no rows")
+            if state is not None and (state.rows, state.batch_size) != (len(data), batch_size):
+                raise ValueError(
+                    f"resume=True goes on with {state.rows} rows in batches of {state.batch_size}, "
+                    f"not {len(data)} in batches of {batch_size}"
+                )
             validate = None
             if validation_data is not None:
                 validate = self._validation(validation_data, measure)
@@ -359,32 +395,30 @@ class Sequential:
                 self._parameters = None
             raise
         if state is None:
-            state = TrainingState.fresh(optimizer, self._initialised(), seed)
-        return plan, data, Fit(self, optimizer, int(epochs)), state, validate
+            state = TrainingState.fresh(optimizer, self._initialised(), seed, len(data), batch_size)
+        fit = Fit(self, optimizer, int(epochs), validates=validate is not None)
+        return plan, data, fit, state, validate
 
-    def _resumed_state(self, optimizer: Optimizer | None) -> TrainingState:
-        if self._state is None:
+    def _resumed_state(self, optimizer: Optimizer | None, seed: int | None) -> TrainingState:
+        state = self._state
+        if state is None:
             raise ValueError("resume=True, but the model has no training state to go on from")
-        if optimizer is not None and optimizer.plan_key() != self._state.optimizer.plan_key():
-            raise ValueError(
-                f"resume=True goes on with {self._state.optimizer!r}, not {optimizer!r}"
-            )
-        if optimizer is not None:
-            self._state.optimizer = optimizer
-        return self._state
+        if optimizer is not None and not optimizer.continues(state.optimizer):
+            raise ValueError(f"resume=True goes on with {state.optimizer!r}, not {optimizer!r}")
+        if seed is not None and seed != state.seed:
+            raise ValueError(f"resume=True goes on with seed={state.seed}, not {seed}")
+        return state
 
-    def _data(
-        self, X: Any, y: Any, weight: Any, measure: losses.Loss, names: tuple[str, str] = ("x", "y")
-    ) -> Data:
+    def _data(self, X: Any, y: Any, weight: Any, measure: losses.Loss) -> Data:
         inputs = train.flatten_inputs(X)
         prediction = self._cached(
             ("shape", signature := tracing.signature(inputs)),
             lambda: tracing.prediction_node(self, signature),
         )
-        target = losses.prepare_target(native_array(y, names[1]), measure, prediction, names[1])
+        target = losses.prepare_target(native_array(y, "y"), measure, prediction, "y")
         rows = len(next(iter(inputs.values())))
         if len(target) != rows:
-            raise ValueError(f"{names[1]} has {len(target)} rows, but {names[0]} has {rows}")
+            raise ValueError(f"y has {len(target)} rows, but x has {rows}")
         return Data(inputs, target, train.check_weight(weight, rows))
 
     def _training_plan(
@@ -410,8 +444,11 @@ class Sequential:
         if len(validation_data) not in (2, 3):
             raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
         X, y, *weight = validation_data
-        names = ("validation x", "validation y")
-        data = self._data(X, y, weight[0] if weight else None, measure, names)
+        try:
+            data = self._data(X, y, weight[0] if weight else None, measure)
+        except (TypeError, ValueError) as error:
+            error.add_note("in validation_data")
+            raise
         if len(data) == 0:
             raise ValueError("validation_data has no rows")
         return lambda: {"val_loss": self._loss(data, measure)}

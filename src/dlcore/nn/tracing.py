@@ -60,29 +60,33 @@ class _Trace:
         limits = {} if classes is None else {"classes": classes}
         return apply("gather", source, dtype=np.dtype(wanted), **limits)
 
-    def loss(self, loss: Loss, target: Signature, weighted: str | None) -> tuple[Tensor, Any]:
-        """The mean loss, and the sum of the weights or None."""
+    def loss(
+        self, loss: Loss, target: Signature, weighted: str | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The mean loss, what it was divided by, and the sum of the weights or None."""
         name, dtype, shape = target[0]
         if loss.target == "classes" and shape == ():
             classes = self.prediction.shape[-1]
             goal = self.rows(name, dtype, shape, np.int64, classes=classes)
         else:
             goal = self.rows(name, dtype, shape, self.model.dtype)
-        weight = None
-        if weighted is not None:
-            weight = self.rows("sample_weight", weighted, (), self.model.dtype)
-        total = None if weight is None else apply("sum", weight, axis=(0,), keepdims=False)
-        return loss.mean(self.prediction, goal, weight), total
+        if weighted is None:
+            total = literal(1.0, self.model.dtype, power=1)
+            return loss.mean(self.prediction, goal, None, total), total, None
+        weight = self.rows("sample_weight", weighted, (), self.model.dtype)
+        summed = apply("sum", weight, axis=(0,), keepdims=False)
+        # a batch whose weights are all 0 has loss 0 and no gradient
+        total = summed + apply("equal", summed, 0.0)
+        return loss.mean(self.prediction, goal, weight, total), total, summed
 
 
 def _unflatten(arrays: dict[str, Tensor]) -> Any:
     """One tensor, or a tuple or dict of them, as ``flatten_inputs`` took them apart."""
     if list(arrays) == ["x"]:
         return arrays["x"]
-    keys = [name.removeprefix("x.") for name in arrays]
-    if keys == [str(i) for i in range(len(keys))]:
+    if "x[0]" in arrays:
         return tuple(arrays.values())
-    return dict(zip(keys, arrays.values(), strict=True))
+    return {name.removeprefix("x."): tensor for name, tensor in arrays.items()}
 
 
 def parameter_slot(name: str) -> str:
@@ -107,9 +111,8 @@ def training_plan(
 ) -> CompiledPlan:
     """The plan of a training step: gather, forward, loss, backward, update."""
     trace = _Trace(model, inputs, "dataset", training=True)
-    value, total_weight = trace.loss(loss, target, weighted)
+    value, total, total_weight = trace.loss(loss, target, weighted)
     if penalty is not None:
-        total = literal(1.0, model.dtype, power=1) if total_weight is None else total_weight
         value = value + penalty(trace.parameters, total)
     parameters = list(trace.parameters.items())
     gradients = gradient(value, [node for _, node in parameters])
@@ -138,7 +141,7 @@ def evaluation_plan(
 ) -> CompiledPlan:
     """The plan that gives the mean loss of every step's rows, with layers as in ``predict``."""
     trace = _Trace(model, inputs, "dataset", training=False)
-    value, total_weight = trace.loss(loss, target, weighted)
+    value, _, total_weight = trace.loss(loss, target, weighted)
     stores = [(_step_slot("loss", model.dtype), value)]
     if total_weight is not None:
         stores.append((_step_slot("loss_weight", model.dtype), total_weight))

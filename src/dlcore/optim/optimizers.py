@@ -34,7 +34,7 @@ class Optimizer:
 
     def __init__(self, learning_rate: float | Schedule, convention: Convention):
         if not isinstance(learning_rate, Schedule):
-            check_positive("learning_rate", learning_rate, zero=True)
+            learning_rate = check_positive("learning_rate", learning_rate, zero=True)
         if convention not in ("pytorch", "sklearn"):
             raise ValueError(f"convention must be 'pytorch' or 'sklearn', not {convention!r}")
         self.learning_rate = learning_rate
@@ -60,8 +60,17 @@ class Optimizer:
         """What of the options stands in the plan itself."""
         raise NotImplementedError
 
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {k: v for k, v in vars(self).items() if k != "state_names"}
+
+    def continues(self, other: Optimizer) -> bool:
+        """Whether this is the other optimiser, but for the learning rate."""
+        fixed = [{**o.options(), "learning_rate": None} for o in (self, other)]
+        return type(self) is type(other) and fixed[0] == fixed[1]
+
     def __repr__(self) -> str:
-        options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if k != "state_names")
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
         return f"{type(self).__name__}({options})"
 
 
@@ -109,10 +118,9 @@ class SGD(Optimizer):
             raise ValueError(f"momentum must lie in [0, 1), not {momentum!r}")
         if nesterov and momentum == 0:
             raise ValueError("nesterov needs momentum > 0")
-        check_positive("weight_decay", weight_decay, zero=True)
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.weight_decay = weight_decay
+        self.momentum = float(momentum)
+        self.nesterov = bool(nesterov)
+        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
         self.state_names = ("velocity",) if momentum else ()
 
     def scalars(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
@@ -176,12 +184,10 @@ class Adam(Optimizer):
         for name, beta in (("beta1", beta1), ("beta2", beta2)):
             if not 0 <= beta < 1:
                 raise ValueError(f"{name} must lie in [0, 1), not {beta!r}")
-        check_positive("eps", eps, zero=True)
-        check_positive("weight_decay", weight_decay, zero=True)
-        self.beta1 = beta1
-        self.beta2 = beta2
-        self.eps = eps
-        self.weight_decay = weight_decay
+        self.beta1 = float(beta1)
+        self.beta2 = float(beta2)
+        self.eps = check_positive("eps", eps, zero=True)
+        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
 
     def scalars(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
         rates = self.rates(first_step, n_steps, steps_per_epoch)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
 
-def check_positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Raises ValueError unless value is a finite number > 0 (or >= 0)."""
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+def check_positive(name: str, value: float, *, zero: bool = False) -> float:
+    """The value as a float; ValueError unless it is a finite number > 0 (or >= 0)."""
+    number = isinstance(value, Real) and math.isfinite(value)
+    if not number or value < 0 or (value == 0 and not zero):
         raise ValueError(f"{name} must be a number {'>=' if zero else '>'} 0, not {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,6 @@ def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
         return a
     if is_literal(b, 2.0):
         return apply("square", a)
-    if is_literal(b, 0.5):
-        return None  # sqrt(-0.0) and sqrt(-inf) differ from the power
     return None
 
 
