@@ -265,7 +265,7 @@ dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bool logarithm)
     call.rows = count / call.cols;
     bool staged = !merge_rows(&call.x, call.rows) || !has_even_rows(&call.x, call.cols) ||
                   !merge_rows(&call.out, call.rows) || !has_even_rows(&call.out, call.cols);
-    DLC_TRY(dlc_job_begin(&call.job, dlc_saturating_mul(count, SOFTMAX_COST), 0,
+    DLC_TRY(dlc_job_begin(&call.job, dlc_cost_mul(count, SOFTMAX_COST), 0,
                           staged ? call.cols * dlc_dtype_size(x->dtype) : 0));
     dlc_team_run(call.job.threads, run_softmax_member, &call);
     return DLC_OK;
@@ -469,7 +469,7 @@ dlc_status dlc_cross_entropy(double *loss, const dlc_array *logits, const dlc_ar
     call.losses = dlc_aligned_alloc(dlc_max64(n, 1) * dlc_dtype_size(logits->dtype));
     if (!call.losses)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the losses of %lld rows", (long long)n);
-    int64_t cost = dlc_saturating_mul(dlc_saturating_mul(n, logits->shape[1]), SOFTMAX_COST);
+    int64_t cost = dlc_cost_mul(dlc_cost_mul(n, logits->shape[1]), SOFTMAX_COST);
     dlc_status status = dlc_job_begin(&call.job, cost, 0, 0);
     if (status == DLC_OK) {
         const dlc_array losses = {call.losses, logits->dtype, 1, {n}, {1}};
@@ -513,7 +513,7 @@ static dlc_status run_flat(flat_call *call, int32_t dtype, int64_t cost)
     DLC_TRY(dlc_kernels_get(&kernels));
     call->kernels = kernels->real[dtype];
     call->size = dlc_dtype_size(dtype);
-    DLC_TRY(dlc_job_begin(&call->job, dlc_saturating_mul(call->n, cost), 0, 0));
+    DLC_TRY(dlc_job_begin(&call->job, dlc_cost_mul(call->n, cost), 0, 0));
     dlc_team_run(call->job.threads, run_flat_member, call);
     return DLC_OK;
 }

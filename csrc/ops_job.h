@@ -18,13 +18,4 @@ dlc_status dlc_job_begin(dlc_job *job, int64_t cost, int64_t shared_bytes, int64
 
 static inline char *dlc_job_own(const dlc_job *job, int thread) { return job->own + thread * job->own_bytes; }
 
-static inline bool dlc_is_real(int32_t dtype) { return dtype >= 0 && dtype < DLC_REAL_COUNT; }
-
-/* a * b, or INT64_MAX where that does not fit: for costs. */
-static inline int64_t dlc_saturating_mul(int64_t a, int64_t b)
-{
-    int64_t product;
-    return dlc_size_mul(&product, a, b) ? product : INT64_MAX;
-}
-
 #endif

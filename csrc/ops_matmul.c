@@ -120,12 +120,12 @@ static void run_product_member(void *context, int thread, int n_threads)
 
 static dlc_status run_product(product *p)
 {
-    int64_t own, cost = dlc_saturating_mul(dlc_saturating_mul(p->gemm.m, p->gemm.n), dlc_max64(p->gemm.k, 1));
+    int64_t own, cost = dlc_gemm_cost(p->gemm.m, p->gemm.n, p->gemm.k, p->gemm.element_size);
     dlc_gemm_scratch(&p->shared_bytes, &own, &p->gemm);
     p->shared_bytes = dlc_align_up(p->shared_bytes);
     if (p->items > 1)
         own += p->shared_bytes;
-    DLC_TRY(dlc_job_begin(&p->job, dlc_saturating_mul(cost, dlc_saturating_mul(2, p->items)), p->shared_bytes, own));
+    DLC_TRY(dlc_job_begin(&p->job, dlc_cost_mul(cost, p->items), p->shared_bytes, own));
     dlc_team_run(p->job.threads, run_product_member, p);
     return DLC_OK;
 }
@@ -336,10 +336,10 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
         gemm->finish_context = &call;
         dlc_map_scratch(&none, &call.register_bytes, &call.program, call.arrays, out->shape, 2);
     }
-    int64_t shared, own, cost = dlc_saturating_mul(dlc_saturating_mul(gemm->m, gemm->n), dlc_max64(gemm->k, 1));
+    int64_t shared, own, cost = dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size);
     dlc_gemm_scratch(&shared, &own, gemm);
     own = dlc_align_up(own);
-    DLC_TRY(dlc_job_begin(&call.product.job, dlc_saturating_mul(cost, 2), shared, own + call.register_bytes));
+    DLC_TRY(dlc_job_begin(&call.product.job, cost, shared, own + call.register_bytes));
     call.registers = call.product.job.own + own;
     call.register_bytes = call.product.job.own_bytes;
     dlc_team_run(call.product.job.threads, run_linear_member, &call);

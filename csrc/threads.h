@@ -23,7 +23,7 @@ DLC_API void dlc_barrier_wait(dlc_barrier *barrier, int n_threads);
 typedef void dlc_team_member(void *context, int thread, int n_threads);
 int dlc_team_run(int requested, dlc_team_member *member, void *context);
 
-/* How many threads work worth `cost` (about one flop or one loaded element each) deserves: 1 under the
+/* How many threads work worth `cost` (about one loaded element, or one cheap operation on it, each) deserves: 1 under the
  * serial threshold, else at most the limit of dlc_get_num_threads(). */
 int dlc_threads_for(int64_t cost);
 

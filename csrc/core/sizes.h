@@ -34,6 +34,22 @@ static inline int64_t dlc_dtype_size(int32_t dtype)
     return size[dtype];
 }
 
+/* Products and sums of costs, which end at INT64_MAX instead of overflowing. */
+static inline int64_t dlc_cost_mul(int64_t a, int64_t b)
+{
+    int64_t product;
+    return dlc_size_mul(&product, a, b) ? product : INT64_MAX;
+}
+
+static inline int64_t dlc_cost_add(int64_t a, int64_t b)
+{
+    int64_t sum;
+    return dlc_size_add(&sum, a, b) ? sum : INT64_MAX;
+}
+
+/* Whether kernels compute in the dtype. */
+static inline bool dlc_is_real(int32_t dtype) { return dtype >= 0 && dtype < DLC_REAL_COUNT; }
+
 /* The number of elements of a shape; DLC_OVERFLOW names what when it does not fit. */
 dlc_status dlc_element_count(int64_t *count, const int64_t *shape, int32_t ndim, const char *what);
 

@@ -255,6 +255,13 @@ static void multiply_deep(const dlc_gemm *g, path path, void *parts, void *own, 
         g->finish(g->finish_context, row, col, mine.m, mine.n, thread);
 }
 
+int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size)
+{
+    int64_t products = dlc_cost_mul(dlc_cost_mul(m, n), dlc_max64(k, 1));
+    return products / (64 / element_size);
+}
+
+
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
 {
     const dlc_gemm_kernels *kernels = g->kernels->gemm;

@@ -26,6 +26,10 @@ typedef struct dlc_gemm {
  * each: the scratch for a capacity of rows serves fewer rows. Pointers and strides are not read. */
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *gemm);
 
+/* The cost of a product for dlc_threads_for, where a loaded element counts one: a core with AVX-512 does about 32 multiply-adds
+ * of 4 bytes, or 16 of 8, in the time that an elementwise kernel takes for an element or two. */
+int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size);
+
 /* The part of the product that falls to `thread`. Every thread of the team calls it with its own scratch; it may wait on
  * the barrier. The result does not depend on n_threads, bit by bit; the blocks that finish sees do. The caller has a barrier
  * after it before c is read elsewhere. */

@@ -143,12 +143,13 @@ static inline vreal v_expm1(vreal x)
     return v_select(v_abs(x) < DLC_TINY, x, y + y);
 }
 
-/* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. 1 / y
- * comes from a line that is right to 5%. */
+/* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. For that 1 / y
+ * is taken from a parabola right to 1%. */
 static inline vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 {
     vreal q = x / y;
-    return q + (x_low - q * y_low) * ((real)1.457 - (real)0.5 * y);
+    vreal inverse = ((real)0.32323 * y - (real)1.45455) * y + (real)2.12122;
+    return q + (x_low - q * y_low) * inverse;
 }
 
 /* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error @tanh@ ULP. */

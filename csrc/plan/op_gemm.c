@@ -198,7 +198,8 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
 {
     const dlc_array *c = &args[0];
     int64_t k = args[index_of_a(op)].shape[c->ndim - 1];
-    return dlc_cost_mul(dlc_count(c), dlc_cost_add(dlc_cost_mul(2, k), op->n_attributes));
+    int64_t product = dlc_gemm_cost(dlc_count(c), 1, k, dlc_dtype_size(c->dtype));
+    return dlc_cost_add(product, dlc_cost_mul(dlc_count(c), op->n_attributes > 1));
 }
 
 static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)

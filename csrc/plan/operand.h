@@ -10,8 +10,6 @@
  * the rounding, are the same at every number of threads. Small enough to share 16k parameters between two threads. */
 #define DLC_CHUNK_ELEMENTS 4096
 
-static inline bool dlc_is_real(int32_t dtype) { return dtype < DLC_REAL_COUNT; }
-
 /* The number of elements of axes [axis, ndim). The validator has checked that it does not overflow. */
 static inline int64_t dlc_count_from(const dlc_array *array, int32_t axis)
 {
@@ -59,19 +57,6 @@ static inline double dlc_attribute_double(const dlc_op *op, int32_t index)
 static inline bool dlc_attribute_is_flag(const dlc_op *op, int32_t index)
 {
     return op->attributes[index] == 0 || op->attributes[index] == 1;
-}
-
-/* Costs only decide about threads, so those that do not fit are as good as the largest that does. */
-static inline int64_t dlc_cost_mul(int64_t a, int64_t b)
-{
-    int64_t product;
-    return dlc_size_mul(&product, a, b) ? product : INT64_MAX;
-}
-
-static inline int64_t dlc_cost_add(int64_t a, int64_t b)
-{
-    int64_t sum;
-    return dlc_size_add(&sum, a, b) ? sum : INT64_MAX;
 }
 
 /* Whether two operands may share bytes. Exact for ranges, and for slices of the columns of one matrix. */
