@@ -81,30 +81,30 @@ static inline vreal v_exp_power(vreal x) { return x * DLC_LOG2_E + DLC_ROUNDER -
 /* e^r - 1 - r for |r| <= ln(2) / 2 */
 static inline vreal v_exp_tail(vreal r) { return r * r * (V_POLYNOMIAL(r, dlc_exp_poly) * r + (real)0.5); }
 
-/* e^x = (1 + t) 2^n, for x between DLC_EXP_LOW (or the lower DLC_SILU_LOW) and DLC_EXP_HIGH */
+/* e^x = (1 + r + tail) 2^n, for x between DLC_EXP_LOW (or the lower DLC_SILU_LOW) and DLC_EXP_HIGH */
 typedef struct {
-    vreal t, n;
+    vreal r, tail, n;
 } vsplit;
 
 static inline vsplit v_exp_split(vreal x)
 {
     vreal n = v_exp_power(x);
     vreal r = x - n * DLC_LN2_HIGH - n * DLC_LN2_LOW;
-    return (vsplit){r + v_exp_tail(r), n};
+    return (vsplit){r, v_exp_tail(r), n};
 }
 
 /* Max error @exp@ ULP. */
 static inline vreal v_exp(vreal x)
 {
     vsplit e = v_exp_split(v_clamp(x, DLC_EXP_LOW, DLC_EXP_HIGH));
-    return v_scale(e.t + 1, e.n);
+    return v_scale(e.r + e.tail + 1, e.n);
 }
 
 /* e^x for x in [2 - DLC_EXP_HIGH, 0], where no result is subnormal */
 static inline vreal v_exp_normal(vreal x)
 {
     vsplit e = v_exp_split(x);
-    return (e.t + 1) * v_power_of_two(e.n);
+    return (e.r + e.tail + 1) * v_power_of_two(e.n);
 }
 
 typedef struct {
@@ -115,8 +115,8 @@ typedef struct {
 static inline vpair v_exp_pair(vreal x)
 {
     vsplit e = v_exp_split(v_at_least(x, DLC_EXP_LOW));
-    vreal p = e.t + 1;
-    vreal lost = 1 - p + e.t;
+    vreal p = e.r + e.tail + 1;
+    vreal lost = 1 - p + e.r + e.tail;
     return (vpair){v_scale(p, e.n), v_select(e.n > -100, lost * v_power_of_two(e.n), v_splat(0))};
 }
 
@@ -144,12 +144,11 @@ static inline vreal v_expm1(vreal x)
 }
 
 /* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. For that 1 / y
- * is taken from a parabola right to 1%. */
+ * is taken from a line right to 6%. */
 static inline vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 {
     vreal q = x / y;
-    vreal inverse = ((real)0.32323 * y - (real)1.45455) * y + (real)2.12122;
-    return q + (x_low - q * y_low) * inverse;
+    return q + (x_low - q * y_low) * ((real)1.4118 - (real)0.4706 * y);
 }
 
 /* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error @tanh@ ULP. */
@@ -181,9 +180,10 @@ static inline vreal v_silu(vreal x)
 {
     vreal a = v_at_most(v_abs(x), -DLC_SILU_LOW);
     vsplit e = v_exp_split(-a);
-    vreal d = 1 + v_scale(1 + e.t, e.n);
+    vreal t = e.r + e.tail;
+    vreal d = 1 + v_scale(1 + t, e.n);
     vint negative = x < 0;
-    vreal quotient = v_select(negative, -(a + a * e.t), x) / d;
+    vreal quotient = v_select(negative, -(a + a * t), x) / d;
     return v_scale(quotient, v_select(negative, e.n, v_splat(0)));
 }
 
