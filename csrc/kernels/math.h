@@ -5,9 +5,9 @@
  * residual of a fused multiply-add: the compiler may fuse any product with the sum that takes it, or none, and
  * every function is right both ways.
  *
- * "Max error" is in ULP, float32 | float64, over the whole range: the larger of x86-64-v4 (float32: all 2^32
- * inputs) and v2, which has no FMA (float32: every 127th). float64 is a sample of 2 million, dense where the
- * functions bend. */
+ * "Max error" is in ULP, float32 | float64, over the whole range: the larger of x86-64-v4 and v2, which has no FMA.
+ * float32: all 2^32 inputs (tanh, sigmoid and softplus on v2: those with 2^-12 <= |x| < 2^8); float64: samples of millions,
+ * dense where the functions bend. tests/test_accuracy.py holds them under 1.5 | 2, and gelu and silu under 4 | 4. */
 #ifndef DLC_KERNELS_MATH_H
 #define DLC_KERNELS_MATH_H
 
@@ -23,6 +23,9 @@ typedef uint64_t real_uint;
 
 typedef real_uint vuint __attribute__((vector_size(DLC_VECTOR_BYTES)));
 
+/* GCC would leave the longest functions calls inside the loops, and load their constants at each. */
+#define V_INLINE static inline __attribute__((always_inline))
+
 #define DLC_SIGN_BIT ((real_uint)1 << (DLC_REAL_BITS - 1))
 #define DLC_MANTISSA_MASK (((real_uint)1 << DLC_MANTISSA_BITS) - 1)
 /* x + DLC_ROUNDER rounds a small x to an integer, which then stands in the low bits of the sum. */
@@ -30,23 +33,23 @@ typedef real_uint vuint __attribute__((vector_size(DLC_VECTOR_BYTES)));
 #define DLC_INFINITY ((real)__builtin_inf())
 #define DLC_NAN ((real)__builtin_nan(""))
 
-static inline vreal v_abs(vreal x) { return (vreal)((vuint)x & ~DLC_SIGN_BIT); }
+V_INLINE vreal v_abs(vreal x) { return (vreal)((vuint)x & ~DLC_SIGN_BIT); }
 
-static inline vreal v_copysign(vreal magnitude, vreal sign)
+V_INLINE vreal v_copysign(vreal magnitude, vreal sign)
 {
     return (vreal)((vuint)magnitude | ((vuint)sign & DLC_SIGN_BIT));
 }
 
 /* x within [low, high]; NaN stays */
-static inline vreal v_clamp(vreal x, real low, real high) { return v_at_most(v_at_least(x, low), high); }
+V_INLINE vreal v_clamp(vreal x, real low, real high) { return v_at_most(v_at_least(x, low), high); }
 
 /* The upper half of the mantissa of x: its square is exact, and so is x - v_upper(x). */
-static inline vreal v_upper(vreal x)
+V_INLINE vreal v_upper(vreal x)
 {
     return (vreal)((vuint)x & ~(((real_uint)1 << (DLC_MANTISSA_BITS / 2 + 1)) - 1));
 }
 
-static inline vreal v_polynomial(vreal x, const real *coefficients, int n)
+V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
 {
     vreal sum = v_splat(coefficients[n - 1]);
 #pragma GCC unroll 32
@@ -58,13 +61,13 @@ static inline vreal v_polynomial(vreal x, const real *coefficients, int n)
 #define V_POLYNOMIAL(x, table) v_polynomial(x, table, (int)(sizeof table / sizeof table[0]))
 
 /* 2^n for an integer n of a normal power */
-static inline vreal v_power_of_two(vreal n)
+V_INLINE vreal v_power_of_two(vreal n)
 {
     return (vreal)((vuint)(n + (DLC_ROUNDER + DLC_EXPONENT_BIAS)) << DLC_MANTISSA_BITS);
 }
 
 /* y 2^n, rounded once where it is subnormal, for any n that v_exp_power gives */
-static inline vreal v_scale(vreal y, vreal n)
+V_INLINE vreal v_scale(vreal y, vreal n)
 {
 #ifdef DLC_HAVE_SCALEF
     return v_scalef(y, n);
@@ -76,32 +79,32 @@ static inline vreal v_scale(vreal y, vreal n)
 }
 
 /* x / ln 2 rounded to an integer; next to a half, either neighbour */
-static inline vreal v_exp_power(vreal x) { return x * DLC_LOG2_E + DLC_ROUNDER - DLC_ROUNDER; }
+V_INLINE vreal v_exp_power(vreal x) { return x * DLC_LOG2_E + DLC_ROUNDER - DLC_ROUNDER; }
 
 /* e^r - 1 - r for |r| <= ln(2) / 2 */
-static inline vreal v_exp_tail(vreal r) { return r * r * (V_POLYNOMIAL(r, dlc_exp_poly) * r + (real)0.5); }
+V_INLINE vreal v_exp_tail(vreal r) { return r * r * (V_POLYNOMIAL(r, dlc_exp_poly) * r + (real)0.5); }
 
 /* e^x = (1 + r + tail) 2^n, for x between DLC_EXP_LOW (or the lower DLC_SILU_LOW) and DLC_EXP_HIGH */
 typedef struct {
     vreal r, tail, n;
 } vsplit;
 
-static inline vsplit v_exp_split(vreal x)
+V_INLINE vsplit v_exp_split(vreal x)
 {
     vreal n = v_exp_power(x);
     vreal r = x - n * DLC_LN2_HIGH - n * DLC_LN2_LOW;
     return (vsplit){r, v_exp_tail(r), n};
 }
 
-/* Max error @exp@ ULP. */
-static inline vreal v_exp(vreal x)
+/* Max error 1.04 | 1.03 ULP. */
+V_INLINE vreal v_exp(vreal x)
 {
     vsplit e = v_exp_split(v_clamp(x, DLC_EXP_LOW, DLC_EXP_HIGH));
     return v_scale(e.r + e.tail + 1, e.n);
 }
 
 /* e^x for x in [2 - DLC_EXP_HIGH, 0], where no result is subnormal */
-static inline vreal v_exp_normal(vreal x)
+V_INLINE vreal v_exp_normal(vreal x)
 {
     vsplit e = v_exp_split(x);
     return (e.r + e.tail + 1) * v_power_of_two(e.n);
@@ -112,7 +115,7 @@ typedef struct {
 } vpair;
 
 /* e^x for x <= 0, with what the rounding of high lost */
-static inline vpair v_exp_pair(vreal x)
+V_INLINE vpair v_exp_pair(vreal x)
 {
     vsplit e = v_exp_split(v_at_least(x, DLC_EXP_LOW));
     vreal p = e.r + e.tail + 1;
@@ -122,7 +125,7 @@ static inline vpair v_exp_pair(vreal x)
 
 /* expm1(x) / 2 as high + low, for x in [DLC_EXPM1_LOW, DLC_EXP_HIGH]: s (e^r - 1) + (s - 1/2), s = 2^(n - 1). The
  * half keeps 2^n in range; r is exact in the sum with s - 1/2, whose magnitude is 0 or at least that of s r. */
-static inline vpair v_half_expm1(vreal x)
+V_INLINE vpair v_half_expm1(vreal x)
 {
     vreal n = v_exp_power(x);
     vreal r_exact = x - n * DLC_LN2_HIGH;
@@ -135,8 +138,8 @@ static inline vpair v_half_expm1(vreal x)
     return (vpair){high, rest + s * (v_exp_tail(r) + r_low)};
 }
 
-/* Max error @expm1@ ULP. */
-static inline vreal v_expm1(vreal x)
+/* Max error 1.28 | 1.16 ULP. */
+V_INLINE vreal v_expm1(vreal x)
 {
     vpair half = v_half_expm1(v_clamp(x, DLC_EXPM1_LOW, DLC_EXP_HIGH));
     vreal y = half.high + half.low;
@@ -145,14 +148,14 @@ static inline vreal v_expm1(vreal x)
 
 /* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. For that 1 / y
  * is taken from a line right to 6%. */
-static inline vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
+V_INLINE vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 {
     vreal q = x / y;
     return q + (x_low - q * y_low) * ((real)1.4118 - (real)0.4706 * y);
 }
 
-/* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error @tanh@ ULP. */
-static inline vreal v_tanh(vreal x)
+/* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error 1.42 | 1.42 ULP. */
+V_INLINE vreal v_tanh(vreal x)
 {
     vreal y = -2 * v_abs(x);
     vpair half = v_half_expm1(v_at_least(y, DLC_EXPM1_LOW));
@@ -164,8 +167,8 @@ static inline vreal v_tanh(vreal x)
 }
 
 /* 1 / (1 + e^-x), written with e^-|x|, which cannot overflow and keeps its digits where the result is small. Max
- * error @sigmoid@ ULP. */
-static inline vreal v_sigmoid(vreal x)
+ * error 1.31 | 1.22 ULP. */
+V_INLINE vreal v_sigmoid(vreal x)
 {
     vpair z = v_exp_pair(-v_abs(x));
     vreal d = 1 + z.high;
@@ -175,8 +178,8 @@ static inline vreal v_sigmoid(vreal x)
 }
 
 /* x sigmoid(x). The power of two comes last, so that a subnormal result is rounded once; silu(-inf) is its limit
- * -0. Max error @silu@ ULP. */
-static inline vreal v_silu(vreal x)
+ * -0. Max error 2.78 | 2.62 ULP. */
+V_INLINE vreal v_silu(vreal x)
 {
     vreal a = v_at_most(v_abs(x), -DLC_SILU_LOW);
     vsplit e = v_exp_split(-a);
@@ -192,7 +195,7 @@ typedef struct {
     vreal e, f;
 } vlog;
 
-static inline vlog v_log_split(vreal x)
+V_INLINE vlog v_log_split(vreal x)
 {
     const real one = 1, root_half = DLC_ROOT_HALF;
     real_uint one_bits, root_half_bits, rounder_bits;
@@ -207,7 +210,7 @@ static inline vlog v_log_split(vreal x)
 }
 
 /* e ln 2 + log(1 + f) + low */
-static inline vreal v_log_sum(vreal e, vreal f, vreal low)
+V_INLINE vreal v_log_sum(vreal e, vreal f, vreal low)
 {
     vreal half_square = (real)0.5 * f * f;
     low += e * DLC_LN2_LOW;
@@ -222,8 +225,8 @@ static inline vreal v_log_sum(vreal e, vreal f, vreal low)
     return e * DLC_LN2_HIGH + (f - tail);
 }
 
-/* Max error @log@ ULP. */
-static inline vreal v_log(vreal x)
+/* Max error 0.85 | 0.78 ULP. */
+V_INLINE vreal v_log(vreal x)
 {
     const real up = (real)((real_uint)1 << (DLC_MANTISSA_BITS + 1));
     vint subnormal = x < DLC_MIN_NORMAL;
@@ -234,8 +237,8 @@ static inline vreal v_log(vreal x)
     return v_select((x > 0) & (x < DLC_INFINITY), y, special);
 }
 
-/* log of u = 1 + x rounded, and of what that rounding lost. Max error @log1p@ ULP. */
-static inline vreal v_log1p(vreal x)
+/* log of u = 1 + x rounded, and of what that rounding lost. Max error 0.88 | 0.78 ULP. */
+V_INLINE vreal v_log1p(vreal x)
 {
     vreal u = x + 1;
     vreal part = u - x;
@@ -249,8 +252,8 @@ static inline vreal v_log1p(vreal x)
     return v_select((x > -1) & (x < DLC_INFINITY), y, special);
 }
 
-/* log(1 + e^x) = max(x, 0) + log1p(e^-|x|). Max error @softplus@ ULP. */
-static inline vreal v_softplus(vreal x)
+/* log(1 + e^x) = max(x, 0) + log1p(e^-|x|). Max error 1.23 | 1.22 ULP. */
+V_INLINE vreal v_softplus(vreal x)
 {
     vpair z = v_exp_pair(-v_abs(x));
     vreal u = 1 + z.high;
@@ -269,14 +272,14 @@ typedef struct {
     vreal over, under;
 } vquotient;
 
-static inline vquotient v_normal_tail(vreal a)
+V_INLINE vquotient v_normal_tail(vreal a)
 {
     vreal over = V_POLYNOMIAL(a, dlc_normal_tail_denominator);
     return (vquotient){over, a * over + V_POLYNOMIAL(a, dlc_normal_tail_numerator)};
 }
 
-/* Max error @erf@ ULP. */
-static inline vreal v_erf(vreal x)
+/* Max error 1.32 | 1.16 ULP. */
+V_INLINE vreal v_erf(vreal x)
 {
     vreal a = v_at_most(v_abs(x), DLC_ERF_HIGH);
     vreal square = a * a;
@@ -288,8 +291,8 @@ static inline vreal v_erf(vreal x)
 
 /* x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2. The square in the exponential is split, so that its digits
  * last in the tail, and the power of two comes last, so that a subnormal result is rounded once; gelu(-inf) is its
- * limit -0. Max error @gelu@ ULP. */
-static inline vreal v_gelu(vreal x)
+ * limit -0. Max error 3.76 | 3.94 ULP. */
+V_INLINE vreal v_gelu(vreal x)
 {
     vreal a = v_at_most(v_abs(x), DLC_GELU_HIGH);
     vreal upper = v_upper(a);
