@@ -467,7 +467,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         return names
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=positive, default=10, help="timed epochs (default 5)")
+    parser.add_argument("--epochs", type=positive, default=10, help="timed epochs (default 10)")
     parser.add_argument("--rows", type=positive, help="use the first ROWS rows (default all)")
     parser.add_argument("--hidden", type=positives, default=[256, 128], help="default 256,128")
     parser.add_argument("--batch", type=positive, default=128, help="default 128")

@@ -14,6 +14,7 @@ import dlcore as dl
 import reference_mlp
 from dlcore import _native
 from dlcore.train import EarlyStopping, batch_indices
+from graph_tools import assert_gradients_close, numerical_gradient
 
 LAYERS = {"relu": dl.nn.ReLU, "tanh": dl.nn.Tanh, "sigmoid": dl.nn.Sigmoid}
 
@@ -90,6 +91,44 @@ def test_losses_equal_plain_numpy(optimizer, activation, loss, weighted):
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-10)
     for name, value in model.parameters().items():
         np.testing.assert_allclose(value, start[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("activation", ["GELU", "SiLU", "ELU", "LeakyReLU", "Softplus", "Tanh"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "mae", "huber", "binary_cross_entropy"])
+def test_gradients_of_whole_models_equal_central_differences(loss, activation):
+    """A step of SGD with rate 1 moves the parameters by the gradient of the loss."""
+    rng = np.random.default_rng(6)
+    x, weights = rng.normal(size=(11, 4)), rng.uniform(0.5, 2.0, 11)
+    model = dl.nn.Sequential(
+        dl.nn.Linear(4, 5), getattr(dl.nn, activation)(), dl.nn.Linear(5, 3), dtype="float64"
+    ).init(seed=8)
+    start = {name: value.copy() for name, value in model.parameters().items()}
+    if loss == "cross_entropy":
+        y = rng.integers(0, 3, 11)
+    elif loss == "binary_cross_entropy":
+        y = rng.uniform(size=(11, 3))
+    else:  # errors on both sides of the kinks of mae and huber, and far from them
+        y = model.predict(x) + rng.choice([-3.0, -0.5, 0.5, 3.0], (11, 3))
+
+    def step(parameters, rate):
+        model.set_parameters(parameters)
+        optimizer = dl.optim.SGD(rate)
+        history = model.fit(
+            x, y, loss=loss, optimizer=optimizer, batch_size=11, epochs=1, sample_weight=weights
+        )
+        return history["loss"][0]
+
+    step(start, 1.0)
+    for name, value in start.items():
+        gradient = value - model.parameters()[name]
+
+        def f(moved, name=name):
+            kept = {k: v.copy() for k, v in model.parameters().items()}
+            result = step({**start, name: moved}, 0.0)
+            model.set_parameters(kept)
+            return result
+
+        assert_gradients_close(gradient, numerical_gradient(f, value), 1e-6)
 
 
 def test_first_50_step_losses_equal_plain_numpy():
