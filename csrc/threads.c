@@ -94,7 +94,7 @@ int dlc_threads_for(int64_t cost)
     if (cost < threshold)
         return 1;
     int64_t limit = dlc_get_num_threads();
-    return (int)(threshold == 0 ? limit : dlc_min64(limit, 1 + cost / threshold));
+    return (int)(threshold == 0 || cost / threshold >= limit ? limit : 1 + cost / threshold);
 }
 
 void dlc_split(int64_t *begin, int64_t *end, int64_t count, int64_t grain, int thread, int n_threads)

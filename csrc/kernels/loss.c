@@ -153,6 +153,7 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
                                 int64_t scale_stride, int64_t rows, int64_t cols)
 {
     for (int64_t i = 0; i < rows; i++) {
+        const real row_scale = scale ? ((const real *)scale)[i * scale_stride] : 1; /* loss may be its memory */
         loss_row row = {.z = (const real *)z + i * ld_z, .cols = cols};
         row.max = row_max(row.z, cols);
         row.total = (real)sum_exp(NULL, row.z, row.max, cols);
@@ -168,6 +169,6 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
         if (loss)
             ((real *)loss)[i] = row.target_sum * row.log_total - row.target_dot;
         if (grad)
-            write_grad((real *)grad + i * ld_grad, &row, scale ? ((const real *)scale)[i * scale_stride] : 1);
+            write_grad((real *)grad + i * ld_grad, &row, row_scale);
     }
 }

@@ -217,7 +217,9 @@ int64_t dlc_map_cost(const dlc_map_program *program, const int64_t *shape, int32
     for (int i = 0; i < program->n_instructions; i++)
         cost += op_cost(program->instructions[i].op);
     for (int axis = 0; axis < ndim; axis++)
-        if (!dlc_size_mul(&cost, cost, shape[axis]))
-            return INT64_MAX;
+        if (shape[axis] == 0)
+            return 0;
+    for (int axis = 0; axis < ndim; axis++)
+        cost = dlc_cost_mul(cost, shape[axis]);
     return cost;
 }

@@ -49,8 +49,9 @@ typedef struct dlc_run {
     int32_t threads_used;
 } dlc_run;
 
-/* Everything bound is checked before the first step. When a step fails (a label out of range, say), nothing of that
- * step is kept and steps_done tells how many were completed. */
+/* Everything bound is checked before the first step. When a step fails (a label out of range, say), no FIXED slot
+ * is changed by that step (its rows and entries in STREAM and STEP slots are unspecified), and steps_done tells how many
+ * steps were completed. */
 DLC_API dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run);
 
 /* order (n): the permutation of 0..n-1 that shuffles epoch `epoch` under `seed` (Fisher-Yates over Philox). */
