@@ -150,8 +150,10 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not self.fit_intercept:
             return np.zeros(X.shape[1]), np.zeros(y.shape[1])
         if weight is None:
-            return np.mean(X, axis=0, dtype=np.float64), np.mean(y, axis=0)
-        return np.average(X, axis=0, weights=weight), np.average(y, axis=0, weights=weight)
+            # no float64 copy of X
+            means = [np.mean(a, axis=0, dtype=np.float64) for a in (X, y)]
+            return np.asarray(means[0]), np.asarray(means[1])
+        return weight @ X / np.sum(weight), weight @ y / np.sum(weight)
 
     def _solve_exactly(
         self,
@@ -223,7 +225,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self, coef: np.ndarray, intercept: np.ndarray, dtype: np.dtype, target_axes: int
     ) -> None:
         self.coef_ = np.ascontiguousarray(coef.T, dtype=dtype)
-        self.intercept_ = intercept.astype(dtype)
+        self.intercept_: Any = intercept.astype(dtype)
         if target_axes == 1:
             self.coef_ = self.coef_[0]
             self.intercept_ = self.intercept_[0]

@@ -77,9 +77,9 @@ class _InverseScaling(optim.Schedule):
 class _Convergence(Callback):
     """Ends the fit, or lowers the rate, when the loss or the validation score stands still."""
 
-    def __init__(self, estimator: _BaseMLP, validation: tuple[Any, ...] | None):
+    def __init__(self, estimator: Any, validation: tuple[Any, ...] | None):
         self.estimator = estimator
-        self.validation = validation
+        self.validation: Any = validation
         self.stalled = 0
         self.stopped = False
         self.best: dict[str, np.ndarray] | None = None
@@ -120,10 +120,11 @@ class _Convergence(Callback):
             f"for {estimator.n_iter_no_change} consecutive epochs."
         )
         adaptive = estimator.solver == "sgd" and estimator.learning_rate == "adaptive"
-        if adaptive and fit.optimizer.learning_rate > 1e-6:
-            fit.optimizer.learning_rate /= 5.0
+        rate: Any = fit.optimizer.learning_rate
+        if adaptive and rate > 1e-6:
+            fit.optimizer.learning_rate = rate / 5.0
             self.stalled = 0
-            message += f" Setting learning rate to {fit.optimizer.learning_rate:f}"
+            message += f" Setting learning rate to {rate / 5.0:f}"
         else:
             self.stopped = True
             fit.stop()
@@ -138,6 +139,11 @@ class _Convergence(Callback):
 
 class _BaseMLP(BaseEstimator):
     """What classifier and regressor share: parameters, their checks, and the fit."""
+
+    loss_curve_: list[float]
+    best_loss_: Any
+    validation_scores_: Any
+    best_validation_score_: Any
 
     def _check_parameters(self) -> list[int]:
         """The hidden layers' sizes; raises for values that are wrong or not supported yet."""
@@ -206,8 +212,8 @@ class _BaseMLP(BaseEstimator):
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             if weights:
                 self._model.set_parameters(weights)
             raise
@@ -259,7 +265,7 @@ class _BaseMLP(BaseEstimator):
         self.n_layers_ = len(widths)
         self.n_outputs_ = widths[-1]
         self.t_ = 0
-        self.loss_curve_: list[float] = []
+        self.loss_curve_ = []
         self.best_loss_ = None
         self.validation_scores_ = None
         self.best_validation_score_ = None
@@ -463,6 +469,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
             target = self._target(y)
             self._fit_model(X, target, sample_weight, self._loss(target), hidden)
         return self
+
+    classes_: Any
 
     def _encode_labels(self, y: np.ndarray, warm: bool) -> None:
         binarizer = LabelBinarizer().fit(y)
@@ -690,7 +698,7 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 
 def _number(name: str, value: Any, low: float, below: float = np.inf) -> None:
-    if not isinstance(value, Real) or not low <= value < below:
+    if not isinstance(value, Real) or not low <= float(value) < below:
         raise ValueError(f"{name} must be a number in [{low:g}, {below:g}), not {value!r}")
 
 

@@ -68,7 +68,9 @@ class Encoder:
     _tensors: dict[View, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        slots, ops, operands, attributes = b"", b"", [], []
+        slots, ops = b"", b""
+        operands: list[int] = []
+        attributes: list[int] = []
         for slot, size in zip(self.slots, self.slot_bytes, strict=True):
             kind = SLOT_KINDS[slot.kind]
             slots += _SLOT.pack(kind, slot.writable, DTYPE_CODES[slot.dtype], 0, size)

@@ -148,9 +148,7 @@ class _Writer:
             register = self.registers.get(operand, -1)
             if self.last_use.get(operand) == position and register >= self.first_temp:
                 self.free.append(register)
-        register = self.results.get(node)
-        if register is None:
-            register = self._new_temp()
+        register = self.results[node] if node in self.results else self._new_temp()
         self.registers[node] = register
         name = "copy" if node.op.name == "cast" else node.op.name
         self.instructions.append((name, register, sources))

@@ -29,6 +29,13 @@ def describe(shape: Sequence[Extent]) -> str:
     return f"({inner},)" if len(shape) == 1 else f"({inner})"
 
 
+def fixed(extent: Extent) -> int:
+    """The extent, which does not count rows; ValueError where it does."""
+    if isinstance(extent, Rows):
+        raise ValueError(f"an extent of {extent} is not fixed")
+    return extent
+
+
 def encode(extent: Extent) -> int:
     """The extent as plan records hold it: fixed if >= 0, else minus the factor of the rows."""
     return -extent.factor if isinstance(extent, Rows) else extent

@@ -13,7 +13,7 @@ import numpy as np
 
 from dlcore import random
 from dlcore.graph import table  # noqa: F401  (fills the op table)
-from dlcore.graph.shape import Rows, describe, flat_rows
+from dlcore.graph.shape import Rows, describe, fixed, flat_rows
 from dlcore.graph.tensor import Tensor, apply
 from dlcore.nn import initializers
 
@@ -191,7 +191,7 @@ class Flatten(Layer):
     def apply(self, parameters: dict[str, Tensor], x: Tensor, training: bool) -> Tensor:
         if any(isinstance(extent, Rows) for extent in x.shape[1:]):
             raise ValueError(f"Flatten takes samples of fixed shape, not {describe(x.shape)}")
-        return apply("reshape", x, shape=(x.shape[0], math.prod(x.shape[1:])))
+        return apply("reshape", x, shape=(x.shape[0], math.prod(map(fixed, x.shape[1:]))))
 
 
 class Dropout(Layer):

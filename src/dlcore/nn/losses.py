@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from dlcore.graph.shape import ROWS, describe
+from dlcore.graph.shape import ROWS, describe, fixed
 from dlcore.graph.table.elementwise import where
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply
@@ -125,7 +125,7 @@ def prepare_target(y: np.ndarray, loss: Loss, prediction: Tensor, name: str) -> 
             raise TypeError(
                 f"{name} must hold integer labels for {loss.name}, but its dtype is {y.dtype}"
             )
-        _check_labels(y, prediction.shape[-1], name)
+        _check_labels(y, fixed(prediction.shape[-1]), name)
         return y.astype(np.int64) if y.dtype != np.int64 else y
     if loss.name == "binary_cross_entropy":
         _check_probabilities(y, name)

@@ -10,7 +10,7 @@ import numpy as np
 from dlcore import random
 from dlcore.graph.gradient import gradient
 from dlcore.graph.lower import CompiledPlan, compile_plan
-from dlcore.graph.shape import ROWS, Shape
+from dlcore.graph.shape import ROWS, Shape, fixed
 from dlcore.graph.tensor import Slot, SlotKind, Tensor, apply, leaf, literal
 from dlcore.nn.losses import Loss
 from dlcore.optim import Optimizer
@@ -66,7 +66,7 @@ class _Trace:
         """The mean loss, what it was divided by, and the sum of the weights or None."""
         name, dtype, shape = target[0]
         if loss.target == "classes" and shape == ():
-            classes = self.prediction.shape[-1]
+            classes = fixed(self.prediction.shape[-1])
             goal = self.rows(name, dtype, shape, np.int64, classes=classes)
         else:
             goal = self.rows(name, dtype, shape, self.model.dtype)
