@@ -6,24 +6,32 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlcore.graph.shape import Rows, Shape, describe
+from dlcore.graph.table.shaping import ALIASES
 from dlcore.graph.tensor import Tensor, apply, topological
 
 
 def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """The same outputs with equal subexpressions merged and reshapes made views.
+    """The same outputs with equal subexpressions merged, aliases gone, and reshapes made views.
 
-    A reshape of memory that is not contiguous (a transpose, a broadcast) first copies it. Nodes
-    that no output needs are not visited, so they are gone.
+    What has to be contiguous and is not (a transpose, a broadcast) is copied first. Nodes that no
+    output needs are not visited, so they are gone.
     """
     known: dict[Any, Tensor] = {}
     replaced: dict[Tensor, Tensor] = {}
     for node in topological(outputs):
         inputs = tuple(replaced[i] for i in node.inputs)
+        if node.op.name in ALIASES:
+            replaced[node] = inputs[0]
+            continue
         if node.op.name == "reshape" and not _is_view(inputs[0], node.shape):
             inputs = (apply("copy", inputs[0]),)
+        inputs = tuple(
+            apply("copy", operand) if i in node.op.dense and not is_contiguous(operand) else operand
+            for i, operand in enumerate(inputs)
+        )
         key = (node.op.name, *map(id, inputs), *_attribute_key(node))
         if key not in known:
-            unchanged = inputs == node.inputs
+            unchanged = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
             known[key] = node if unchanged else Tensor(node.op, inputs, node.attributes)
         replaced[node] = known[key]
     return [replaced[node] for node in outputs]
@@ -55,8 +63,17 @@ def _is_view(source: Tensor, shape: Shape) -> bool:
 
 def is_contiguous(node: Tensor) -> bool:
     """Whether the memory that holds the node is C-contiguous."""
-    if node.op.lowering != "view":
-        return True
-    if node.op.name == "reshape":
-        return is_contiguous(node.inputs[0])
-    return False
+    while node.op.lowering == "view":
+        if node.op.name != "reshape" and not _is_leading_part(node):
+            return False
+        node = node.inputs[0]
+    return True
+
+
+def _is_leading_part(node: Tensor) -> bool:
+    """Whether it is a slice of neighbours along the first axis that has more than one element."""
+    if node.op.name != "slice":
+        return False
+    shape = node.inputs[0].shape
+    first = next((axis for axis, extent in enumerate(shape) if extent != 1), 0)
+    return node.shape[first + 1 :] == shape[first + 1 :] and node.attributes["step"][first] == 1

@@ -8,6 +8,7 @@ results that something outside a launch reads are kept in memory.
 from __future__ import annotations
 
 import heapq
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,8 @@ def fuse(outputs: Sequence[Tensor], *, enabled: bool = True) -> list[Launch]:
         too_large = fuser.too_large()
         if too_large is None:
             return fuser.ordered()
-        candidates = [node for node in too_large.body if node not in too_large.roots]
+        roots = set(too_large.roots)
+        candidates = [node for node in too_large.body if node not in roots]
         split.add(candidates[len(candidates) // 2])
 
 
@@ -123,7 +125,8 @@ class _Fuser:
                     users[node].add(consumer)
                 elif consumer.op.lowering == "map":
                     users[node] |= users[consumer]
-                keep |= consumer.op.lowering in ("view", "record") or consumer.op.name == "cast"
+                keep |= consumer.op.lowering in ("view", "record")
+                keep |= consumer.storage != node.storage
             keep |= any(_space(root) != node.shape for root in users[node])
             keep |= len(users[node]) > 1 and node.op.name not in _CHEAP
             if keep:
@@ -188,7 +191,7 @@ class _Fuser:
                     not consumer.records
                     and consumer.reduction is None
                     and consumer.space == product.shape
-                    and product in consumer.inputs()
+                    and product in set(consumer.inputs())
                     and self._may_join(consumer, producer)
                     and self._join(producer, consumer)
                 ):
@@ -202,7 +205,7 @@ class _Fuser:
                 if (
                     other.records
                     and other.records[0].op.name == "softmax_cross_entropy_gradient"
-                    and other.records[0].inputs[:2] == loss.records[0].inputs
+                    and all(map(operator.is_, other.records[0].inputs, loss.records[0].inputs))
                     and not self._reads_from(other.records[0].inputs[2], loss)
                 ):
                     loss.records.append(other.records[0])
@@ -211,7 +214,7 @@ class _Fuser:
                     break
 
     def _readers(self, node: Tensor) -> list[Launch]:
-        return [launch for launch in self.launches if node in launch.inputs()]
+        return [launch for launch in self.launches if node in set(launch.inputs())]
 
     def _may_join(self, consumer: Launch, producer: Launch) -> bool:
         """Whether what else the consumer reads is there before the producer runs."""
@@ -269,7 +272,7 @@ class _Fuser:
     def _computed_elsewhere(self, node: Tensor, inside: set[Tensor]) -> bool:
         """Whether a cheap node is computed again in another launch."""
         return any(
-            node in launch.body and not inside.issuperset(launch.body) for launch in self.launches
+            node in set(launch.body) and not inside.issuperset(launch.body) for launch in self.launches
         )
 
     # Results

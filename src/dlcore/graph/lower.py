@@ -17,7 +17,8 @@ from dlcore.graph.encode import ARENA, OPCODES, Encoder, Record, View
 from dlcore.graph.fusion import Launch, base, fuse
 from dlcore.graph.program import build_program, float_bits
 from dlcore.graph.shape import Shape, concrete, describe, element_count
-from dlcore.graph.tensor import Slot, Tensor, apply
+from dlcore.graph.table.shaping import offsets
+from dlcore.graph.tensor import Slot, Tensor, apply, literal
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
 
@@ -100,21 +101,21 @@ def compile_plan(
 
 
 def _checked_store(slot: Slot, tensor: Tensor) -> Tensor:
-    if tensor.shape != slot.shape or tensor.dtype != slot.dtype:
+    if tensor.shape != slot.shape or tensor.storage != slot.dtype:
         raise ValueError(
             f"slot {slot.name} holds {slot.dtype} {describe(slot.shape)}, "
-            f"but its value is {tensor.dtype} {describe(tensor.shape)}"
+            f"but its value is {tensor.storage} {describe(tensor.shape)}"
         )
     return tensor
 
 
 def _own_memory(nodes: Sequence[Tensor]) -> list[Tensor]:
     """Nodes that can be placed in slots: leaves, views and repeated ones are copied."""
-    result: list[Tensor] = []
+    result: dict[Tensor, None] = {}
     for node in nodes:
         owned = node.op.lowering not in ("leaf", "view") and node not in result
-        result.append(node if owned else apply("copy", node))
-    return result
+        result[node if owned else apply("copy", node)] = None
+    return list(result)
 
 
 def _dense(node: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ class _Lowering:
         for literal in self.literals:
             self.records.append(self._fill(literal))
         for launch in self.launches:
-            self.records.append(self._lower(launch))
+            self.records += self._lower(launch)
         self.records += [self._lower_update(update) for update in self.updates]
         encoder = Encoder(
             list(self.slots),
@@ -189,7 +190,7 @@ class _Lowering:
         }
 
     def _bytes(self, node: Tensor) -> int:
-        return math.prod(concrete(node.shape, self.capacity)) * node.dtype.itemsize
+        return math.prod(concrete(node.shape, self.capacity)) * node.storage.itemsize
 
     def _slot_index(self, slot: Slot) -> int:
         return self.slots.setdefault(slot, len(self.slots))
@@ -206,7 +207,7 @@ class _Lowering:
         slot = node.attributes["slot"] if node.op.name == "slot" else self.stored.get(node)
         index = ARENA if slot is None else self._slot_index(slot)
         offset = self.offsets[node] if slot is None else 0
-        return View(index, offset, node.shape, self._dense_strides(node.shape), node.dtype)
+        return View(index, offset, node.shape, self._dense_strides(node.shape), node.storage)
 
     def _dense_strides(self, shape: Shape) -> tuple[int, ...]:
         extents = concrete(shape, self.capacity)
@@ -218,6 +219,8 @@ class _Lowering:
             stride = tuple(source.stride[axis] for axis in node.attributes["axes"])
         elif node.op.name == "broadcast_to":
             return _broadcast_view(source, node.shape)
+        elif node.op.name == "slice":
+            return _part_of(source, **node.attributes)
         elif without_ones(source.shape) == without_ones(node.shape):
             strides = (
                 s for s, extent in zip(source.stride, source.shape, strict=True) if extent != 1
@@ -225,7 +228,7 @@ class _Lowering:
             stride = tuple(0 if extent == 1 else next(strides) for extent in node.shape)
         else:
             stride = self._dense_strides(node.shape)
-        return View(source.slot, source.offset, node.shape, stride, node.dtype)
+        return View(source.slot, source.offset, node.shape, stride, node.storage)
 
     # Records
 
@@ -233,10 +236,45 @@ class _Lowering:
         program = build_program([copied := apply("copy", literal)], [copied])
         return Record(OPCODES["map"], [self._view(literal)], [], program.words, "literal")
 
-    def _lower(self, launch: Launch) -> Record:
+    def _lower(self, launch: Launch) -> list[Record]:
         if not launch.records:
-            return self._lower_map(launch)
-        return getattr(self, f"_lower_{launch.records[0].op.name}")(launch)
+            return [self._lower_map(launch)]
+        lowered = getattr(self, f"_lower_{launch.records[0].op.name}")(launch)
+        return lowered if isinstance(lowered, list) else [lowered]
+
+    def _lower_concatenate(self, launch: Launch) -> list[Record]:
+        node = launch.records[0]
+        axis = node.attributes["axis"]
+        whole = self._view(node)
+        begins = offsets(node.inputs, axis)
+        return [
+            self._copy(operand, _part_of(whole, **_place(operand.shape, axis, begin)), "concatenate")
+            for operand, begin in zip(node.inputs, begins, strict=True)
+            if 0 not in operand.shape
+        ]
+
+    def _lower_embed(self, launch: Launch) -> list[Record]:
+        node = launch.records[0]
+        (operand,) = node.inputs
+        whole = self._view(node)
+        place = _part_of(whole, node.attributes["begin"], node.attributes["step"], operand.shape)
+        zeros = literal(0.0, node.storage)
+        program = build_program([copied := apply("copy", zeros)], [copied])
+        fill = Record(OPCODES["map"], [whole], [], program.words, "zeros")
+        return [fill, self._copy(operand, place, "embed")] if 0 not in operand.shape else [fill]
+
+    def _copy(self, operand: Tensor, place: View, label: str) -> Record:
+        """Copies the operand into a part of another tensor's memory."""
+        program = build_program([copied := apply("copy", operand)], [copied])
+        sources = [_aligned(self._view(node), len(place.shape)) for node in program.inputs]
+        target = _aligned(place, len(place.shape))
+        return Record(OPCODES["map"], [target], sources, program.words, label)
+
+    def _lower_take(self, launch: Launch) -> Record:
+        return self._plain("take", launch, [], "take")
+
+    def _lower_scatter_add(self, launch: Launch) -> Record:
+        return self._plain("scatter_add", launch, [], "scatter-add")
 
     def _lower_map(self, launch: Launch) -> Record:
         program = launch.program()
@@ -305,6 +343,22 @@ class _Lowering:
         targets = [self._view(self.replaced[node]) for node in update.targets]
         operands = [self._view(self.replaced[node]) for node in update.operands]
         return Record(OPCODES[update.op], targets, operands, list(update.attributes), update.op)
+
+
+def _place(shape: Shape, axis: int, begin: int) -> dict[str, tuple[Any, ...]]:
+    """The slice that holds a part of this shape from ``begin`` on along the axis."""
+    starts = tuple(begin if i == axis else 0 for i in range(len(shape)))
+    return {"begin": starts, "step": (1,) * len(shape), "extent": shape}
+
+
+def _part_of(
+    source: View, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape
+) -> View:
+    """The view of every ``step``-th of its elements from ``begin`` on."""
+    first = sum(b * stride for b, stride in zip(begin, source.stride, strict=True))
+    stride = tuple(by * stride for by, stride in zip(step, source.stride, strict=True))
+    offset = source.offset + first * source.dtype.itemsize
+    return View(source.slot, offset, extent, stride, source.dtype)
 
 
 def _broadcast_view(source: View, shape: Shape) -> View:

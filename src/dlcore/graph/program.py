@@ -76,14 +76,15 @@ def build_program(
     if reduction is not None:
         outputs = [reduction]
         value = reduction.inputs[0]
-        results = {value: 0} if value in body else {}
+        results = {value: 0} if value in set(body) else {}
     elif product is None or keep_product:
         outputs = ([product] if product is not None else []) + list(roots)
-        results = {root: outputs.index(root) for root in roots}
+        results = {root: i for i, root in enumerate(outputs) if root is not product}
     else:
-        last = max(roots, key=list(body).index)
+        place = {node: i for i, node in enumerate(body)}
+        last = max(roots, key=place.__getitem__)
         outputs = [last, *(root for root in roots if root is not last)]
-        results = {root: outputs.index(root) for root in roots}
+        results = {root: i for i, root in enumerate(outputs)}
 
     writer = _Writer(body, outputs, results, product)
     if reduction is not None and not results:
@@ -92,7 +93,7 @@ def build_program(
         writer.emit_node(node, position)
     last_node = body[-1] if reduction is None else reduction
     how = None if reduction is None else reduction.op.name
-    return writer.finish(DTYPE_CODES[last_node.dtype], REDUCTIONS[how])
+    return writer.finish(DTYPE_CODES[last_node.storage], REDUCTIONS[how])
 
 
 class _Writer:
@@ -103,48 +104,62 @@ class _Writer:
         results: dict[Tensor, int],
         product: Tensor | None,
     ):
-        members = set(body)
         self.outputs = outputs
         self.results = results
-        self.inputs: list[Tensor] = []
-        self.literals: list[tuple[float, int]] = []
+        self.product = product
+        self.members = set(body)
+        self.inputs: dict[Tensor, int] = {}
+        self.literals: dict[tuple[str, int], int] = {}
         self.instructions: list[tuple[str, int, list[int]]] = []
         self.registers: dict[Tensor, int] = {}
-        self.product = product
-        operands = [i for node in body for i in node.inputs]
+        operands = [i for node in body if not self._is_alias(node) for i in node.inputs]
         operands += [o.inputs[0] for o in outputs if o.op.lowering == "reduce"]
         for operand in operands:
-            self._declare(operand, members)
+            self._declare(self._source(operand))
         self.first_temp = len(outputs) + len(self.inputs) + len(self.literals)
         self.free: list[int] = []
         self.n_temps = 0
-        self.last_use = {i: position for position, n in enumerate(body) for i in n.inputs}
+        self.last_use = {
+            self._source(i): position
+            for position, node in enumerate(body)
+            if not self._is_alias(node)
+            for i in node.inputs
+        }
         if len(outputs) + len(self.inputs) > MAX_OPERANDS or len(self.literals) > MAX_LITERALS:
             raise ProgramTooLarge
 
-    def _declare(self, operand: Tensor, members: set[Tensor]) -> None:
+    def _is_alias(self, node: Tensor) -> bool:
+        """A cast is a name for its input: memory is converted as it is read."""
+        return node.op.name == "cast" and node in self.members and node not in self.results
+
+    def _source(self, operand: Tensor) -> Tensor:
+        while self._is_alias(operand):
+            operand = operand.inputs[0]
+        return operand
+
+    def _declare(self, operand: Tensor) -> None:
         found = literal_of(operand)
         if found is not None:
-            key = (found.attributes["value"], found.attributes["power"])
-            if key not in self.literals:
-                self.literals.append(key)
-        elif operand not in members and operand is not self.product and operand not in self.inputs:
-            self.inputs.append(operand)
+            self.literals.setdefault(_literal_key(found), len(self.literals))
+        elif operand not in self.members and operand is not self.product:
+            self.inputs.setdefault(operand, len(self.inputs))
 
     def _register(self, operand: Tensor) -> int:
+        operand = self._source(operand)
         if operand in self.registers:
             return self.registers[operand]
         found = literal_of(operand)
         if found is not None:
-            key = (found.attributes["value"], found.attributes["power"])
-            return len(self.outputs) + len(self.inputs) + self.literals.index(key)
+            return len(self.outputs) + len(self.inputs) + self.literals[_literal_key(found)]
         if operand is self.product:
             return 0
-        return len(self.outputs) + self.inputs.index(operand)
+        return len(self.outputs) + self.inputs[operand]
 
     def emit_node(self, node: Tensor, position: int) -> None:
+        if self._is_alias(node):
+            return
         sources = [self._register(i) for i in node.inputs]
-        for operand in set(node.inputs):
+        for operand in {self._source(i) for i in node.inputs}:
             register = self.registers.get(operand, -1)
             if self.last_use.get(operand) == position and register >= self.first_temp:
                 self.free.append(register)
@@ -170,10 +185,15 @@ class _Writer:
         words = [dtype, len(self.outputs), len(self.inputs), reduction]
         words += [len(self.literals), self.n_temps, len(self.instructions)]
         for value, power in self.literals:
-            words += [float_bits(value), power]
+            words += [float_bits(float.fromhex(value)), power]
         for name, register, sources in self.instructions:
             code, _ = _INSTRUCTIONS[name]
             a, b, c = (*sources, 0, 0)[:3]
             words.append(code | register << 16 | a << 24 | b << 32 | c << 40)
         names = [name for name, _, _ in self.instructions]
-        return Program(self.outputs, self.inputs, words, names)
+        return Program(self.outputs, list(self.inputs), words, names)
+
+
+def _literal_key(literal: Tensor) -> tuple[str, int]:
+    # by its digits, so that 0.0 and -0.0 stay apart
+    return literal.attributes["value"].hex(), literal.attributes["power"]

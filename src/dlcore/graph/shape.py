@@ -5,16 +5,47 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Rows:
-    """An extent of ``factor`` times the rows of the step; only known when a plan runs."""
+    """An extent of ``factor`` times the rows of the step; only known when a plan runs.
+
+    A multiple of it is an extent again; other arithmetic gives graph nodes.
+    """
 
     factor: int = 1
 
     def __str__(self) -> str:
         return "rows" if self.factor == 1 else f"{self.factor}*rows"
+
+    def __mul__(self, other: Any) -> Any:
+        return Rows(self.factor * other) if isinstance(other, int) else self._node() * other
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Any) -> Any:
+        return self._node() + other
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return self._node() - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self._node()
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._node() / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self._node()
+
+    def _node(self) -> Any:
+        from dlcore.graph.tensor import as_tensor
+
+        return as_tensor(self)
 
 
 Extent = int | Rows

@@ -8,9 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dlcore.graph.interface import TensorInterface
 from dlcore.graph.shape import Rows, Shape, describe
+from dlcore.memory import NATIVE_DTYPES
 
 SlotKind = Literal["fixed", "stream", "step", "dataset"]
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+REALS = (FLOAT32, FLOAT64)
+# Python's numbers, and tensors that stand for one, take the dtype of what they meet (NEP 50).
+Weak = type[int] | type[float]
+Number = bool | int | float
 
 
 @dataclass(eq=False, frozen=True)
@@ -20,7 +28,8 @@ class Slot:
     ``fixed``: the same array at every step; ``stream``: a row for each row of the run;
     ``step``: an entry for each step; ``dataset``: any number of rows, read by ``gather`` only.
     ``shape`` is that of the leaf: it begins with the rows for streams and data sets.
-    ``value`` is the array of a captured constant, bound without being asked for.
+    ``value`` is the array of a captured constant, bound without being asked for. ``weak`` is set
+    where a Python number is bound.
     """
 
     name: str
@@ -29,10 +38,11 @@ class Slot:
     shape: Shape
     writable: bool = False
     value: np.ndarray | None = None
+    weak: Weak | None = None
 
 
-class Tensor:
-    """A node: an op applied to nodes. Hashes by identity.
+class Tensor(TensorInterface):
+    """A node: an op applied to nodes. Behaves as a NumPy array does; hashes by identity.
 
     Attributes
     ----------
@@ -43,78 +53,52 @@ class Tensor:
         What the op needs beside its inputs; values are hashable.
     shape : tuple of int or Rows
     dtype : numpy.dtype
+        What NumPy would give.
+    storage : numpy.dtype
+        What its elements are in memory and registers: integers and truth values that are computed
+        are held in floating point, integers exactly up to 2**53.
+    weak : type or None
+        ``float`` or ``int`` where it stands for a Python number.
     """
 
-    __slots__ = ("__weakref__", "attributes", "dtype", "inputs", "op", "shape")
-    __array_ufunc__ = None  # so that ndarray + tensor asks the tensor
+    __slots__ = (
+        "__weakref__", "attributes", "dtype", "inputs", "op", "shape", "storage", "weak"
+    )  # fmt: skip
 
-    def __init__(self, op: Op, inputs: tuple[Tensor, ...], attributes: dict[str, Any]):
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Tensor, ...],
+        attributes: dict[str, Any],
+        weak: Weak | None = None,
+    ):
         self.op = op
         self.inputs = inputs
         self.attributes = attributes
+        self.weak = weak
         self.shape: Shape = op.shape(*inputs, **attributes)
         self.dtype: np.dtype = op.dtype(*inputs, **attributes)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
+        self.storage: np.dtype = op.storage(self)
 
     def __repr__(self) -> str:
         return f"Tensor({self.op.name}, shape={describe(self.shape)}, dtype={self.dtype})"
 
-    def __bool__(self) -> bool:
-        raise TypeError(
-            "the value of a traced tensor is not known while tracing; use where() in place of if"
-        )
 
-    def __add__(self, other: Any) -> Tensor:
-        return apply("add", self, other)
+def real_storage(node: Tensor) -> np.dtype:
+    """The floating-point dtype that holds the node's values when they are computed."""
+    if node.dtype in REALS:
+        return node.dtype
+    if node.dtype.kind != "b":
+        return FLOAT64
+    operands = [computed_in(i) for i in node.inputs if i.op.name != "literal"]
+    return max(operands, key=lambda dtype: dtype.itemsize, default=FLOAT32)
 
-    def __radd__(self, other: Any) -> Tensor:
-        return apply("add", other, self)
 
-    def __sub__(self, other: Any) -> Tensor:
-        return apply("subtract", self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return apply("subtract", other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return apply("multiply", self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return apply("multiply", other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return apply("divide", self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return apply("divide", other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return apply("power", self, other)
-
-    def __neg__(self) -> Tensor:
-        return apply("negative", self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return apply("matmul", self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return apply("greater", self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return apply("greater_equal", self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return apply("less", self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return apply("less_equal", self, other)
-
-    @property
-    def T(self) -> Tensor:
-        return apply("transpose", self, axes=tuple(reversed(range(self.ndim))))
+def computed_in(node: Tensor) -> np.dtype:
+    """The floating-point dtype in which all values of the node are exact."""
+    if node.storage in REALS:
+        return node.storage
+    return FLOAT32 if node.storage.itemsize == 1 else FLOAT64
 
 
 @dataclass(frozen=True)
@@ -136,6 +120,13 @@ class Op:
         see :mod:`dlcore.graph.lower`).
     row_local : bool
         Whether a row of the result depends on the same row of the inputs alone.
+    storage : callable ``(node) -> dtype``
+        What the result is in memory.
+    promote : callable ``(*dtypes) -> sequence of dtype or None``, optional
+        For elementwise ops: the dtypes to which operands are converted first, as NumPy does.
+        Python's numbers come as ``int`` and ``float``. None leaves an operand as it is.
+    dense : tuple of int
+        Inputs that have to be contiguous memory.
     """
 
     name: str
@@ -146,6 +137,9 @@ class Op:
     lowering: Literal["leaf", "view", "map", "reduce", "record"]
     row_local: bool = True
     simplify: Callable[..., Tensor | None] | None = None
+    storage: Callable[[Tensor], np.dtype] = real_storage
+    promote: Callable[..., Sequence[np.dtype | None]] | None = None
+    dense: tuple[int, ...] = ()
 
 
 TABLE: dict[str, Op] = {}
@@ -159,15 +153,70 @@ def define(name: str, **rules: Any) -> Op:
     return TABLE[name]
 
 
+# What Python computes of its own numbers stays one of them: 2.0 * x of a weak x is weak.
+_OPERATORS = {"add", "subtract", "multiply", "divide", "negative", "power", "square"}
+
+
 def apply(name: str, *operands: Any, **attributes: Any) -> Tensor:
-    """A node for the op, its operands made tensors and, for elementwise ops, of one dtype."""
+    """A node for the op; operands may be arrays and numbers, and are converted as NumPy does."""
     op = TABLE[name]
-    inputs = as_tensors(operands, unify=op.lowering == "map" and name != "cast")
+    if op.promote is None:
+        inputs = tuple(map(as_tensor, operands))
+        weak = None
+    else:
+        tensors = [o if is_number(o) else as_tensor(o) for o in operands]
+        kinds = tuple(map(kind_of, tensors))
+        wanted = op.promote(*kinds)
+        inputs = tuple(map(_converted, tensors, wanted))
+        weak = _weak_result(name, kinds)
     if op.simplify is not None:
         simpler = op.simplify(*inputs, **attributes)
         if simpler is not None:
             return simpler
-    return Tensor(op, inputs, attributes)
+    node = Tensor(op, inputs, attributes, weak)
+    if op.lowering != "map" or name == "cast":
+        return node
+    return _in_one_storage(node)
+
+
+def _weak_result(name: str, kinds: tuple[np.dtype | Weak, ...]) -> Weak | None:
+    if name not in _OPERATORS or any(isinstance(kind, np.dtype) for kind in kinds):
+        return None
+    return float if float in kinds or name == "divide" else int
+
+
+def is_number(operand: Any) -> bool:
+    """Whether it is a number of Python's own: NumPy's have a dtype that counts."""
+    return isinstance(operand, Number) and not isinstance(operand, np.generic)
+
+
+def kind_of(operand: Tensor | Number) -> np.dtype | Weak:
+    """What decides on dtypes of an operand: its dtype, or ``int`` or ``float``."""
+    if isinstance(operand, Tensor):
+        return operand.weak or operand.dtype
+    return np.dtype(bool) if isinstance(operand, bool) else type(operand)
+
+
+def _converted(operand: Tensor | Number, dtype: np.dtype | None) -> Tensor:
+    if not isinstance(operand, Tensor):
+        return literal(operand, dtype or np.result_type(operand))
+    if dtype is None or operand.dtype == dtype:
+        return operand
+    return apply("cast", operand, dtype=dtype)
+
+
+def _in_one_storage(node: Tensor) -> Tensor:
+    """The map node with operands that are held in another precision converted to its own."""
+
+    def held(operand: Tensor) -> Tensor:
+        fits = operand.storage == node.storage or operand.storage not in REALS
+        if fits or operand.op.name == "literal":
+            return operand
+        return apply("cast", operand, dtype=operand.dtype, storage=node.storage)
+
+    inputs = tuple(map(held, node.inputs))
+    same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+    return node if same else Tensor(node.op, inputs, node.attributes, node.weak)
 
 
 def leaf(slot: Slot) -> Tensor:
@@ -177,8 +226,20 @@ def leaf(slot: Slot) -> Tensor:
 
 def constant(value: np.ndarray, name: str = "constant") -> Tensor:
     """A captured array, bound by reference and read at every run."""
-    value = np.asarray(value)
-    return leaf(Slot(name, "fixed", value.dtype, value.shape, value=value))
+    check_dtype(value.dtype, "an array")
+    stored = value.dtype if value.dtype in NATIVE_DTYPES else np.dtype(np.int64)
+    tensor = leaf(Slot(name, "fixed", stored, value.shape, value=value))
+    return tensor if stored == value.dtype else apply("cast", tensor, dtype=value.dtype)
+
+
+def check_dtype(dtype: np.dtype, what: str) -> None:
+    """Raises TypeError unless arrays of this dtype can be traced."""
+    if dtype.kind in "biu" or dtype in REALS:
+        return
+    raise TypeError(
+        f"{what} has dtype {dtype}; dlcore computes with float32 and float64, and takes integers "
+        "and booleans: convert it with astype"
+    )
 
 
 def literal(value: float, dtype: Any, power: int = 0) -> Tensor:
@@ -196,24 +257,28 @@ def is_literal(tensor: Tensor, value: float | None = None) -> bool:
     )
 
 
-def as_tensors(operands: Sequence[Any], *, unify: bool) -> tuple[Tensor, ...]:
-    """Operands as nodes. Python scalars take the dtype of the others, as in NumPy 2."""
-    dtypes = [o.dtype for o in operands if isinstance(o, Tensor | np.ndarray | np.generic)]
-    common = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
-    result = []
-    for operand in operands:
-        if isinstance(operand, int | float) and not isinstance(operand, np.generic):
-            tensor = literal(operand, common)
-        elif isinstance(operand, Tensor):
-            tensor = operand
-        elif isinstance(operand, np.ndarray | np.generic) and np.ndim(operand) == 0:
-            tensor = literal(float(operand), operand.dtype)
-        else:
-            tensor = constant(operand)
-        if unify and tensor.dtype != common:
-            tensor = apply("cast", tensor, dtype=common)
-        result.append(tensor)
-    return tuple(result)
+def as_tensor(operand: Any) -> Tensor:
+    """The operand as a node: arrays are captured by reference, numbers become literals.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing that a graph computes with.
+    """
+    if isinstance(operand, Tensor):
+        return operand
+    if isinstance(operand, Rows):
+        return literal(operand.factor, np.int64, power=1)
+    if is_number(operand):
+        return literal(operand, np.result_type(operand))
+    if isinstance(operand, np.generic):
+        check_dtype(operand.dtype, "a number")
+        return literal(float(operand), operand.dtype)
+    if isinstance(operand, np.ndarray):
+        return constant(operand)
+    if isinstance(operand, list | tuple):
+        return constant(np.asarray(operand))
+    raise TypeError(f"expected an array or a number, not {type(operand).__name__}")
 
 
 def topological(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -248,7 +313,7 @@ def evaluate(
             value = node.attributes["value"] * float(rows) ** node.attributes["power"]
             values[node] = np.asarray(value, node.dtype)
         elif node.op.name == "slot":
-            values[node] = node.attributes["slot"].value
+            values[node] = np.asarray(node.attributes["slot"].value, node.dtype)
         else:
             attributes = {
                 key: _concrete_attribute(value, rows) for key, value in node.attributes.items()

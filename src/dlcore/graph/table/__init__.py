@@ -1,5 +1,5 @@
 """The op table: one entry per op with its shape rule, gradient rule and lowering."""
 
-from dlcore.graph.table import contraction, elementwise, loss, shaping, sources
+from dlcore.graph.table import contraction, elementwise, indexing, loss, shaping, sources
 
-__all__ = ["contraction", "elementwise", "loss", "shaping", "sources"]
+__all__ = ["contraction", "elementwise", "indexing", "loss", "shaping", "sources"]

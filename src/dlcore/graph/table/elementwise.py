@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from dlcore.graph.shape import broadcast, element_count
-from dlcore.graph.tensor import Tensor, apply, define, is_literal, literal
+from dlcore.graph.tensor import (
+    REALS,
+    Tensor,
+    Weak,
+    apply,
+    check_dtype,
+    define,
+    is_literal,
+    literal,
+    real_storage,
+)
 
 
 def sum_to(g: Tensor, like: Tensor) -> Tensor:
@@ -34,8 +45,51 @@ def _shape(*inputs: Tensor) -> Any:
     return broadcast(*(i.shape for i in inputs))
 
 
-def _dtype(*inputs: Tensor) -> np.dtype:
+def _first_dtype(*inputs: Tensor) -> np.dtype:
     return inputs[0].dtype
+
+
+def _truth(*inputs: Tensor) -> np.dtype:
+    return np.dtype(bool)
+
+
+# Promotion: the dtypes to which NumPy converts operands before it computes.
+
+Kind = np.dtype | Weak
+
+
+def _ufunc_promotion(ufunc: np.ufunc) -> Callable[..., Sequence[np.dtype]]:
+    @lru_cache(maxsize=256)
+    def promote(*kinds: Kind) -> tuple[np.dtype, ...]:
+        *operands, result = ufunc.resolve_dtypes((*kinds, None))
+        for dtype in (*operands, result):
+            check_dtype(dtype, f"np.{ufunc.__name__} of {', '.join(map(_kind_name, kinds))}")
+        return tuple(operands)
+
+    return promote
+
+
+def _kind_name(kind: Kind) -> str:
+    return kind.name if isinstance(kind, np.dtype) else kind.__name__
+
+
+@lru_cache(maxsize=256)
+def _floating(*kinds: Kind) -> tuple[np.dtype, ...]:
+    """Of functions that NumPy does not have: integers become float64."""
+    (common, *_) = _common(*kinds)
+    if common.kind != "f":
+        common = np.dtype(np.float64)
+    return (common,) * len(kinds)
+
+
+@lru_cache(maxsize=256)
+def _common(*kinds: Kind) -> tuple[np.dtype, ...]:
+    samples = [kind if isinstance(kind, np.dtype) else kind(0) for kind in kinds]
+    return (np.result_type(*samples),) * len(kinds)
+
+
+def _as_they_are(*kinds: Kind) -> tuple[None, ...]:
+    return (None,) * len(kinds)
 
 
 def _elementwise(
@@ -43,13 +97,19 @@ def _elementwise(
     reference: Callable[..., Any],
     gradient: Callable[..., tuple[Tensor | None, ...]] | None,
     simplify: Callable[..., Tensor | None] | None = None,
+    *,
+    dtype: Callable[..., np.dtype] = _first_dtype,
+    promote: Callable[..., Sequence[np.dtype | None]] | None = None,
 ) -> None:
     """Defines the op; ``gradient(node, g, *inputs)`` may leave results broadcast."""
+    if promote is None:
+        is_ufunc = isinstance(reference, np.ufunc)
+        promote = _ufunc_promotion(reference) if is_ufunc else _floating
 
     def rule(node: Tensor, g: Tensor) -> list[Tensor | None]:
-        g = full(g, node)
         if gradient is None:
             return [None] * len(node.inputs)
+        g = full(g, node)
         return [
             None if adjoint is None else sum_to(full(adjoint, node), operand)
             for adjoint, operand in zip(gradient(node, g, *node.inputs), node.inputs, strict=True)
@@ -58,11 +118,12 @@ def _elementwise(
     define(
         name,
         shape=_shape,
-        dtype=_dtype,
+        dtype=dtype,
         reference=reference,
         gradient=rule,
         lowering="map",
         simplify=simplify,
+        promote=promote,
     )
 
 
@@ -111,16 +172,28 @@ def _simplify_negative(a: Tensor) -> Tensor | None:
 
 
 def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
+    # C's pow costs as much as twenty multiplications
     if is_literal(b, 1.0):
         return a
     if is_literal(b, 2.0):
         return apply("square", a)
+    if is_literal(b, 3.0):
+        return a * apply("square", a)
+    if is_literal(b, 0.5) and a.dtype.kind == "f":
+        return apply("sqrt", a)
+    if is_literal(b, -1.0) and a.dtype.kind == "f":
+        return apply("reciprocal", a)
     return None
 
 
-_elementwise("copy", np.positive, lambda node, g, a: (g,))
-_elementwise("add", np.add, lambda node, g, a, b: (g, g))
-_elementwise("subtract", np.subtract, lambda node, g, a, b: (g, -g))
+# Sums of different powers of the rows are no literal.
+_simplify_add = _fold(lambda x, y: x + y, lambda p, q: p if p == q else 2)
+_simplify_subtract = _fold(lambda x, y: x - y, lambda p, q: p if p == q else 2)
+
+
+_elementwise("copy", np.positive, lambda node, g, a: (g,), promote=_as_they_are)
+_elementwise("add", np.add, lambda node, g, a, b: (g, g), _simplify_add)
+_elementwise("subtract", np.subtract, lambda node, g, a, b: (g, -g), _simplify_subtract)
 _elementwise(
     "multiply",
     np.multiply,
@@ -160,6 +233,8 @@ def _power_gradient(node: Tensor, g: Tensor, a: Tensor, b: Tensor) -> tuple[Tens
 _elementwise("power", np.power, _power_gradient, _simplify_power)
 _elementwise("absolute", np.absolute, lambda node, g, a: (g * apply("sign", a),))
 _elementwise("sign", np.sign, None)
+for _name in ("floor", "ceil", "trunc", "rint"):
+    _elementwise(_name, getattr(np, _name), None)
 _elementwise("square", np.square, lambda node, g, a: (g * (2.0 * a),))
 _elementwise("sqrt", np.sqrt, lambda node, g, a: (g * (0.5 / node),))
 _elementwise("reciprocal", np.reciprocal, lambda node, g, a: (-(g * apply("square", node)),))
@@ -227,9 +302,78 @@ _elementwise(
 _elementwise("gelu", _gelu, _gelu_gradient)
 _elementwise("silu", lambda x: x * _sigmoid(x), _silu_gradient)
 
-for _name in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
-    _elementwise(_name, getattr(np, _name), None)
+# Trigonometric functions and their kin.
 
+_elementwise("sin", np.sin, lambda node, g, a: (g * apply("cos", a),))
+_elementwise("cos", np.cos, lambda node, g, a: (-(g * apply("sin", a)),))
+_elementwise("tan", np.tan, lambda node, g, a: (g * (1.0 + apply("square", node)),))
+_elementwise("sinh", np.sinh, lambda node, g, a: (g * apply("cosh", a),))
+_elementwise("cosh", np.cosh, lambda node, g, a: (g * apply("sinh", a),))
+_elementwise(
+    "arcsin", np.arcsin, lambda node, g, a: (g / apply("sqrt", 1.0 - apply("square", a)),)
+)
+_elementwise(
+    "arccos", np.arccos, lambda node, g, a: (-(g / apply("sqrt", 1.0 - apply("square", a))),)
+)
+_elementwise("arctan", np.arctan, lambda node, g, a: (g / (1.0 + apply("square", a)),))
+_elementwise("arcsinh", np.arcsinh, lambda node, g, a: (g / apply("hypot", a, 1.0),))
+_elementwise(
+    "arccosh", np.arccosh, lambda node, g, a: (g / apply("sqrt", apply("square", a) - 1.0),)
+)
+_elementwise("arctanh", np.arctanh, lambda node, g, a: (g / (1.0 - apply("square", a)),))
+
+
+def _arctan2_gradient(node: Tensor, g: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    scaled = g / (apply("square", x) + apply("square", y))
+    return scaled * x, -(scaled * y)
+
+
+_elementwise("arctan2", np.arctan2, _arctan2_gradient)
+_elementwise("hypot", np.hypot, lambda node, g, a, b: (g * (a / node), g * (b / node)))
+_elementwise("cbrt", np.cbrt, lambda node, g, a: (g / (3.0 * apply("square", node)),))
+_elementwise("log2", np.log2, lambda node, g, a: (g / (a * math.log(2.0)),))
+_elementwise("log10", np.log10, lambda node, g, a: (g / (a * math.log(10.0)),))
+_elementwise("exp2", np.exp2, lambda node, g, a: (g * (node * math.log(2.0)),))
+
+# The remainder is a - b * quotient, whose quotient is constant but for its jumps.
+_elementwise("floor_divide", np.floor_divide, None)
+_elementwise(
+    "remainder",
+    np.remainder,
+    lambda node, g, a, b: (g, -(g * apply("floor_divide", a, b))),
+)
+_elementwise("fmod", np.fmod, lambda node, g, a, b: (g, -(g * apply("trunc", a / b))))
+_elementwise(
+    "copysign",
+    np.copysign,
+    lambda node, g, a, b: (g * apply("copysign", 1.0, node * a), None),
+)
+# Written by the difference, which neither overflows nor, for equal infinities, gives NaN.
+_elementwise(
+    "logaddexp",
+    np.logaddexp,
+    lambda node, g, a, b: (
+        g * where(apply("equal", a, b), 0.5, apply("sigmoid", a - b)),
+        g * where(apply("equal", a, b), 0.5, apply("sigmoid", b - a)),
+    ),
+)
+
+# Truth values. They are 0 and 1 in memory and registers.
+
+for _name in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
+    _elementwise(_name, getattr(np, _name), None, dtype=_truth)
+for _name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
+    _elementwise(_name, getattr(np, _name), None, dtype=_truth, promote=_as_they_are)
+for _name in ("isnan", "isinf", "isfinite"):
+    _elementwise(_name, getattr(np, _name), None, dtype=_truth)
+
+
+def _where_promotion(condition: Kind, a: Kind, b: Kind) -> tuple[np.dtype | None, ...]:
+    return (None, *_common(a, b))
+
+
+# The gradient of the branch that is not taken is 0. Where the derivative of that branch is itself
+# infinite or NaN, 0 times it is NaN: the branch's argument has to be made harmless with a where().
 _elementwise(
     "where",
     lambda condition, a, b: np.where(condition != 0, a, b),
@@ -238,28 +382,53 @@ _elementwise(
         where(condition, g, 0.0),
         where(condition, 0.0, g),
     ),
+    dtype=lambda condition, a, b: a.dtype,
+    promote=_where_promotion,
 )
 
 
+def _cast_storage(node: Tensor) -> np.dtype:
+    return node.attributes.get("storage") or real_storage(node)
+
+
+def _cast_gradient(node: Tensor, g: Tensor) -> tuple[Tensor | None]:
+    wanted = node.inputs[0].dtype
+    return (apply("cast", full(g, node), dtype=wanted) if wanted in REALS else None,)
+
+
+def _simplify_cast(
+    a: Tensor, dtype: np.dtype, storage: np.dtype | None = None
+) -> Tensor | None:
+    if storage is None and a.dtype == dtype:
+        return a
+    if is_literal(a):
+        return literal(a.attributes["value"], dtype, a.attributes["power"])
+    return None
+
+
+# A change of the dtype that keeps the value (see `astype` for one that cuts off), or, where
+# `storage` is given, of what holds it.
 define(
     "cast",
-    shape=lambda a, dtype: a.shape,
-    dtype=lambda a, dtype: np.dtype(dtype),
-    reference=lambda a, dtype: a.astype(dtype),
-    gradient=lambda node, g: (
-        apply("cast", full(g, node), dtype=node.inputs[0].dtype)
-        if node.inputs[0].dtype.kind == "f"
-        else None,
-    ),
+    shape=lambda a, dtype, storage=None: a.shape,
+    dtype=lambda a, dtype, storage=None: np.dtype(dtype),
+    reference=lambda a, dtype, storage=None: a.astype(dtype),
+    gradient=_cast_gradient,
     lowering="map",
-    simplify=lambda a, dtype: (
-        a
-        if a.dtype == dtype
-        else literal(a.attributes["value"], dtype, a.attributes["power"])
-        if is_literal(a)
-        else None
-    ),
+    simplify=_simplify_cast,
+    storage=_cast_storage,
 )
+
+
+def astype(a: Tensor, dtype: Any) -> Tensor:
+    """NumPy's ``a.astype(dtype)``: integers cut off towards 0, bool asks whether it is not 0."""
+    dtype = np.dtype(dtype)
+    check_dtype(dtype, "astype")
+    if dtype.kind == "b" and a.dtype.kind != "b":
+        return apply("not_equal", a, 0)
+    if dtype.kind in "iu" and a.dtype.kind == "f":
+        a = apply("trunc", a)
+    return apply("cast", a, dtype=dtype)
 
 
 def mean_scale(shape: Any, dtype: np.dtype) -> Tensor:

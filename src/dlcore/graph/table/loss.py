@@ -56,6 +56,7 @@ for _name, _reference, _gradient in (
         gradient=_gradient,
         lowering="record",
         simplify=_as_matrix(_name),
+        dense=(0,),
     )
 
 
@@ -99,6 +100,7 @@ define(
     reference=lambda z, t: -np.sum(_dense(t, z) * _log_softmax(z), axis=-1),
     gradient=_cross_entropy_gradient,
     lowering="record",
+    dense=(0, 1),
 )
 
 
@@ -141,4 +143,5 @@ define(
     reference=_gradient_reference,
     gradient=_second_gradient,
     lowering="record",
+    dense=(0, 1),
 )

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dlcore.graph.shape import Extent, Shape, broadcast, describe, element_count, normalise_axes
+from dlcore.graph.shape import (
+    Extent,
+    Rows,
+    Shape,
+    broadcast,
+    describe,
+    element_count,
+    fixed,
+    normalise_axes,
+)
 from dlcore.graph.table.elementwise import full, mean_scale, sum_to, where
-from dlcore.graph.tensor import Tensor, apply, define
+from dlcore.graph.tensor import REALS, Tensor, apply, computed_in, define
 
 
 def _same_dtype(a: Tensor, **_: Any) -> np.dtype:
     return a.dtype
+
+
+def _same_storage(node: Tensor) -> np.dtype:
+    return node.inputs[0].storage
 
 
 def _broadcast_shape(a: Tensor, shape: Shape) -> Shape:
@@ -28,6 +42,7 @@ define(
     reference=lambda a, shape: np.broadcast_to(a, shape),
     gradient=lambda node, g: (sum_to(full(g, node), node.inputs[0]),),
     lowering="view",
+    storage=_same_storage,
     simplify=lambda a, shape: a if a.shape == shape else None,
 )
 
@@ -45,6 +60,7 @@ define(
     reference=lambda a, shape: np.reshape(a, shape),
     gradient=lambda node, g: (apply("reshape", full(g, node), shape=node.inputs[0].shape),),
     lowering="view",
+    storage=_same_storage,
     simplify=lambda a, shape: a if a.shape == shape else None,
 )
 
@@ -77,8 +93,179 @@ define(
         ),
     ),
     lowering="view",
+    storage=_same_storage,
     row_local=False,
     simplify=_simplify_transpose,
+)
+
+
+# Nodes that are their input by another name: a place at which to differentiate, or not to.
+define(
+    "identity",
+    shape=lambda a: a.shape,
+    dtype=_same_dtype,
+    reference=lambda a: a,
+    gradient=lambda node, g: (g,),
+    lowering="view",
+    storage=_same_storage,
+)
+define(
+    "stop_gradient",
+    shape=lambda a: a.shape,
+    dtype=_same_dtype,
+    reference=lambda a: a,
+    gradient=lambda node, g: (None,),
+    lowering="view",
+    storage=_same_storage,
+)
+
+
+def _custom_gradient(node: Tensor, g: Tensor) -> list[Tensor | None]:
+    return [None, *node.attributes["rule"](full(g, node))]
+
+
+# The first input, with gradients for the others that `rule(g)` gives.
+define(
+    "custom_gradient",
+    shape=lambda value, *arguments, rule: value.shape,
+    dtype=lambda value, *arguments, rule: value.dtype,
+    reference=lambda value, *arguments, rule: value,
+    gradient=_custom_gradient,
+    lowering="view",
+    storage=_same_storage,
+)
+
+ALIASES = {"identity", "stop_gradient", "custom_gradient"}
+
+
+def _slice_shape(
+    a: Tensor, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape
+) -> Shape:
+    for axis, (first, by, wanted) in enumerate(zip(begin, step, extent, strict=True)):
+        whole = a.shape[axis]
+        if wanted == whole and first == 0 and by == 1:
+            continue
+        if isinstance(whole, Rows) or isinstance(wanted, Rows):
+            raise ValueError(f"axis {axis} counts rows and can only be taken whole")
+        if first < 0 or by < 1 or (wanted > 0 and first + (wanted - 1) * by >= whole):
+            raise ValueError(f"a slice of axis {axis} leaves its {whole} elements")
+    return extent
+
+
+def _slice_index(node_or_attributes: Any) -> tuple[slice, ...]:
+    a = node_or_attributes
+    return tuple(
+        slice(first, first + extent * by, by)
+        for first, by, extent in zip(a["begin"], a["step"], a["extent"], strict=True)
+    )
+
+
+def _slice_reference(a: np.ndarray, **attributes: Any) -> np.ndarray:
+    return a[_slice_index(attributes)]
+
+
+def _embed_reference(a: np.ndarray, shape: Shape, **attributes: Any) -> np.ndarray:
+    result = np.zeros(shape, a.dtype)
+    result[_slice_index({**attributes, "extent": a.shape})] = a
+    return result
+
+
+def _embed_shape(
+    a: Tensor, shape: Shape, begin: tuple[int, ...], step: tuple[int, ...]
+) -> Shape:
+    return shape
+
+
+# Elements begin, begin + step, ... of every axis, `extent` of them.
+define(
+    "slice",
+    shape=_slice_shape,
+    dtype=_same_dtype,
+    reference=_slice_reference,
+    gradient=lambda node, g: (
+        apply(
+            "embed",
+            full(g, node),
+            shape=node.inputs[0].shape,
+            begin=node.attributes["begin"],
+            step=node.attributes["step"],
+        ),
+    ),
+    lowering="view",
+    storage=_same_storage,
+    simplify=lambda a, begin, step, extent: a if a.shape == extent else None,
+)
+
+# Zeros, but for the input in the place that `slice` takes it from.
+define(
+    "embed",
+    shape=_embed_shape,
+    dtype=_same_dtype,
+    reference=_embed_reference,
+    gradient=lambda node, g: (
+        apply(
+            "slice",
+            full(g, node),
+            begin=node.attributes["begin"],
+            step=node.attributes["step"],
+            extent=node.inputs[0].shape,
+        ),
+    ),
+    lowering="record",
+)
+
+
+def part(a: Tensor, axis: int, begin: int, extent: Extent) -> Tensor:
+    """``extent`` elements of an axis from ``begin`` on."""
+    return apply(
+        "slice",
+        a,
+        begin=tuple(begin if i == axis else 0 for i in range(a.ndim)),
+        step=(1,) * a.ndim,
+        extent=tuple(extent if i == axis else e for i, e in enumerate(a.shape)),
+    )
+
+
+def _concatenate_shape(*parts: Tensor, axis: int) -> Shape:
+    first = parts[0].shape
+    total = 0
+    for i, each in enumerate(parts):
+        if each.ndim != len(first) or any(
+            j != axis and a != b for j, (a, b) in enumerate(zip(first, each.shape, strict=True))
+        ):
+            raise ValueError(
+                f"concatenate along axis {axis}: array 0 has shape {describe(first)}, "
+                f"but array {i} has {describe(each.shape)}"
+            )
+        if isinstance(each.shape[axis], Rows):
+            raise ValueError(f"concatenate cannot join arrays along axis {axis}, which counts rows")
+        total += fixed(each.shape[axis])
+    return (*first[:axis], total, *first[axis + 1 :])
+
+
+def offsets(parts: Sequence[Tensor], axis: int) -> list[int]:
+    """Where each part begins when they are joined along the axis."""
+    extents = [fixed(each.shape[axis]) for each in parts]
+    return [sum(extents[:i]) for i in range(len(extents))]
+
+
+def _concatenate_gradient(node: Tensor, g: Tensor) -> list[Tensor]:
+    axis = node.attributes["axis"]
+    g = full(g, node)
+    return [
+        part(g, axis, begin, each.shape[axis])
+        for each, begin in zip(node.inputs, offsets(node.inputs, axis), strict=True)
+    ]
+
+
+define(
+    "concatenate",
+    shape=_concatenate_shape,
+    dtype=lambda *parts, axis: parts[0].dtype,
+    reference=lambda *parts, axis: np.concatenate(parts, axis),
+    gradient=_concatenate_gradient,
+    lowering="record",
+    row_local=False,
 )
 
 
@@ -105,11 +292,15 @@ def _mean_gradient(node: Tensor, g: Tensor) -> tuple[Tensor]:
 def _extreme_gradient(node: Tensor, g: Tensor) -> tuple[Tensor]:
     # elements that tie share the gradient evenly
     source = node.inputs[0]
-    chosen = apply("equal", source, _spread(node, node))
+    chosen = apply("cast", apply("equal", source, _spread(node, node)), dtype=node.dtype)
     shares = apply(
         "sum", chosen, axis=node.attributes["axis"], keepdims=node.attributes["keepdims"]
     )
     return (where(chosen, _spread(node, full(g, node) / shares), 0.0),)
+
+
+def _simplify_reduction(a: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor | None:
+    return a if not axis else None
 
 
 def _reduction(name: str, reference: Any, gradient: Any) -> None:
@@ -121,7 +312,7 @@ def _reduction(name: str, reference: Any, gradient: Any) -> None:
         gradient=gradient,
         lowering="reduce",
         row_local=False,
-        simplify=lambda a, axis, keepdims: a if not axis else None,
+        simplify=_simplify_reduction,
     )
 
 
@@ -132,5 +323,23 @@ _reduction("min", np.min, _extreme_gradient)
 
 
 def reduce(name: str, a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """A reduction over ``axis`` (an int, several, or None for all), as NumPy names them."""
-    return apply(name, a, axis=normalise_axes(axis, a.ndim), keepdims=keepdims)
+    """A reduction over ``axis`` (an int, several, or None for all), as NumPy names them.
+
+    Sums of integers and booleans are int64, their means float64.
+
+    Raises
+    ------
+    ValueError
+        For ``max`` and ``min`` of no elements.
+    """
+    axes = normalise_axes(axis, a.ndim)
+    if a.dtype.kind != "f" and name in ("sum", "mean"):
+        a = apply("cast", a, dtype=np.dtype(np.int64 if name == "sum" else np.float64))
+    if name in ("max", "min") and any(a.shape[i] == 0 for i in axes):
+        raise ValueError(
+            f"{name} of an array of shape {describe(a.shape)} over axis {axis}: "
+            "no elements have no such value"
+        )
+    if a.dtype.kind == "b" and a.storage not in REALS:
+        a = apply("cast", a, dtype=a.dtype, storage=computed_in(a))
+    return apply(name, a, axis=axes, keepdims=bool(keepdims))

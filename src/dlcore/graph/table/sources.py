@@ -21,6 +21,7 @@ define(
     reference=_no_reference,
     gradient=None,
     lowering="leaf",
+    storage=lambda node: node.dtype,
 )
 
 define(
@@ -46,6 +47,7 @@ define(
     reference=_no_reference,
     gradient=lambda node, g: (None,),
     lowering="record",
+    storage=lambda node: node.dtype,
 )
 
 

@@ -1,0 +1,288 @@
+"""What makes a graph node behave as a NumPy array while a function is traced.
+
+The functions themselves are in :mod:`dlcore.graph.numpy_functions`, which enters them here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import linecache
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+UFUNCS: dict[np.ufunc, Callable[..., Any]] = {}
+REDUCTIONS: dict[np.ufunc, Callable[..., Any]] = {}
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
+# What to write in place of a function that is not supported.
+REWRITES: dict[str, str] = {}
+
+_LIBRARIES = (str(Path(__file__).parent.parent), str(Path(np.__file__).parent))
+
+
+def user_line() -> str:
+    """``file:line: source`` of the innermost frame outside of dlcore and NumPy."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return "an unknown line"
+    name, number = frame.f_code.co_filename, frame.f_lineno
+    source = linecache.getline(name, number).strip()
+    return f"{name}:{number}" + (f": {source}" if source else "")
+
+
+def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls it; what it raises says at which line of the traced function."""
+    try:
+        return function(*args, **kwargs)
+    except (TypeError, ValueError, IndexError, NotImplementedError) as error:
+        if not getattr(error, "has_user_line", False):
+            message = str(error.args[0]) if error.args else type(error).__name__
+            error.args = (f"{message}\n    at {user_line()}", *error.args[1:])
+            error.has_user_line = True  # type: ignore[union-attr]
+        raise
+
+
+def _name_of(function: Any) -> str:
+    module = getattr(function, "__module__", None) or "numpy"
+    prefix = "np.linalg." if module.startswith("numpy.linalg") else "np."
+    return prefix + function.__name__
+
+
+def _refuse(name: str, known: list[str]) -> NoReturn:
+    rewrite = REWRITES.get(name)
+    if rewrite is None:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        rewrite = f"the nearest that is supported: {close[0]}" if close else "see dl.jit"
+    else:
+        rewrite = f"write {rewrite}"
+    raise TypeError(f"{name} is not supported on traced arrays; {rewrite}")
+
+
+def _operator(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[..., Any]:
+    def method(self: Any, other: Any) -> Any:
+        if other is None or isinstance(other, str):
+            return NotImplemented
+        operands = (other, self) if reflected else (self, other)
+        return call(UFUNCS[ufunc], *operands)
+
+    return method
+
+
+def _unary_operator(ufunc: np.ufunc) -> Callable[..., Any]:
+    return lambda self: call(UFUNCS[ufunc], self)
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The array method that does what the NumPy function of its name does."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(FUNCTIONS[function], self, *args, **kwargs)
+
+    method.__name__ = function.__name__
+    method.__doc__ = f"As ``np.{function.__name__}``."
+    return method
+
+
+def _unavailable(what: str, rewrite: str) -> Callable[..., NoReturn]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        def fail() -> NoReturn:
+            raise TypeError(f"{what}: its value is not known while tracing; {rewrite}")
+
+        return call(fail)
+
+    return refuse
+
+
+class TensorInterface:
+    """Operators, methods and NumPy's protocols for graph nodes."""
+
+    __slots__ = ()
+
+    shape: Any
+    dtype: np.dtype
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return call(_apply_ufunc, ufunc, method, inputs, kwargs)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
+        handler = FUNCTIONS.get(function)
+        if handler is None:
+            return call(_refuse, _name_of(function), [_name_of(known) for known in FUNCTIONS])
+        return call(handler, *args, **kwargs)
+
+    __array__ = _unavailable(
+        "a traced array cannot become an ndarray",
+        "write np.stack([...]) for np.array([...]), np.take(a, i) for a[i] of an ndarray a, "
+        "and np functions for those of other libraries",
+    )
+    __bool__ = _unavailable(
+        "Python control flow depends on a traced array",
+        "use np.where() in place of if, and np.minimum or np.maximum for min and max",
+    )
+    __float__ = _unavailable(
+        "a traced array cannot become a float", "write np.exp for math.exp, and so on"
+    )
+    __int__ = _unavailable(
+        "a traced array cannot become an int", "write x.astype(int), or np.floor or np.rint"
+    )
+    __complex__ = _unavailable("a traced array cannot become a complex", "use real arithmetic")
+    __index__ = _unavailable(
+        "a traced array cannot be an index or a size", "write np.take(a, i) for a[i]"
+    )
+    item = _unavailable("a traced array has no item()", "go on with the array itself")
+    tolist = _unavailable("a traced array has no tolist()", "go on with the array itself")
+    tobytes = _unavailable("a traced array has no bytes", "go on with the array itself")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        def fail() -> NoReturn:
+            raise TypeError(
+                "traced arrays cannot be assigned to; write np.where(mask, value, x) or "
+                "np.concatenate for x[...] = value"
+            )
+
+        call(fail)
+
+    def __len__(self) -> int:
+        return call(_length, self.shape)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(np.any(self == value))  # type: ignore[call-overload]
+
+    def __getitem__(self, key: Any) -> Any:
+        return call(FUNCTIONS[TensorInterface.__getitem__], self, key)
+
+    # Attributes
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> Any:
+        """The number of elements: an int, or a multiple of the rows of the step."""
+        result: Any = 1
+        for extent in self.shape:
+            result = extent * result
+        return result
+
+    @property
+    def T(self) -> Any:
+        return call(FUNCTIONS[np.transpose], self)
+
+    @property
+    def mT(self) -> Any:
+        return call(FUNCTIONS[np.matrix_transpose], self)
+
+    # Operators
+
+    __hash__ = object.__hash__
+    __eq__ = _operator(np.equal)  # type: ignore[assignment]
+    __ne__ = _operator(np.not_equal)  # type: ignore[assignment]
+    __gt__ = _operator(np.greater)
+    __ge__ = _operator(np.greater_equal)
+    __lt__ = _operator(np.less)
+    __le__ = _operator(np.less_equal)
+    __add__ = _operator(np.add)
+    __radd__ = _operator(np.add, reflected=True)
+    __sub__ = _operator(np.subtract)
+    __rsub__ = _operator(np.subtract, reflected=True)
+    __mul__ = _operator(np.multiply)
+    __rmul__ = _operator(np.multiply, reflected=True)
+    __truediv__ = _operator(np.divide)
+    __rtruediv__ = _operator(np.divide, reflected=True)
+    __floordiv__ = _operator(np.floor_divide)
+    __rfloordiv__ = _operator(np.floor_divide, reflected=True)
+    __mod__ = _operator(np.remainder)
+    __rmod__ = _operator(np.remainder, reflected=True)
+    __pow__ = _operator(np.power)
+    __rpow__ = _operator(np.power, reflected=True)
+    __matmul__ = _operator(np.matmul)
+    __rmatmul__ = _operator(np.matmul, reflected=True)
+    __and__ = _operator(np.bitwise_and)
+    __rand__ = _operator(np.bitwise_and, reflected=True)
+    __or__ = _operator(np.bitwise_or)
+    __ror__ = _operator(np.bitwise_or, reflected=True)
+    __xor__ = _operator(np.bitwise_xor)
+    __rxor__ = _operator(np.bitwise_xor, reflected=True)
+    __invert__ = _unary_operator(np.invert)
+    __neg__ = _unary_operator(np.negative)
+    __pos__ = _unary_operator(np.positive)
+    __abs__ = _unary_operator(np.absolute)
+
+    # Methods
+
+    all = _method(np.all)
+    any = _method(np.any)
+    clip = _method(np.clip)
+    copy = _method(np.copy)
+    diagonal = _method(np.diagonal)
+    dot = _method(np.dot)
+    flatten = _method(np.ravel)
+    max = _method(np.max)
+    mean = _method(np.mean)
+    min = _method(np.min)
+    ravel = _method(np.ravel)
+    repeat = _method(np.repeat)
+    squeeze = _method(np.squeeze)
+    std = _method(np.std)
+    sum = _method(np.sum)
+    swapaxes = _method(np.swapaxes)
+    take = _method(np.take)
+    trace = _method(np.trace)
+    var = _method(np.var)
+
+    def astype(self, dtype: Any) -> Any:
+        """The array in another dtype; floating point is cut off towards 0 by integers."""
+        return call(FUNCTIONS[np.astype], self, dtype)
+
+    def reshape(self, *shape: Any) -> Any:
+        """As ``np.reshape``; the extents may be given one by one."""
+        wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return call(FUNCTIONS[np.reshape], self, wanted)
+
+    def transpose(self, *axes: Any) -> Any:
+        """As ``np.transpose``; the axes may be given one by one."""
+        wanted = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return call(FUNCTIONS[np.transpose], self, wanted)
+
+
+def _length(shape: tuple[Any, ...]) -> int:
+    if not shape:
+        raise TypeError("len() of an array without axes")
+    if not isinstance(shape[0], int):
+        raise TypeError(
+            f"len() of an array with {shape[0]} along its first axis: their number is only known "
+            "when the plan runs; write x.shape[0]"
+        )
+    return shape[0]
+
+
+def _apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> Any:
+    if options.pop("out", None) is not None:
+        raise TypeError(
+            f"out= of np.{ufunc.__name__} (and +=, *= on an ndarray) would write a traced value "
+            "into an ndarray; write a = a + t, without out="
+        )
+    name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    table = {"__call__": UFUNCS, "reduce": REDUCTIONS}.get(method, {})
+    handler = table.get(ufunc)
+    if handler is None:
+        suffix = ".reduce" if method == "reduce" else ""
+        return _refuse(name, [f"np.{known.__name__}{suffix}" for known in table or UFUNCS])
+    if method == "reduce":
+        options = {"axis": 0, **options}
+    elif options:
+        raise TypeError(f"{name} on traced arrays does not take {', '.join(options)}")
+    return handler(*inputs, **options)
