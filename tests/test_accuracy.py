@@ -14,7 +14,7 @@ from dlcore import _native
 REALS = [np.float32, np.float64]
 
 # Largest error allowed, in ULP: (float32, float64).
-LIMITS = {
+OWN_LIMITS = {
     "sqrt": (0.5, 0.5),
     "reciprocal": (0.5, 0.5),
     "exp": (1.5, 2.0),
@@ -28,7 +28,27 @@ LIMITS = {
     "gelu": (4.0, 4.0),
     "silu": (4.0, 4.0),
 }
-POWER_LIMIT = 2.0
+# C's functions; in glibc they stay under these.
+C_LIMITS = {
+    "sin": (2.0, 2.0),
+    "cos": (2.0, 2.0),
+    "tan": (2.0, 2.0),
+    "arcsin": (2.0, 2.0),
+    "arccos": (2.0, 2.0),
+    "arctan": (2.0, 2.0),
+    "sinh": (2.5, 2.5),
+    "cosh": (2.5, 2.5),
+    "arcsinh": (2.5, 2.5),
+    "arccosh": (2.5, 2.5),
+    "arctanh": (2.5, 2.5),
+    "cbrt": (2.0, 4.0),
+    "log2": (2.0, 2.0),
+    "log10": (2.5, 2.5),
+    "exp2": (2.0, 2.0),
+}
+LIMITS = OWN_LIMITS | C_LIMITS
+C_BINARY_LIMITS = {"power": 2.0, "arctan2": 2.0, "hypot": 2.0}
+LOGADDEXP_LIMIT = 2.5  # of the largest of both operands and the result
 
 FLOAT32_STRIDE = 509  # between the bit patterns of a run that is not exhaustive
 CHUNK = 1 << 18
@@ -78,6 +98,7 @@ REFERENCES = {
     "erf": special.erf,
     "gelu": at_minus_infinity(-0.0, lambda x: x * special.ndtr(x)),
     "silu": at_minus_infinity(-0.0, lambda x: x * sigmoid(x)),
+    **{name: getattr(np, name) for name in C_LIMITS},
 }
 # SciPy has no wider type for these.
 SLOW_REFERENCES = {
@@ -183,6 +204,14 @@ def test_float64_error(name):
     assert_within(LIMITS[name][1], name, [x], wide_reference(name, x))
 
 
+def wider(*arrays):
+    """The arrays in a type that is wider than theirs."""
+    wide = np.float64 if arrays[0].dtype == np.float32 else np.longdouble
+    if np.finfo(wide).nmant <= np.finfo(arrays[0].dtype).nmant:
+        pytest.skip("long double is no wider than double here")
+    return [x.astype(wide) for x in arrays]
+
+
 @pytest.mark.parametrize("dtype", REALS)
 def test_power_error(dtype):
     """Signs, integer exponents, and results from underflow to overflow."""
@@ -191,11 +220,35 @@ def test_power_error(dtype):
     b = rng.uniform(-20, 20, 20_000)
     b[::2] = np.round(b[::2])
     a, b = a.astype(dtype), b.astype(dtype)
-    wide = np.float64 if dtype == np.float32 else np.longdouble
-    if np.finfo(wide).nmant <= np.finfo(dtype).nmant:
-        pytest.skip("long double is no wider than double here")
-    reference = np.power(a.astype(wide), b.astype(wide))
-    assert_within(POWER_LIMIT, "power", [a, b], reference)
+    assert_within(C_BINARY_LIMITS["power"], "power", [a, b], np.power(*wider(a, b)))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", ["arctan2", "hypot"])
+def test_error_for_two_sides_of_a_triangle(name, dtype):
+    """All quadrants, from like lengths to those beside which the other vanishes."""
+    rng = np.random.default_rng(5)
+    y, x = rng.choice([-1, 1], (2, 50_000)) * np.exp2(rng.uniform(-60, 60, (2, 50_000)))
+    y[::2] = x[::2] * np.exp2(rng.uniform(-2, 2, 25_000))
+    y, x = y.astype(dtype), x.astype(dtype)
+    assert_within(C_BINARY_LIMITS[name], name, [y, x], getattr(np, name)(*wider(y, x)))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("span", [1, 10, 700])
+def test_logaddexp_error(dtype, span):
+    """Of near and far operands; where both are positive nothing cancels."""
+    rng = np.random.default_rng(9)
+    x = rng.uniform(-span, span, 200_000)
+    y = x + rng.choice([-1, 1], x.size) * 10 ** rng.uniform(-6, 2, x.size)
+    x, y = x.astype(dtype), y.astype(dtype)
+    reference = np.logaddexp(*wider(x, y))
+    scale = np.maximum.reduce([np.abs(reference), *np.abs(wider(x, y))])
+    ulp = np.ldexp(scale.dtype.type(1), np.frexp(scale)[1] - np.finfo(dtype).nmant - 1)
+    error = np.abs(_native.apply("logaddexp", x, y) - reference) / ulp
+    assert error.max() <= LOGADDEXP_LIMIT
+    positive = (x >= 0) & (y >= 0)
+    assert_within(LOGADDEXP_LIMIT, "logaddexp", [x[positive], y[positive]], reference[positive])
 
 
 # What NumPy, in the dtype of the arrays, says of the instructions that round at most once.
@@ -222,6 +275,21 @@ EXACT = {
     "equal": np.equal,
     "not_equal": np.not_equal,
     "where": lambda condition, a, b: np.where(condition != 0, a, b),
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+    "rint": np.rint,
+    "remainder": np.remainder,
+    "fmod": np.fmod,
+    "floor_divide": np.floor_divide,
+    "copysign": np.copysign,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+    "logical_not": np.logical_not,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
 }
 # Which of two zeros is the larger is left open, by IEEE 754 and by NumPy.
 SIGN_OF_ZERO_OPEN = {"maximum", "minimum"}
@@ -239,7 +307,7 @@ def every_combination(values, arity):
 
 
 def test_every_instruction_is_tested():
-    tested = {*EXACT, *LIMITS, "elu", "multiply_add", "power"}
+    tested = {*EXACT, *LIMITS, *C_BINARY_LIMITS, "elu", "logaddexp", "multiply_add"}
     assert tested == set(_native.map_instructions())
 
 
@@ -258,14 +326,50 @@ def test_exact_instructions_equal_numpy(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", REALS)
-def test_power_of_special_values(dtype):
-    """NaN ** 0 and 1 ** NaN are 1, a negative base takes integer exponents only: all as in C."""
-    a, b = every_combination(special_values(dtype), 2)
-    expected = np.power(a, b)
-    got = _native.apply("power", a, b)
+@pytest.mark.parametrize("name", ["floor", "ceil", "trunc", "rint"])
+def test_rounding_to_integers_equals_numpy(name, dtype):
+    """Halves, their neighbours, and numbers so large that all are integers."""
+    halves = with_neighbours(np.arange(-9, 9.5, 0.5, dtype=dtype))
+    large = np.exp2(np.arange(1, np.finfo(dtype).nmant + 3)).astype(dtype)
+    x = np.concatenate([halves, with_neighbours(large) + dtype(0.5), with_neighbours(-large)])
+    expected = EXACT[name](x)
+    got = _native.apply(name, x)
+    assert_array_equal(got, expected)
+    assert_array_equal(np.signbit(got), np.signbit(expected))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", ["remainder", "fmod", "floor_divide"])
+def test_division_with_remainder_equals_numpy(name, dtype):
+    """Signs, small and huge quotients, and quotients next to an integer."""
+    rng = np.random.default_rng(13)
+    x = rng.choice([-1, 1], 60_000) * np.exp2(rng.uniform(-20, 20, 60_000))
+    y = rng.choice([-1, 1], 60_000) * np.exp2(rng.uniform(-20, 20, 60_000))
+    y[::3] = np.round(y[::3]) + 1
+    x[::3] = y[::3] * rng.integers(-50, 50, 20_000)
+    x, y = x.astype(dtype), y.astype(dtype)
+    x[::6] = np.nextafter(x[::6], dtype(np.inf))
+    assert_array_equal(_native.apply(name, x, y), EXACT[name](x, y))
+
+
+def assert_special_values_equal(got, expected):
+    """NaN, infinities and zeros are the same, and other numbers close."""
     plain = np.isfinite(expected) & (expected != 0)
     assert_array_equal(got[~plain], expected[~plain])
-    np.testing.assert_allclose(got[plain], expected[plain], rtol=4 * np.finfo(dtype).eps)
+    signed = ~plain & ~np.isnan(expected)
+    assert_array_equal(np.signbit(got)[signed], np.signbit(expected)[signed])
+    info = np.finfo(expected.dtype)
+    np.testing.assert_allclose(
+        got[plain], expected[plain], rtol=4 * info.eps, atol=float(info.smallest_subnormal)
+    )
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", [*C_LIMITS, *C_BINARY_LIMITS, "logaddexp"])
+def test_special_values_equal_numpy(name, dtype):
+    """As in C: NaN ** 0 and 1 ** NaN are 1, hypot(inf, NaN) is inf, arcsin ends at 1, ..."""
+    inputs = every_combination(special_values(dtype), _native.map_instructions()[name][1])
+    assert_special_values_equal(_native.apply(name, *inputs), getattr(np, name)(*inputs))
 
 
 @pytest.mark.parametrize("dtype", REALS)
@@ -317,9 +421,12 @@ def test_limits_and_zeros(name, x, expected, dtype):
 
 def random_inputs(name, dtype, n):
     arity = _native.map_instructions()[name][1]
-    return list(np.random.default_rng(11).uniform(0.01, 5, (arity, n)).astype(dtype))
+    low, high = DOMAINS.get(name, (0.01, 5))
+    return list(np.random.default_rng(11).uniform(low, high, (arity, n)).astype(dtype))
 
 
+# Where results are numbers, for the instructions that have some in a part of (0, 5) only.
+DOMAINS = {"arcsin": (-1, 1), "arccos": (-1, 1), "arctanh": (-0.9, 0.9), "arccosh": (1, 5)}
 INSTRUCTIONS = sorted(_native.map_instructions())
 
 

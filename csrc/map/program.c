@@ -20,13 +20,13 @@ int dlc_map_arity(int op) { return arity_of[op]; }
 
 const char *dlc_map_name(int op) { return name_of[op]; }
 
-/* Polynomials cost about this many flops; arithmetic and comparisons cost one. */
-enum { TRANSCENDENTAL_COST = 16 };
+/* Polynomials cost about this many flops, and calls of C's functions for each element; arithmetic, comparisons and rounding
+ * cost one. */
+enum { POLYNOMIAL_COST = 16, C_FUNCTION_COST = 64 };
 
 static int op_cost(int op)
 {
     switch (op) {
-    case DLC_MAP_POWER:
     case DLC_MAP_EXP:
     case DLC_MAP_EXPM1:
     case DLC_MAP_LOG:
@@ -38,7 +38,30 @@ static int op_cost(int op)
     case DLC_MAP_ELU:
     case DLC_MAP_GELU:
     case DLC_MAP_SILU:
-        return TRANSCENDENTAL_COST;
+    case DLC_MAP_LOGADDEXP:
+        return POLYNOMIAL_COST;
+    case DLC_MAP_POWER:
+    case DLC_MAP_SIN:
+    case DLC_MAP_COS:
+    case DLC_MAP_TAN:
+    case DLC_MAP_ARCSIN:
+    case DLC_MAP_ARCCOS:
+    case DLC_MAP_ARCTAN:
+    case DLC_MAP_SINH:
+    case DLC_MAP_COSH:
+    case DLC_MAP_ARCSINH:
+    case DLC_MAP_ARCCOSH:
+    case DLC_MAP_ARCTANH:
+    case DLC_MAP_CBRT:
+    case DLC_MAP_LOG2:
+    case DLC_MAP_LOG10:
+    case DLC_MAP_EXP2:
+    case DLC_MAP_ARCTAN2:
+    case DLC_MAP_REMAINDER:
+    case DLC_MAP_FMOD:
+    case DLC_MAP_FLOOR_DIVIDE:
+    case DLC_MAP_HYPOT:
+        return C_FUNCTION_COST;
     default:
         return 1;
     }
