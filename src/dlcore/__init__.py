@@ -15,11 +15,19 @@ from dlcore.errors import DlcoreError
 
 __version__ = "0.1.0"
 
-_MODULES = ("estimators", "graph", "io", "nn", "ops", "optim", "train")
+_MODULES = ("config", "estimators", "graph", "io", "nn", "ops", "optim", "random", "train")
 _NAMES = {
     "LinearRegression": "dlcore.estimators",
     "MLPClassifier": "dlcore.estimators",
     "MLPRegressor": "dlcore.estimators",
+    **dict.fromkeys(
+        (
+            "custom_gradient", "grad", "hessian", "hvp", "jacobian", "jit", "stop_gradient",
+            "value_and_grad",
+        ),  # fmt: skip
+        "dlcore.transforms",
+    ),
+    "check_grad": "dlcore.gradient_check",
     "load": "dlcore.io.model_file",
     "set_num_threads": "dlcore._native",
     "get_num_threads": "dlcore._native",

@@ -36,4 +36,16 @@ class Plan:
         budget: float | None = 0.1,
     ) -> tuple[int, int]: ...
 
+class Call:
+    def __init__(
+        self,
+        plan: Plan,
+        arguments: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+        results: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+        constants: Sequence[tuple[int, NDArray[Any]]],
+    ) -> None: ...
+    def __call__(
+        self, arguments: tuple[Any, ...], seed: int = 0, counter: int = 0
+    ) -> list[Any] | None: ...
+
 def register_op(address: int) -> None: ...

@@ -351,6 +351,157 @@ cdef class Plan:
         return run.steps_done, run.threads_used
 
 
+cdef struct _Array:
+    # an argument or result: its slot (-1: none), and what it has to be
+    int64_t slot
+    int type_number
+    int ndim
+    cnp.npy_intp shape[8]
+
+
+cdef int _describe_array(_Array *array, tuple description) except -1:
+    slot, dtype, shape = description
+    array.slot = slot
+    array.type_number = (<cnp.dtype>dtype).type_num
+    array.ndim = len(shape)
+    for i in range(array.ndim):
+        array.shape[i] = shape[i]
+    return 0
+
+
+cdef bint _fits(const _Array *expected, object value) noexcept:
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    cdef cnp.ndarray array = value
+    if (
+        cnp.PyArray_NDIM(array) != expected.ndim
+        or not cnp.PyArray_ISCARRAY_RO(array)
+        or not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), expected.type_number)
+    ):
+        return False
+    for i in range(expected.ndim):
+        if cnp.PyArray_DIM(array, i) != expected.shape[i]:
+            return False
+    return True
+
+
+cdef class Call:
+    """A plan of one step as a function of arrays.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its slots are FIXED, but for those of results, which are STEP.
+    arguments, results : sequence of (int, dtype, tuple of int)
+        Slot (-1 for an argument that the plan does not read), dtype and shape.
+    constants : sequence of (int, ndarray)
+        Slots that are bound to the same array at every call. One that is in another order or dtype
+        than plans read is copied each time, so that changes of it are seen.
+    """
+
+    cdef Plan _plan
+    cdef _Array *_arguments
+    cdef _Array *_results
+    cdef Py_ssize_t _n_arguments, _n_results
+    cdef list _constants
+
+    def __cinit__(self, Plan plan, arguments, results, constants):
+        self._plan = plan
+        self._constants = list(constants)
+        self._n_arguments = len(arguments)
+        self._n_results = len(results)
+        self._arguments = <_Array *>malloc((self._n_arguments + 1) * sizeof(_Array))
+        self._results = <_Array *>malloc((self._n_results + 1) * sizeof(_Array))
+        if self._arguments == NULL or self._results == NULL:
+            raise MemoryError("no memory for the arguments of a call")
+        for i in range(self._n_arguments):
+            _describe_array(&self._arguments[i], arguments[i])
+        for i in range(self._n_results):
+            _describe_array(&self._results[i], results[i])
+
+    def __dealloc__(self):
+        free(self._arguments)
+        free(self._results)
+
+    def __call__(self, tuple arguments not None, uint64_t seed=0, uint64_t counter=0):
+        """The results as a list of arrays (of scalars where they have no axes).
+
+        None unless every argument is an array of the expected dtype and shape, in C order. ``seed``
+        and ``counter`` are the key of the random generator.
+        """
+        cdef Py_ssize_t i
+        if len(arguments) != self._n_arguments:
+            return None
+        for i in range(self._n_arguments):
+            if not _fits(&self._arguments[i], arguments[i]):
+                return None
+        cdef _Workspace workspace = self._plan._take_workspace(0)
+        try:
+            return self._run(arguments, workspace, seed, counter)
+        finally:
+            self._plan._idle.append(workspace)
+
+    cdef list _run(
+        self, tuple arguments, _Workspace workspace, uint64_t seed, uint64_t counter
+    ):
+        cdef dlc_run run
+        cdef dlc_status status
+        cdef Py_ssize_t i
+        cdef cnp.ndarray array
+        cdef list results = [None] * self._n_results
+        cdef list copies = None
+        for i in range(self._n_arguments):
+            if self._arguments[i].slot >= 0:
+                self._bind(workspace.bindings, self._arguments[i].slot, arguments[i])
+        for slot, constant in self._constants:
+            array = self._native(slot, constant)
+            if array is not constant:
+                copies = copies or []
+                copies.append(array)
+            self._bind(workspace.bindings, slot, array)
+        for i in range(self._n_results):
+            array = cnp.PyArray_EMPTY(
+                self._results[i].ndim, self._results[i].shape, self._results[i].type_number, 0
+            )
+            self._bind(workspace.bindings, self._results[i].slot, array)
+            results[i] = array
+        run.bindings = workspace.bindings
+        run.n_bindings = self._plan._n_slots
+        run.order = NULL
+        run.n_order = 0
+        run.epoch_rows = run.batch_rows = 1
+        run.step_begin = 0
+        run.step_end = 1
+        run.seed = seed
+        run.counter = counter
+        run.threads = 0
+        run.training = 0
+        run.budget_ns = 0
+        run.arena = workspace.arena
+        run.arena_bytes = workspace.arena_bytes
+        with nogil:
+            status = dlc_plan_run(self._plan._plan, &run)
+        check(status)
+        for i in range(self._n_results):
+            if self._results[i].ndim == 0:
+                results[i] = results[i][()]
+        return results
+
+    cdef cnp.ndarray _native(self, int64_t slot, cnp.ndarray array):
+        cdef int dtype = self._plan._slots[slot].dtype
+        if cnp.PyArray_ISCARRAY_RO(array) and cnp.PyArray_EquivTypenums(
+            cnp.PyArray_TYPE(array), _TYPE_NUMBERS[dtype]
+        ):
+            return array
+        return np.require(array, _DTYPES[dtype], ["C_CONTIGUOUS", "ALIGNED"])
+
+    cdef inline void _bind(self, dlc_binding *bindings, int64_t slot, cnp.ndarray array) noexcept:
+        bindings[slot].data = cnp.PyArray_DATA(array)
+        bindings[slot].count = 1  # the entry of a result for the one step
+        if self._plan._slots[slot].kind == DLC_SLOT_FIXED:
+            bindings[slot].count = cnp.PyArray_NBYTES(array)
+
+
 def register_op(address):
     """Add the op whose ``dlc_op_def`` (csrc/plan/op.h) lies at `address`, for the life of the process."""
     check(dlc_op_register(<const dlc_op_def *><uintptr_t>address))

@@ -10,6 +10,11 @@ import numpy as np
 import dlcore
 from dlcore import _native
 
+# Whether every tracing of a function is logged, as a warning of the logger "dlcore".
+log_traces = False
+# How many plans of traced functions are kept.
+max_plans = 256
+
 
 def config_info() -> dict[str, str]:
     """Version, kernels, threads and libraries, by name.

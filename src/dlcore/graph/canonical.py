@@ -16,7 +16,7 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
     What has to be contiguous and is not (a transpose, a broadcast) is copied first. Nodes that no
     output needs are not visited, so they are gone.
     """
-    known: dict[Any, Tensor] = {}
+    known = _Known()
     replaced: dict[Tensor, Tensor] = {}
     for node in topological(outputs):
         inputs = tuple(replaced[i] for i in node.inputs)
@@ -24,17 +24,48 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
             replaced[node] = inputs[0]
             continue
         if node.op.name == "reshape" and not _is_view(inputs[0], node.shape):
-            inputs = (apply("copy", inputs[0]),)
-        inputs = tuple(
-            apply("copy", operand) if i in node.op.dense and not is_contiguous(operand) else operand
-            for i, operand in enumerate(inputs)
-        )
-        key = (node.op.name, *map(id, inputs), *_attribute_key(node))
-        if key not in known:
-            unchanged = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-            known[key] = node if unchanged else Tensor(node.op, inputs, node.attributes)
-        replaced[node] = known[key]
+            inputs = (known.unique(apply("copy", inputs[0])),)
+        if node.op.dense:
+            inputs = tuple(
+                known.unique(apply("copy", operand))
+                if i in node.op.dense and not is_contiguous(operand)
+                else operand
+                for i, operand in enumerate(inputs)
+            )
+        replaced[node] = known.unique(_with_inputs(node, inputs))
     return [replaced[node] for node in outputs]
+
+
+def merge_equal(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[Tensor]:
+    """The same outputs with equal subexpressions merged; the nodes of ``keep`` stay themselves."""
+    known = _Known()
+    kept = set(keep)
+    replaced: dict[Tensor, Tensor] = {}
+    for node in topological(outputs):
+        if node in kept:
+            replaced[node] = node
+        else:
+            inputs = tuple(replaced[i] for i in node.inputs)
+            replaced[node] = known.unique(_with_inputs(node, inputs))
+    return [replaced[node] for node in outputs]
+
+
+class _Known:
+    """Nodes by what they compute."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[Any, Tensor] = {}
+
+    def unique(self, node: Tensor) -> Tensor:
+        """The first node that computes the same."""
+        key = (node.op.name, *map(id, node.inputs), *_attribute_key(node))
+        return self._nodes.setdefault(key, node)
+
+
+def _with_inputs(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
+        return node
+    return Tensor(node.op, inputs, node.attributes, node.weak)
 
 
 def _attribute_key(node: Tensor) -> list[Any]:

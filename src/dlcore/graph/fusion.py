@@ -49,11 +49,11 @@ class Launch:
 
     def inputs(self) -> list[Tensor]:
         """What the launch reads: nodes outside it, views too, literals of programs not."""
-        inside = set(self.members())
+        inside, records = set(self.members()), set(self.records)
         found: dict[Tensor, None] = {}
         for node in self.members():
             for operand in node.inputs:
-                literal = node not in self.records and literal_of(operand) is not None
+                literal = node not in records and literal_of(operand) is not None
                 if operand not in inside and not literal:
                     found[operand] = None
         return list(found)

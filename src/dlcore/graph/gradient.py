@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlcore.graph.canonical import merge_equal
 from dlcore.graph.shape import describe
 from dlcore.graph.tensor import Tensor, apply, literal, topological
 
 
-def gradient(output: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
+def gradient(
+    output: Tensor, wrt: Sequence[Tensor], cotangent: Tensor | None = None
+) -> list[Tensor]:
     """The derivative of a scalar node for each of ``wrt``, as graph expressions.
 
     The rules of the table are themselves graph expressions, so that the result can be
@@ -17,9 +20,12 @@ def gradient(output: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
     Parameters
     ----------
     output : Tensor
-        A node of shape ``()``.
+        A node of shape ``()``, or of any shape where a cotangent is given.
     wrt : sequence of Tensor
         Nodes of real dtype, any shapes.
+    cotangent : Tensor, optional
+        The derivative of something for ``output``, in its shape: then the result is that of the
+        same thing for ``wrt`` (a product of the transposed Jacobian with the cotangent).
 
     Returns
     -------
@@ -30,15 +36,25 @@ def gradient(output: Tensor, wrt: Sequence[Tensor]) -> list[Tensor]:
     Raises
     ------
     ValueError
-        If ``output`` is not a scalar.
+        If ``output`` is not a scalar and no cotangent is given.
+    TypeError
+        If ``output`` is not real.
     NotImplementedError
         If an op on the way has no gradient rule.
     """
-    if output.shape != ():
-        raise ValueError(f"only a scalar has a gradient; this has shape {describe(output.shape)}")
+    if output.dtype.kind != "f":
+        raise TypeError(f"only floating point has a gradient; this is {output.dtype}")
+    if cotangent is None:
+        if output.shape != ():
+            raise ValueError(
+                f"only a scalar has a gradient; this has shape {describe(output.shape)}"
+            )
+        cotangent = literal(1.0, output.dtype)
+    # Equal nodes are one before, so that they are differentiated, and their gradients summed, once.
+    (output,) = merge_equal([output], keep=wrt)
     order = topological([output])
     active = _depends_on(order, wrt)
-    adjoints: dict[Tensor, Tensor] = {output: literal(1.0, output.dtype)}
+    adjoints: dict[Tensor, Tensor] = {output: cotangent}
     for node in reversed(order):
         if node not in adjoints or node not in active or not node.inputs:
             continue

@@ -15,10 +15,11 @@ from dlcore.graph import arena
 from dlcore.graph.canonical import canonicalise, is_contiguous, without_ones
 from dlcore.graph.encode import ARENA, OPCODES, Encoder, Record, View
 from dlcore.graph.fusion import Launch, base, fuse
-from dlcore.graph.program import build_program, float_bits
+from dlcore.graph.program import Program, build_program, float_bits
 from dlcore.graph.shape import Shape, concrete, describe, element_count
 from dlcore.graph.table.shaping import offsets
-from dlcore.graph.tensor import Slot, Tensor, apply, literal
+from dlcore.graph.tensor import Slot, Tensor, apply, leaf, literal
+from dlcore.memory import native_array
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
 
@@ -55,7 +56,10 @@ class CompiledPlan:
 
     def run(self, bindings: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
-        arrays = [bindings[s.name] if s.value is None else s.value for s in self.slots]
+        arrays = [
+            bindings[s.name] if s.value is None else native_array(s.value, s.name)
+            for s in self.slots
+        ]
         return self.native.run(arrays, **options)
 
     def summary(self) -> str:
@@ -248,27 +252,44 @@ class _Lowering:
         whole = self._view(node)
         begins = offsets(node.inputs, axis)
         return [
-            self._copy(operand, _part_of(whole, **_place(operand.shape, axis, begin)), "concatenate")
+            self._copy(operand, _part_of(whole, *_place(operand.ndim, axis, begin), operand.shape))
             for operand, begin in zip(node.inputs, begins, strict=True)
             if 0 not in operand.shape
         ]
 
     def _lower_embed(self, launch: Launch) -> list[Record]:
+        """The first part between zeros, to which the others are added."""
         node = launch.records[0]
-        (operand,) = node.inputs
         whole = self._view(node)
-        place = _part_of(whole, node.attributes["begin"], node.attributes["step"], operand.shape)
-        zeros = literal(0.0, node.storage)
-        program = build_program([copied := apply("copy", zeros)], [copied])
-        fill = Record(OPCODES["map"], [whole], [], program.words, "zeros")
-        return [fill, self._copy(operand, place, "embed")] if 0 not in operand.shape else [fill]
+        zeros = self._copy(literal(0.0, node.storage), whole)
+        first, *others = [
+            (operand, _part_of(whole, begin, step, operand.shape))
+            for operand, (begin, step) in zip(node.inputs, node.attributes["places"], strict=True)
+        ]
+        records = [self._copy(*first), *(self._add(*other) for other in others)]
+        return [record for record in (zeros, *records) if 0 not in record.outputs[0].shape]
 
-    def _copy(self, operand: Tensor, place: View, label: str) -> Record:
+    def _copy(self, operand: Tensor, place: View) -> Record:
         """Copies the operand into a part of another tensor's memory."""
         program = build_program([copied := apply("copy", operand)], [copied])
-        sources = [_aligned(self._view(node), len(place.shape)) for node in program.inputs]
-        target = _aligned(place, len(place.shape))
-        return Record(OPCODES["map"], [target], sources, program.words, label)
+        return self._into(place, program, {})
+
+    def _add(self, operand: Tensor, place: View) -> Record:
+        """Adds the operand to a part of another tensor's memory."""
+        there = leaf(Slot("there", "fixed", place.dtype, operand.shape))
+        program = build_program([total := apply("add", there, operand)], [total])
+        return self._into(place, program, {there: place})
+
+    def _into(self, place: View, program: Program, known: dict[Tensor, View]) -> Record:
+        ndim = len(place.shape)
+        views = [known[node] if node in known else self._view(node) for node in program.inputs]
+        return Record(
+            OPCODES["map"],
+            [_aligned(place, ndim)],
+            [_aligned(view, ndim) for view in views],
+            program.words,
+            f"{program.names[0]} into a part",
+        )
 
     def _lower_take(self, launch: Launch) -> Record:
         return self._plain("take", launch, [], "take")
@@ -345,10 +366,9 @@ class _Lowering:
         return Record(OPCODES[update.op], targets, operands, list(update.attributes), update.op)
 
 
-def _place(shape: Shape, axis: int, begin: int) -> dict[str, tuple[Any, ...]]:
-    """The slice that holds a part of this shape from ``begin`` on along the axis."""
-    starts = tuple(begin if i == axis else 0 for i in range(len(shape)))
-    return {"begin": starts, "step": (1,) * len(shape), "extent": shape}
+def _place(ndim: int, axis: int, begin: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Begin and step of a part that lies from ``begin`` on along the axis."""
+    return tuple(begin if i == axis else 0 for i in range(ndim)), (1,) * ndim
 
 
 def _part_of(

@@ -23,13 +23,14 @@ from dlcore.graph.shape import (
 from dlcore.graph.table.contraction import product, swap_last
 from dlcore.graph.table.elementwise import astype, where
 from dlcore.graph.table.shaping import part, reduce
-from dlcore.graph.tensor import TABLE, Tensor, apply, as_tensor, constant, kind_of, literal
+from dlcore.graph.tensor import TABLE, Tensor, apply, as_tensor, kind_of, literal
 
 Axis = int | Sequence[int] | None
 
 
 def _implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def enter(implementation: Callable[..., Any]) -> Callable[..., Any]:
+        implementation.__qualname__ = f"np.{functions[0].__name__}"  # what Python's errors name
         for function in functions:
             table = UFUNCS if isinstance(function, np.ufunc) else FUNCTIONS
             table[function] = implementation
@@ -518,7 +519,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant") -> Tensor:
         for extent, (before, after) in zip(a.shape, widths, strict=True)
     )
     begin = tuple(before for before, _ in widths)
-    return apply("embed", _computed(a), shape=shape, begin=begin, step=(1,) * a.ndim)
+    return apply("embed", _computed(a), shape=shape, places=((begin, (1,) * a.ndim),))
 
 
 def _computed(a: Tensor) -> Tensor:

@@ -221,15 +221,20 @@ def _in_one_storage(node: Tensor) -> Tensor:
 
 def leaf(slot: Slot) -> Tensor:
     """The node that stands for a slot."""
-    return Tensor(TABLE["slot"], (), {"slot": slot})
+    return Tensor(TABLE["slot"], (), {"slot": slot}, slot.weak)
 
 
 def constant(value: np.ndarray, name: str = "constant") -> Tensor:
     """A captured array, bound by reference and read at every run."""
-    check_dtype(value.dtype, "an array")
-    stored = value.dtype if value.dtype in NATIVE_DTYPES else np.dtype(np.int64)
-    tensor = leaf(Slot(name, "fixed", stored, value.shape, value=value))
-    return tensor if stored == value.dtype else apply("cast", tensor, dtype=value.dtype)
+    dtype = value.dtype.newbyteorder("=")
+    check_dtype(dtype, "an array")
+    tensor = leaf(Slot(name, "fixed", stored_dtype(dtype), value.shape, value=value))
+    return apply("cast", tensor, dtype=dtype)
+
+
+def stored_dtype(dtype: np.dtype) -> np.dtype:
+    """What plans read arrays of the dtype as."""
+    return dtype if dtype in NATIVE_DTYPES else np.dtype(np.int64)
 
 
 def check_dtype(dtype: np.dtype, what: str) -> None:

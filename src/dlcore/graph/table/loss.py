@@ -143,5 +143,6 @@ define(
     reference=_gradient_reference,
     gradient=_second_gradient,
     lowering="record",
+    promote=lambda logits, target, scale: (None, None, logits),
     dense=(0, 1),
 )

@@ -152,28 +152,40 @@ def _slice_shape(
     return extent
 
 
-def _slice_index(node_or_attributes: Any) -> tuple[slice, ...]:
-    a = node_or_attributes
+Place = tuple[tuple[int, ...], tuple[int, ...]]  # begin and step on each axis
+
+
+def _slices(place: Place, extent: Shape) -> tuple[slice, ...]:
     return tuple(
-        slice(first, first + extent * by, by)
-        for first, by, extent in zip(a["begin"], a["step"], a["extent"], strict=True)
+        slice(first, first + count * by, by)
+        for first, by, count in zip(*place, extent, strict=True)
     )
 
 
-def _slice_reference(a: np.ndarray, **attributes: Any) -> np.ndarray:
-    return a[_slice_index(attributes)]
+def _slice_reference(
+    a: np.ndarray, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape
+) -> np.ndarray:
+    return a[_slices((begin, step), extent)]
 
 
-def _embed_reference(a: np.ndarray, shape: Shape, **attributes: Any) -> np.ndarray:
-    result = np.zeros(shape, a.dtype)
-    result[_slice_index({**attributes, "extent": a.shape})] = a
+def _embed_reference(*parts: np.ndarray, shape: Shape, places: tuple[Place, ...]) -> np.ndarray:
+    result = np.zeros(shape, parts[0].dtype)
+    for each, place in zip(parts, places, strict=True):
+        result[_slices(place, each.shape)] += each
     return result
 
 
-def _embed_shape(
-    a: Tensor, shape: Shape, begin: tuple[int, ...], step: tuple[int, ...]
-) -> Shape:
-    return shape
+def _slice_gradient(node: Tensor, g: Tensor) -> tuple[Tensor]:
+    place = (node.attributes["begin"], node.attributes["step"])
+    return (apply("embed", full(g, node), shape=node.inputs[0].shape, places=(place,)),)
+
+
+def _embed_gradient(node: Tensor, g: Tensor) -> list[Tensor]:
+    g = full(g, node)
+    return [
+        apply("slice", g, begin=begin, step=step, extent=each.shape)
+        for each, (begin, step) in zip(node.inputs, node.attributes["places"], strict=True)
+    ]
 
 
 # Elements begin, begin + step, ... of every axis, `extent` of them.
@@ -182,35 +194,19 @@ define(
     shape=_slice_shape,
     dtype=_same_dtype,
     reference=_slice_reference,
-    gradient=lambda node, g: (
-        apply(
-            "embed",
-            full(g, node),
-            shape=node.inputs[0].shape,
-            begin=node.attributes["begin"],
-            step=node.attributes["step"],
-        ),
-    ),
+    gradient=_slice_gradient,
     lowering="view",
     storage=_same_storage,
     simplify=lambda a, begin, step, extent: a if a.shape == extent else None,
 )
 
-# Zeros, but for the input in the place that `slice` takes it from.
+# Zeros, to which each input is added in the place that `slice` would take it from.
 define(
     "embed",
-    shape=_embed_shape,
-    dtype=_same_dtype,
+    shape=lambda *parts, shape, places: shape,
+    dtype=lambda *parts, shape, places: parts[0].dtype,
     reference=_embed_reference,
-    gradient=lambda node, g: (
-        apply(
-            "slice",
-            full(g, node),
-            begin=node.attributes["begin"],
-            step=node.attributes["step"],
-            extent=node.inputs[0].shape,
-        ),
-    ),
+    gradient=_embed_gradient,
     lowering="record",
 )
 

@@ -1,0 +1,292 @@
+"""Functions written in NumPy as native plans: traced once for each signature, then only run."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dlcore import config, random
+from dlcore._plan import Call
+from dlcore.graph import tree
+from dlcore.graph.lower import CompiledPlan, compile_plan
+from dlcore.graph.purity import no_numpy_random
+from dlcore.graph.shape import describe
+from dlcore.graph.tensor import (
+    FLOAT64,
+    Slot,
+    Tensor,
+    apply,
+    as_tensor,
+    check_dtype,
+    is_number,
+    leaf,
+    stored_dtype,
+)
+from dlcore.memory import native_array
+
+_log = logging.getLogger("dlcore")
+
+
+class ArraySpec(NamedTuple):
+    """What a plan depends on of an array; ``weak`` stands for a float of Python's own."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    weak: bool = False
+
+    def __str__(self) -> str:
+        return "float" if self.weak else f"{self.dtype} {describe(self.shape)}"
+
+
+class Static(NamedTuple):
+    """An argument that is no array: a plan is made for its value."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+Spec = ArraySpec | Static
+
+
+def spec_of(value: Any, name: str) -> Spec:
+    """What a plan depends on of an argument.
+
+    Raises
+    ------
+    TypeError
+        If it is an array of a dtype that is not computed with, or cannot be hashed.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        dtype = value.dtype.newbyteorder("=")
+        check_dtype(dtype, name)
+        return ArraySpec(dtype, value.shape)
+    if isinstance(value, complex) and not is_number(value):
+        check_dtype(np.dtype(complex), name)
+    if type(value) is float:
+        return ArraySpec(FLOAT64, (), weak=True)
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; expected arrays, numbers, and dicts, lists and "
+            "tuples of them, or what can be hashed"
+        ) from None
+    # 1, 1.0 and True are equal, and would find one another's plans
+    return Static(value) if type(value) is not bool else Static((bool, value))
+
+
+class Trace:
+    """One plan of a function: for one structure of arguments, their dtypes and shapes."""
+
+    def __init__(
+        self, function: Callable[..., Any], structure: Any, specs: Sequence[Spec], names: list[str]
+    ):
+        slots: dict[int, Slot] = {}
+        values = []
+        for i, (spec, name) in enumerate(zip(specs, names, strict=True)):
+            if isinstance(spec, ArraySpec):
+                weak = float if spec.weak else None
+                slots[i] = Slot(name, "fixed", stored_dtype(spec.dtype), spec.shape, weak=weak)
+                values.append(apply("cast", leaf(slots[i]), dtype=spec.dtype))
+            else:
+                values.append(static_value(spec))
+        args, kwargs = tree.unflatten(structure, values)
+        with random.tracing() as streams:
+            results, self.structure = tree.flatten(function(*args, **kwargs))
+        self.is_random = streams.used
+        self.results = [_result(value, i) for i, value in enumerate(results)]
+        self.dtypes = [slot.dtype for slot in slots.values()]
+        self.plan = self._compile()
+        self.call = self._make_call(list(slots.values()))
+
+    def _computed(self) -> list[Tensor]:
+        return [result for result in self.results if isinstance(result, Tensor)]
+
+    def _compile(self) -> CompiledPlan:
+        stores = [
+            (Slot(f"result[{i}]", "step", node.storage, node.shape, True), node)
+            for i, node in enumerate(self._computed())
+        ]
+        self.result_slots = [slot for slot, _ in stores]
+        return compile_plan(stores, capacity=1)
+
+    def _make_call(self, arguments: Sequence[Slot]) -> Call:
+        index = {slot: i for i, slot in enumerate(self.plan.slots)}
+
+        def described(slots: Sequence[Slot]) -> list[tuple[int, np.dtype, Any]]:
+            return [(index.get(slot, -1), slot.dtype, slot.shape) for slot in slots]
+
+        constants = [(i, slot.value) for slot, i in index.items() if slot.value is not None]
+        return Call(
+            self.plan.native, described(arguments), described(self.result_slots), constants
+        )
+
+    def assemble(self, computed: list[Any]) -> Any:
+        """The function's result of what the plan computed."""
+        if self.structure == tree.LEAF and self.results[0].dtype == self.results[0].storage:
+            return computed[0]
+        values = iter(computed)
+        leaves = [
+            _in_dtype(next(values), result) if isinstance(result, Tensor) else result
+            for result in self.results
+        ]
+        return tree.unflatten(self.structure, leaves)
+
+
+def static_value(spec: Static) -> Any:
+    """The value that was passed."""
+    is_bool = isinstance(spec.value, tuple) and spec.value[0] is bool
+    return spec.value[1] if is_bool else spec.value
+
+
+def _result(value: Any, index: int) -> Any:
+    """What a function returned, as a node; None stays."""
+    if value is None:
+        return None
+    try:
+        return as_tensor(value)
+    except TypeError as error:
+        raise TypeError(f"result {index} of the function: {error}") from None
+
+
+def _in_dtype(value: Any, node: Tensor) -> Any:
+    return value if node.dtype == node.storage else value.astype(node.dtype)
+
+
+class _Plans:
+    """The traces of all functions, by function and signature; the least used go."""
+
+    def __init__(self) -> None:
+        self._traces: OrderedDict[Any, Trace] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Any, make: Callable[[], Trace]) -> Trace:
+        with self._lock:
+            trace = self._traces.get(key)
+        if trace is None:
+            trace = make()  # not under the lock: it runs the user's code
+        with self._lock:
+            self._traces[key] = trace
+            self._traces.move_to_end(key)
+            while len(self._traces) > config.max_plans:
+                self._traces.popitem(last=False)
+        return trace
+
+
+_plans = _Plans()
+
+
+class Function:
+    """A function of arrays that runs as a native plan.
+
+    It is traced when it is called with new shapes, dtypes or static values, and from then on only
+    its plan runs. Within another traced function it is a part of that one.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns graph nodes.
+    original : callable
+        The function of the user, for names and messages.
+    key : hashable
+        What tells it from others in the cache of plans.
+    """
+
+    def __init__(self, function: Callable[..., Any], original: Callable[..., Any], key: Any):
+        functools.update_wrapper(self, original)
+        self._function = function
+        self._original = original
+        self._key = key
+        self._latest: Trace | None = None
+        self._shown: Trace | None = None
+
+    def __repr__(self) -> str:
+        return f"<dlcore function {self._key[0]} of {_name(self._original)}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        latest = self._latest
+        if latest is not None and not kwargs:
+            computed = latest.call(args)
+            if computed is not None:
+                return latest.assemble(computed)
+        return self._call_any(args, kwargs)
+
+    def _call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        leaves, structure = tree.flatten((args, kwargs))
+        if any(isinstance(value, Tensor) for value in leaves):
+            return self._function(*args, **kwargs)
+        trace = self._trace(leaves, structure)
+        arrays = [value for value in leaves if is_array(value)]
+        converted = tuple(map(_native, arrays, trace.dtypes))
+        if trace.is_random:
+            computed = trace.call(converted, *random.next_key())
+        else:
+            computed = trace.call(converted)
+            self._latest = trace if len(arrays) == len(args) and not kwargs else None
+        assert computed is not None, "arrays of the wrong dtype or shape"
+        return trace.assemble(computed)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Trace:
+        """The plan for such arguments, made where there is none yet."""
+        return self._trace(*tree.flatten((args, kwargs)))
+
+    def _trace(self, leaves: list[Any], structure: Any) -> Trace:
+        names = argument_names(structure)
+        specs = tuple(map(spec_of, leaves, names))
+
+        def make() -> Trace:
+            if config.log_traces:
+                signature = ", ".join(f"{n}: {s}" for n, s in zip(names, specs, strict=True))
+                _log.warning("tracing %s for %s", self, signature)
+            with no_numpy_random(self._original):
+                return Trace(self._function, structure, specs, names)
+
+        self._shown = _plans.get((self._key, structure, specs), make)
+        return self._shown
+
+    def plan_summary(self) -> str:
+        """The op records of the plan used last, a line each, and the memory that it needs.
+
+        Raises
+        ------
+        ValueError
+            Before the first call.
+        """
+        if self._shown is None:
+            raise ValueError("no plan has been made yet; call the function first")
+        return self._shown.plan.summary()
+
+
+def is_array(value: Any) -> bool:
+    """Whether an argument is bound when the plan runs, and not a part of the plan."""
+    return isinstance(value, np.ndarray | np.generic) or type(value) is float
+
+
+def _native(value: Any, dtype: np.dtype) -> np.ndarray:
+    array = native_array(value, "an argument")
+    if array.dtype != dtype:
+        raise ValueError(f"an argument of dtype {value.dtype} has values that {dtype} cannot hold")
+    return array
+
+
+def argument_names(structure: Any) -> list[str]:
+    """Names of the leaves of ``(args, kwargs)`` for messages: ``argument 0['w']``."""
+    _, _, (positional, named) = structure
+    names = []
+    for i, child in enumerate(positional[2]):
+        names += tree.paths(child, f"argument {i}")
+    for key, child in zip(named[1], named[2], strict=True):
+        names += tree.paths(child, f"argument {key}")
+    return names
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

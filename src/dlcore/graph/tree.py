@@ -1,0 +1,60 @@
+"""Nested dicts, lists and tuples, taken apart and put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+# A structure is hashable: LEAF, or (type, keys, structures of the children).
+LEAF = "leaf"
+Structure = Any
+
+
+def flatten(tree: Any) -> tuple[list[Any], Structure]:
+    """The leaves in order, and what :func:`unflatten` needs to put them back."""
+    leaves: list[Any] = []
+    return leaves, _take_apart(tree, leaves)
+
+
+def _take_apart(tree: Any, leaves: list[Any]) -> Structure:
+    kind = type(tree)
+    if kind is dict:
+        return (dict, tuple(tree), tuple(_take_apart(child, leaves) for child in tree.values()))
+    if kind is list or isinstance(tree, tuple):
+        return (kind, (), tuple(_take_apart(child, leaves) for child in tree))
+    leaves.append(tree)
+    return LEAF
+
+
+def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
+    """The tree of that structure with these leaves."""
+    return _put_together(structure, iter(leaves))
+
+
+def _put_together(structure: Structure, leaves: Iterator[Any]) -> Any:
+    if structure == LEAF:
+        return next(leaves)
+    kind, keys, children = structure
+    values = [_put_together(child, leaves) for child in children]
+    if kind is dict:
+        return dict(zip(keys, values, strict=True))
+    return kind(*values) if hasattr(kind, "_fields") else kind(values)
+
+
+def paths(structure: Structure, prefix: str = "") -> list[str]:
+    """A name for each leaf, as Python would reach it: ``params['w'][0]``."""
+    if structure == LEAF:
+        return [prefix]
+    _, keys, children = structure
+    names = keys or range(len(children))
+    return [
+        path
+        for name, child in zip(names, children, strict=True)
+        for path in paths(child, f"{prefix}[{name!r}]")
+    ]
+
+
+def transform(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree with the function applied to every leaf."""
+    leaves, structure = flatten(tree)
+    return unflatten(structure, [function(leaf) for leaf in leaves])

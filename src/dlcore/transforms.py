@@ -1,0 +1,488 @@
+"""Functions written in NumPy, compiled and differentiated.
+
+A function is traced: it is called once with graph nodes in place of its arguments, and from what it
+does with them follow its plan and those of its derivatives. The rules:
+
+- Arguments are arrays, floats, and nested dicts, lists and tuples of them; what else is passed (an
+  int, a string, a bool) is a part of the plan, and another value makes another plan.
+- What changes between calls belongs in the arguments. Arrays that the function captures are read
+  at every call, where they lie; captured numbers are those of the first call.
+- Dtypes follow NumPy 2. Integers are computed exactly up to 2**53.
+- Control flow may depend on shapes and on arguments that are no arrays, not on values of arrays.
+- Random numbers come from :mod:`dlcore.random`.
+- Of a maximum of two equal arguments the first has the derivative; equal elements of a ``np.max``
+  share it evenly; the derivatives of relu and abs at 0 are 0. ``np.where`` gives the branch that is
+  not taken the derivative 0: where that branch is inf or NaN itself, make its argument harmless
+  first, as in ``np.where(x > 0, np.log(np.where(x > 0, x, 1)), 0)``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlcore.graph import tree
+from dlcore.graph.function import Function
+from dlcore.graph.gradient import gradient
+from dlcore.graph.interface import call
+from dlcore.graph.numpy_functions import stack
+from dlcore.graph.shape import describe
+from dlcore.graph.table.shaping import reduce
+from dlcore.graph.tensor import Tensor, apply, as_tensor
+
+Argnums = int | Sequence[int]
+
+
+def jit(f: Callable[..., Any]) -> Function:
+    """The function as a native plan, made at the first call with new shapes and dtypes.
+
+    Parameters
+    ----------
+    f : callable
+        Written in NumPy; see :mod:`dlcore.transforms` for what it may do.
+
+    Returns
+    -------
+    Function
+        Takes what ``f`` takes and returns what ``f`` returns. Its ``plan_summary()`` shows the
+        plan that ran last.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.jit(lambda x: np.tanh(x) ** 2)(np.zeros(3))
+    array([0., 0., 0.])
+    """
+    return Function(f, f, ("jit", f))
+
+
+def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
+    """A function that returns the value of ``f`` and its gradient.
+
+    Parameters
+    ----------
+    f : callable
+        Written in NumPy; returns a scalar.
+    argnums : int or sequence of int, default 0
+        Which positional arguments to differentiate for: arrays of floating point, floats, or nested
+        dicts, lists and tuples of them.
+
+    Returns
+    -------
+    Function
+        ``(value, gradient)`` for the arguments of ``f``. The gradient has the structure, shapes and
+        dtypes of the argument; it is a tuple of such for a sequence of ``argnums``.
+
+    Raises
+    ------
+    ValueError
+        When called: if ``f`` does not return a scalar, or ``argnums`` is out of range.
+    TypeError
+        When called: if an argument to differentiate for is not floating point, or ``f`` does what
+        cannot be traced.
+
+    References
+    ----------
+    Baydin, Pearlmutter, Radul, Siskind, Automatic differentiation in machine learning: a survey,
+    2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> value, gradient = dl.value_and_grad(lambda w, x: np.sum(w * x**2))(2.0, np.ones(3))
+    >>> float(value), float(gradient)
+    (6.0, 3.0)
+    """
+    argnums = _checked_argnums(argnums)
+
+    def transformed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return _value_and_gradient(f, argnums, args, kwargs)
+
+    return Function(transformed, f, ("value_and_grad", f, argnums))
+
+
+def grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
+    """A function that returns the gradient of ``f``; see :func:`value_and_grad`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    >>> float(dl.grad(dl.grad(np.sin))(0.5) + np.sin(0.5))
+    0.0
+    """
+    argnums = _checked_argnums(argnums)
+
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        return _value_and_gradient(f, argnums, args, kwargs)[1]
+
+    return Function(transformed, f, ("grad", f, argnums))
+
+
+def _checked_argnums(argnums: Argnums) -> int | tuple[int, ...]:
+    if isinstance(argnums, int) and not isinstance(argnums, bool):
+        return argnums
+    if isinstance(argnums, Iterable) and all(isinstance(i, int) for i in argnums):
+        return tuple(argnums)
+    raise TypeError(f"argnums must be an int or a sequence of ints, not {argnums!r}")
+
+
+class _Inputs:
+    """The arguments to differentiate for, each a node of its own."""
+
+    def __init__(self, argnums: int | tuple[int, ...], args: tuple[Any, ...]):
+        self.single = isinstance(argnums, int)
+        positions = (argnums,) if isinstance(argnums, int) else argnums
+        self.args = list(args)
+        self.nodes: list[Tensor] = []
+        self.structures = []
+        for position in positions:
+            if not -len(args) <= position < len(args):
+                raise ValueError(
+                    f"argnums is {argnums}, but there are {len(args)} positional arguments"
+                )
+            leaves, structure = tree.flatten(args[position])
+            names = tree.paths(structure, f"argument {position % len(args)}")
+            fresh = [_differentiable(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
+            self.args[position] = tree.unflatten(structure, fresh)
+            self.nodes += fresh
+            self.structures.append(structure)
+
+    def like(self, leaves: Sequence[Any]) -> Any:
+        """One value for each node, in the structure of the arguments."""
+        rest = list(leaves)
+        trees = []
+        for structure in self.structures:
+            count = len(tree.paths(structure))
+            trees.append(tree.unflatten(structure, rest[:count]))
+            rest = rest[count:]
+        return trees[0] if self.single else tuple(trees)
+
+
+def _differentiable(value: Any, name: str) -> Tensor:
+    """A node that stands for this argument alone, even where it is passed twice or captured."""
+    if not isinstance(value, Tensor):
+        found = f"a {type(value).__name__} ({value!r})"
+    elif value.dtype.kind == "f":
+        return apply("identity", value)
+    else:
+        found = f"of dtype {value.dtype}"
+    raise TypeError(
+        f"{name} is {found}; a gradient is for floating point: write 2.0 for 2, "
+        "x.astype(float) for an array x"
+    )
+
+
+def _value_and_gradient(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[Tensor, Any]:
+    inputs = _Inputs(argnums, args)
+    value = _scalar(f(*inputs.args, **kwargs))
+    return value, inputs.like(gradient(value, inputs.nodes))
+
+
+def _scalar(value: Any) -> Tensor:
+    if isinstance(value, tuple | list | dict) or value is None:
+        raise TypeError(f"the function returned a {type(value).__name__}; expected one scalar")
+    node = as_tensor(value)
+    if node.shape != ():
+        raise ValueError(
+            f"the function returned shape {describe(node.shape)}; a gradient is that of a scalar: "
+            "end with np.sum or np.mean, or use dl.jacobian"
+        )
+    if node.dtype.kind != "f":
+        raise TypeError(f"the function returned {node.dtype}, which has no gradient")
+    return node
+
+
+def _array(value: Any) -> Tensor:
+    if isinstance(value, tuple | list | dict) or value is None:
+        raise TypeError(f"the function returned a {type(value).__name__}; expected one array")
+    return as_tensor(value)
+
+
+class _Jacobian:
+    """The Jacobian by one reverse pass for each element of the result.
+
+    For arrays, the passes are runs of one plan, whose cotangent is an argument; within a traced
+    function they are parts of it.
+    """
+
+    def __init__(self, f: Callable[..., Any], argnums: int | tuple[int, ...]):
+        functools.update_wrapper(self, f)
+        self._function, self._argnums = f, argnums
+        self._value = jit(f)
+        self._pull = Function(self._pulled, f, ("pull", f, argnums))
+
+    def _pulled(self, cotangent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = _Inputs(self._argnums, args)
+        value = _array(self._function(*inputs.args, **kwargs))
+        return inputs.like(gradient(value, inputs.nodes, cotangent))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, _ = tree.flatten((args, kwargs))
+        if any(isinstance(leaf, Tensor) for leaf in leaves):
+            return self._symbolic(args, kwargs)
+        output = _array_result(self._value.trace(*args, **kwargs))
+        shape, dtype = output.shape, output.dtype
+        rows = []
+        for index in np.ndindex(*shape):
+            cotangent = np.zeros(shape, dtype)
+            cotangent[index] = 1
+            rows.append(self._pull(cotangent, args, kwargs))
+        if not rows:
+            raise ValueError(f"the function returned shape {describe(shape)}, which is empty")
+        return _stacked(rows, shape, np.stack)
+
+    def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = _Inputs(self._argnums, args)
+        value = _array(self._function(*inputs.args, **kwargs))
+        rows = []
+        for index in np.ndindex(*value.shape):
+            picked = value[index] if index else value
+            rows.append(inputs.like(gradient(picked, inputs.nodes)))
+        return _stacked(rows, value.shape, stack)
+
+
+def _array_result(trace: Any) -> Tensor:
+    if trace.structure != tree.LEAF:
+        raise TypeError("the function returned several values; expected one array")
+    output = trace.results[0]
+    if output is None or output.dtype.kind != "f":
+        raise TypeError("the function returned no array of floating point, which has no gradient")
+    return output
+
+
+def _stacked(rows: Sequence[Any], shape: Any, join: Callable[..., Any]) -> Any:
+    """Trees of arrays as one tree of arrays with the axes of the result in front."""
+    flat = [tree.flatten(row) for row in rows]
+    joined = []
+    for parts in zip(*(leaves for leaves, _ in flat), strict=True):
+        joined.append(np.reshape(join(parts), (*shape, *parts[0].shape)))
+    return tree.unflatten(flat[0][1], joined)
+
+
+def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """A function that returns the Jacobian of ``f``.
+
+    Parameters
+    ----------
+    f : callable
+        Written in NumPy; returns one array.
+    argnums : int or sequence of int, default 0
+        As in :func:`value_and_grad`.
+
+    Returns
+    -------
+    callable
+        For a result of shape (a, ...) and an argument of shape (b, ...) it gives an array of shape
+        (a, ..., b, ...); for nested arguments, such arrays in their structure. The cost is that of
+        a gradient for each element of the result.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`value_and_grad`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    return _Jacobian(f, _checked_argnums(argnums))
+
+
+def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """A function that returns the Hessian of a scalar function, for one argument that is an array.
+
+    Parameters
+    ----------
+    f : callable
+        Written in NumPy; returns a scalar.
+    argnums : int, default 0
+
+    Returns
+    -------
+    callable
+        For an argument of shape (a, ...) it gives an array of shape (a, ..., a, ...), at the cost
+        of a Hessian-vector product for each of its elements.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
+    """
+    if not isinstance(argnums, int):
+        raise TypeError(f"argnums must be an int, not {argnums!r}")
+    return jacobian(grad(f, argnums), argnums)
+
+
+def hvp(f: Callable[..., Any], argnums: int = 0) -> Function:
+    """A function that returns the product of the Hessian of ``f`` with a vector.
+
+    Parameters
+    ----------
+    f : callable
+        Written in NumPy; returns a scalar.
+    argnums : int, default 0
+        The argument to differentiate for.
+
+    Returns
+    -------
+    Function
+        Takes the arguments of ``f`` and then the vector, in the structure and shapes of the
+        argument, and returns the product in the same; the Hessian itself is never formed.
+
+    References
+    ----------
+    Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> x, v = np.array([1.0, 2.0]), np.array([1.0, 0.0])
+    >>> dl.hvp(lambda x: x[0] ** 2 * x[1])(x, v)
+    array([4., 2.])
+    """
+    if not isinstance(argnums, int):
+        raise TypeError(f"argnums must be an int, not {argnums!r}")
+
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        if len(args) < 2:
+            raise TypeError("hvp: expected the arguments of the function and then the vector")
+        *args_of_f, vector = args
+        inputs = _Inputs(argnums, tuple(args_of_f))
+        first = gradient(_scalar(f(*inputs.args, **kwargs)), inputs.nodes)
+        along = _like_inputs(vector, inputs)
+        total = as_tensor(0.0)
+        for g, v in zip(first, along, strict=True):
+            total = total + reduce("sum", g * apply("stop_gradient", v))
+        return inputs.like(gradient(total, inputs.nodes))
+
+    return Function(transformed, f, ("hvp", f, argnums))
+
+
+def _like_inputs(vector: Any, inputs: _Inputs) -> list[Tensor]:
+    leaves, structure = tree.flatten(vector)
+    if structure != inputs.structures[0]:
+        raise ValueError("hvp: the vector has another structure than the argument")
+    nodes = [as_tensor(leaf) for leaf in leaves]
+    for node, wanted in zip(nodes, inputs.nodes, strict=True):
+        if node.shape != wanted.shape:
+            raise ValueError(
+                f"hvp: the vector has shape {describe(node.shape)}, "
+                f"but the argument has {describe(wanted.shape)}"
+            )
+    return nodes
+
+
+def stop_gradient(x: Any) -> Any:
+    """``x`` itself, as a constant to derivatives.
+
+    Parameters
+    ----------
+    x : array_like
+        In a traced function a part of it; elsewhere it is returned as it is.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> float(dl.grad(lambda x: x * dl.stop_gradient(x))(3.0))
+    3.0
+    """
+    return tree.transform(
+        lambda leaf: apply("stop_gradient", leaf) if isinstance(leaf, Tensor) else leaf, x
+    )
+
+
+def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a function a gradient of its own.
+
+    Parameters
+    ----------
+    f : callable
+        Takes arrays and returns ``(value, rule)``: an array, and a function that takes the
+        derivative for the value and returns those for the arguments, in their shapes (one, or a
+        tuple of them; None for 0).
+
+    Returns
+    -------
+    callable
+        Takes the arrays and returns the value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When differentiated: if the rule returns another number of derivatives, or other shapes.
+
+    Examples
+    --------
+    A gradient that is clipped on its way back:
+
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> @dl.custom_gradient
+    ... def clipped(x):
+    ...     return x, lambda g: np.clip(g, -1.0, 1.0)
+    >>> float(dl.grad(lambda x: 5.0 * clipped(x))(2.0))
+    1.0
+    """
+
+    @functools.wraps(f)
+    def wrapped(*args: Any) -> Any:
+        if not any(isinstance(arg, Tensor) for arg in args):
+            return f(*args)[0]
+        return call(_with_rule, f, args)
+
+    return wrapped
+
+
+def _with_rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Tensor:
+    arguments = [apply("identity", as_tensor(arg)) for arg in args]
+    result = f(*arguments)
+    if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
+        raise TypeError("a function with a custom gradient must return (value, rule)")
+    value, rule = result
+
+    def checked(g: Tensor) -> list[Tensor | None]:
+        found = rule(g)
+        derivatives = list(found) if isinstance(found, tuple | list) else [found]
+        if len(derivatives) != len(arguments):
+            raise TypeError(
+                f"the gradient rule returned {len(derivatives)} derivatives "
+                f"for {len(arguments)} arguments"
+            )
+        return [_fitting(d, argument) for d, argument in zip(derivatives, arguments, strict=True)]
+
+    return apply("custom_gradient", value, *arguments, rule=checked)
+
+
+def _fitting(derivative: Any, argument: Tensor) -> Tensor | None:
+    if derivative is None or argument.dtype.kind != "f":
+        return None
+    node = apply("cast", as_tensor(derivative), dtype=argument.dtype)
+    if node.shape == ():
+        return apply("broadcast_to", node, shape=argument.shape)
+    if node.shape != argument.shape:
+        raise ValueError(
+            f"the gradient rule returned shape {describe(node.shape)} "
+            f"for an argument of shape {describe(argument.shape)}"
+        )
+    return node
