@@ -169,7 +169,7 @@ class _Inputs:
 def _differentiable(value: Any, name: str) -> Tensor:
     """A node that stands for this argument alone, even where it is passed twice or captured."""
     if not isinstance(value, Tensor):
-        found = f"a {type(value).__name__} ({value!r})"
+        found = f"{value!r} ({type(value).__name__})"
     elif value.dtype.kind == "f":
         return apply("identity", value)
     else:
