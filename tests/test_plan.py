@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import plan_builder as pb
 from dlcore import DlcoreError
 from dlcore._plan import Plan, register_op
-from plan_builder import ROWS, PlanBuilder, bits, program
+from plan_builder import ROWS, PlanBuilder, program, step_attributes
 from plan_runs import TEAMS, epoch_slices, large_teams, run_teams, run_to_end, same_bits
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def network_builder():
     b.op(pb.GEMM, [grads[0]], [x_t, dh], [0])
     b.op(pb.MAP, [view(b, grads[1], (1, HIDDEN))], [dh], column_sum)
     for param, state, grad in zip(params, velocity, grads, strict=True):
-        b.op(pb.SGD_STEP, [param, state], [grad, rate], [bits(MOMENTUM), bits(0.0), 0, 0])
+        b.op(pb.SGD_STEP, [param, state], [grad, rate], step_attributes(MOMENTUM, 0, 0))
     return b
 
 
@@ -607,7 +607,7 @@ def softsign_builder():
     )
     b.op(SOFTSIGN_GRADIENT, [dz], [da, z])
     b.op(pb.GEMM, [dw], [view(b, x, (5, ROWS), (1, 5)), dz], [0])
-    b.op(pb.SGD_STEP, [w], [dw, rate], [bits(0.0), bits(0.0), 0, 0])
+    b.op(pb.SGD_STEP, [w], [dw, rate], step_attributes(0.0, 0, 0))
     return b
 
 

@@ -12,5 +12,11 @@ extern const dlc_op_def dlc_softmax_loss_def;
 extern const dlc_op_def dlc_random_def;
 extern const dlc_op_def dlc_sgd_step_def;
 extern const dlc_op_def dlc_adam_step_def;
+extern const dlc_op_def dlc_nadam_step_def;
+extern const dlc_op_def dlc_radam_step_def;
+extern const dlc_op_def dlc_rmsprop_step_def;
+extern const dlc_op_def dlc_adagrad_step_def;
+extern const dlc_op_def dlc_adadelta_step_def;
+extern const dlc_op_def dlc_lion_step_def;
 
 #endif

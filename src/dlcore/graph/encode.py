@@ -26,6 +26,12 @@ OPCODES = {
     "random": 6,
     "sgd_step": 7,
     "adam_step": 8,
+    "nadam_step": 20,
+    "radam_step": 21,
+    "rmsprop_step": 22,
+    "adagrad_step": 23,
+    "adadelta_step": 24,
+    "lion_step": 25,
 }
 
 _HEADER = struct.Struct("<10q")
