@@ -398,15 +398,14 @@ def test_a_mask_that_fits_no_parameter_is_refused_and_changes_nothing():
 
 
 @pytest.mark.parametrize("options", [o for o in OPTIONS if o != "no option"])
-@pytest.mark.parametrize("case", CASES)
-def test_options_have_plans_of_their_own(case, options):
+def test_options_have_plans_of_their_own(options):
     """A fit does not take the plan of another one that has the optimiser without the option."""
     x, y = make_data()
     once, twice = make_model(), make_model()
-    optimizer = make(case, **{"weight_decay": 0.3, **OPTIONS[options]})
+    optimizer = make("sgd", **{"weight_decay": 0.3, **OPTIONS[options]})
     once.fit(x, y, loss="mse", optimizer=optimizer, epochs=2)
     start = {name: value.copy() for name, value in twice.parameters().items()}
-    twice.fit(x, y, loss="mse", optimizer=make(case), epochs=2)
+    twice.fit(x, y, loss="mse", optimizer=make("sgd"), epochs=2)
     twice.set_parameters(start)
     twice.fit(x, y, loss="mse", optimizer=optimizer, epochs=2)
     for name, value in once.parameters().items():

@@ -537,10 +537,30 @@ def run_whatever_loads(data):
     return True
 
 
+def steps_builder():
+    """A step of every optimiser, with all its states and an average."""
+    b = PlanBuilder(1)
+    for opcode, n_states, own in (
+        (pb.SGD_STEP, 1, (0.9, 1, 0)),
+        (pb.ADAM_STEP, 3, (0.9, 0.99, 1e-8, 1)),
+        (pb.NADAM_STEP, 2, (0.9, 0.99, 1e-8)),
+        (pb.RADAM_STEP, 2, (0.9, 0.99, 1e-8)),
+        (pb.RMSPROP_STEP, 3, (0.9, 1e-8, 0.9, 1)),
+        (pb.ADAGRAD_STEP, 1, (1e-8,)),
+        (pb.ADADELTA_STEP, 2, (0.9, 1e-8)),
+        (pb.LION_STEP, 1, (0.9, 0.99)),
+    ):
+        outs = [b.bound(pb.FIXED, "f4", (5,), writable=True) for _ in range(2 + n_states)]
+        ins = [b.bound(pb.FIXED, "f4", (5,)), b.bound(pb.STEP, "f8", (4,))]
+        b.op(opcode, outs, ins, step_attributes(*own, weight_decay=0.1, average=0.9))
+    return b
+
+
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
-def test_a_plan_with_a_changed_byte_is_refused_or_runs(mask):
+@pytest.mark.parametrize("builder", [network_builder, steps_builder])
+def test_a_plan_with_a_changed_byte_is_refused_or_runs(builder, mask):
     """Every byte in turn. A sanitizer build shows that what loads stays in bounds."""
-    data = network_builder().build()
+    data = builder().build()
     assert run_whatever_loads(data)
     loaded = 0
     for i in range(len(data)):

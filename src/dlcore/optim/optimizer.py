@@ -96,9 +96,7 @@ class Optimizer:
         if self.clip_norm is not None and self.clip_global_norm is not None:
             raise ValueError("clip_norm and clip_global_norm exclude each other; give one of them")
         if self.average is not None:
-            self.average = check_fraction("average", self.average)
-            if self.average == 0:
-                raise ValueError("average must lie in (0, 1), not 0")
+            self.average = check_fraction("average", self.average, zero=False)
 
     def _check_decay_mask(self) -> None:
         if self.decay_mask is None:
@@ -227,8 +225,8 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join([repr(self.learning_rate), *changed])})"
 
 
-def check_fraction(name: str, value: float) -> float:
-    """The value as a float; ValueError unless it is a number in [0, 1)."""
-    if not (isinstance(value, Real) and 0 <= value < 1):
-        raise ValueError(f"{name} must lie in [0, 1), not {value!r}")
+def check_fraction(name: str, value: float, *, zero: bool = True) -> float:
+    """The value as a float; ValueError unless it is a number in [0, 1) (or (0, 1))."""
+    if not (isinstance(value, Real) and 0 <= value < 1) or (value == 0 and not zero):
+        raise ValueError(f"{name} must lie in {'[' if zero else '('}0, 1), not {value!r}")
     return float(value)

@@ -205,8 +205,8 @@ class NAdam(_Moments):
     Examples
     --------
     >>> import dlcore as dl
-    >>> dl.optim.NAdam().scalars(0, 1, 1).round(4)
-    array([[2.000e-03, 2.000e-03, 1.200e-03, 3.162e+01]])
+    >>> dl.optim.NAdam(momentum_decay=0.01).state_names
+    ('m', 'v')
     """
 
     learning_rate: float | Schedule = 2e-3
