@@ -28,6 +28,12 @@ OPCODES = {
     "adam_step": 8,
     "take": 9,
     "scatter_add": 10,
+    "nadam_step": 20,
+    "radam_step": 21,
+    "rmsprop_step": 22,
+    "adagrad_step": 23,
+    "adadelta_step": 24,
+    "lion_step": 25,
 }
 
 _HEADER = struct.Struct("<10q")
