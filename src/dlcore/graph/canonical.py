@@ -55,8 +55,6 @@ def _is_view(source: Tensor, shape: Shape) -> bool:
 
 def is_contiguous(node: Tensor) -> bool:
     """Whether the memory that holds the node is C-contiguous."""
-    if node.op.lowering != "view":
-        return True
-    if node.op.name == "reshape":
-        return is_contiguous(node.inputs[0])
-    return False
+    while node.op.name == "reshape":
+        node = node.inputs[0]
+    return node.op.lowering != "view"

@@ -73,6 +73,8 @@ def build_program(
     With ``reduction`` (a reduce node) the last value is reduced into it. With ``product`` (a GEMM's
     result) register 0 holds that to begin with, and keeps it or takes the last root.
     """
+    if len(body) > MAX_INSTRUCTIONS:
+        raise ProgramTooLarge
     if reduction is not None:
         outputs = [reduction]
         value = reduction.inputs[0]
@@ -115,12 +117,12 @@ class _Writer:
         operands += [o.inputs[0] for o in outputs if o.op.lowering == "reduce"]
         for operand in operands:
             self._declare(operand, members)
+            if len(outputs) + len(self.inputs) > MAX_OPERANDS or len(self.literals) > MAX_LITERALS:
+                raise ProgramTooLarge
         self.first_temp = len(outputs) + len(self.inputs) + len(self.literals)
         self.free: list[int] = []
         self.n_temps = 0
         self.last_use = {i: position for position, n in enumerate(body) for i in n.inputs}
-        if len(outputs) + len(self.inputs) > MAX_OPERANDS or len(self.literals) > MAX_LITERALS:
-            raise ProgramTooLarge
 
     def _declare(self, operand: Tensor, members: set[Tensor]) -> None:
         found = literal_of(operand)
@@ -144,7 +146,7 @@ class _Writer:
 
     def emit_node(self, node: Tensor, position: int) -> None:
         sources = [self._register(i) for i in node.inputs]
-        for operand in set(node.inputs):
+        for operand in dict.fromkeys(node.inputs):
             register = self.registers.get(operand, -1)
             if self.last_use.get(operand) == position and register >= self.first_temp:
                 self.free.append(register)
@@ -165,8 +167,6 @@ class _Writer:
         return self.first_temp + self.n_temps - 1
 
     def finish(self, dtype: int, reduction: int) -> Program:
-        if len(self.instructions) > MAX_INSTRUCTIONS:
-            raise ProgramTooLarge
         words = [dtype, len(self.outputs), len(self.inputs), reduction]
         words += [len(self.literals), self.n_temps, len(self.instructions)]
         for value, power in self.literals:
