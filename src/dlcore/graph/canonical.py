@@ -19,8 +19,8 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
     replaced: dict[Tensor, Tensor] = {}
     for node in topological(outputs):
         inputs = tuple(replaced[i] for i in node.inputs)
-        if node.op.name == "reshape" and not _is_view(inputs[0], node.shape):
-            inputs = (apply("copy", inputs[0]),)
+        if node.op.name == "reshape":
+            inputs = (_source_of_reshape(inputs[0], node.shape),)
         key = (node.op.name, *map(id, inputs), *_attribute_key(node))
         if key not in known:
             unchanged = inputs == node.inputs
@@ -39,6 +39,13 @@ def _attribute_key(node: Tensor) -> list[Any]:
 
 def without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
+
+
+def _source_of_reshape(source: Tensor, shape: Shape) -> Tensor:
+    """What the reshape is a view of: a copy where the source's memory does not do."""
+    if source.op.name == "reshape":
+        source = source.inputs[0]
+    return source if _is_view(source, shape) else apply("copy", source)
 
 
 def _is_view(source: Tensor, shape: Shape) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from dlcore.graph.program import (
+    FEWEST_REGISTERS,
     MAX_INSTRUCTIONS,
     Program,
     ProgramTooLarge,
@@ -84,8 +85,9 @@ class Launch:
     @cached_property
     def fits(self) -> bool:
         """Whether the body is small enough for a program."""
-        if not self.body:
-            return True
+        references = sum(len(node.inputs) for node in self.body)
+        if references + len(self.roots) + len(self.records) <= FEWEST_REGISTERS:
+            return True  # each register stands for at least one of these
         try:
             return self.program is not None
         except ProgramTooLarge:
@@ -381,7 +383,7 @@ class _Joiner:
     def _replace(
         self, producer: Launch, consumer: Launch, merged: Launch, ahead: Sequence[int]
     ) -> None:
-        """Puts the merged launch in the place of the producer, behind those that are to go ahead."""
+        """Puts the merged launch in the place of the producer, behind what is to go ahead."""
         position = self.rank[producer]
         self.slots[self.rank[consumer]] = None
         self.slots[position] = merged

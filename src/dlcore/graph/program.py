@@ -16,6 +16,7 @@ MAX_OPERANDS = 24
 MAX_LITERALS = 16
 MAX_TEMPS = 16
 MAX_INSTRUCTIONS = 256
+FEWEST_REGISTERS = min(MAX_OPERANDS, MAX_LITERALS, MAX_TEMPS)  # that a program has of each kind
 REDUCTIONS = {None: 0, "sum": 1, "max": 2, "min": 3, "mean": 4}
 
 # Mirrors dlc_dtype in csrc/include/dlcore.h.
