@@ -1,4 +1,4 @@
-/* A loaded plan, as plan.c, validate.c and execute.c share it. */
+/* A loaded plan, as plan.c, validate.c, barriers.c and execute.c share it. */
 #ifndef DLC_PLAN_LOADED_H
 #define DLC_PLAN_LOADED_H
 
@@ -32,6 +32,8 @@ struct dlc_plan {
 dlc_status dlc_plan_validate_memory(dlc_plan *plan, int64_t n_bytes);
 /* Makes plan->ops after checking every op. */
 dlc_status dlc_plan_validate_ops(dlc_plan *plan);
+/* Sets barrier_before of every op, once its scratch is known. */
+dlc_status dlc_plan_place_barriers(dlc_plan *plan);
 
 /* The array of a tensor for a number of rows, data NULL. */
 void dlc_tensor_array(dlc_array *array, const dlc_tensor_record *tensor, int64_t rows);

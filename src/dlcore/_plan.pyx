@@ -59,12 +59,19 @@ cdef extern from "plan/plan.h" nogil:
     ctypedef struct dlc_op_def:
         pass
 
+    ctypedef struct dlc_buffer:
+        int64_t bytes
+        int64_t first, last
+
     dlc_status dlc_plan_load(dlc_plan **plan, const void *bytes, int64_t n_bytes)
     void dlc_plan_free(dlc_plan *plan)
     const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan)
     int64_t dlc_plan_row_capacity(const dlc_plan *plan)
     dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
     dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
+    dlc_status dlc_arena_place(
+        int64_t *offsets, int64_t *arena_bytes, const dlc_buffer *buffers, int64_t n
+    )
     dlc_status dlc_op_register(const dlc_op_def *definition)
 
 
@@ -505,3 +512,22 @@ cdef class Call:
 def register_op(address):
     """Add the op whose ``dlc_op_def`` (csrc/plan/op.h) lies at `address`, for the life of the process."""
     check(dlc_op_register(<const dlc_op_def *><uintptr_t>address))
+
+
+def place_buffers(buffers):
+    """Offsets in an arena for `buffers`, rows of (bytes, first op, last op), and the arena's bytes.
+
+    Each is placed in turn, at the lowest offset where it overlaps none before it that is live with it.
+    """
+    cdef cnp.ndarray rows = np.ascontiguousarray(buffers, dtype=np.int64).reshape(-1, 3)
+    cdef cnp.ndarray offsets = np.empty(len(rows), dtype=np.int64)
+    cdef int64_t arena_bytes
+    check(
+        dlc_arena_place(
+            <int64_t *>cnp.PyArray_DATA(offsets),
+            &arena_bytes,
+            <const dlc_buffer *>cnp.PyArray_DATA(rows),
+            len(rows),
+        )
+    )
+    return offsets.tolist(), arena_bytes

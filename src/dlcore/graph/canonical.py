@@ -23,8 +23,8 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
         if node.op.name in ALIASES:
             replaced[node] = inputs[0]
             continue
-        if node.op.name == "reshape" and not _is_view(inputs[0], node.shape):
-            inputs = (known.unique(apply("copy", inputs[0])),)
+        if node.op.name == "reshape":
+            inputs = (known.unique(_source_of_reshape(inputs[0], node.shape)),)
         if node.op.dense:
             inputs = tuple(
                 known.unique(apply("copy", operand))
@@ -78,6 +78,13 @@ def _attribute_key(node: Tensor) -> list[Any]:
 
 def without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
+
+
+def _source_of_reshape(source: Tensor, shape: Shape) -> Tensor:
+    """What the reshape is a view of: a copy where the source's memory does not do."""
+    if source.op.name == "reshape":
+        source = source.inputs[0]
+    return source if _is_view(source, shape) else apply("copy", source)
 
 
 def _is_view(source: Tensor, shape: Shape) -> bool:

@@ -76,7 +76,7 @@ class Encoder:
     _tensors: dict[View, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        slots, ops = b"", b""
+        slots, ops = bytearray(), bytearray()
         operands: list[int] = []
         attributes: list[int] = []
         for slot, size in zip(self.slots, self.slot_bytes, strict=True):

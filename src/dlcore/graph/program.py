@@ -16,6 +16,7 @@ MAX_OPERANDS = 24
 MAX_LITERALS = 16
 MAX_TEMPS = 16
 MAX_INSTRUCTIONS = 256
+FEWEST_REGISTERS = min(MAX_OPERANDS, MAX_LITERALS, MAX_TEMPS)  # that a program has of each kind
 REDUCTIONS = {None: 0, "sum": 1, "max": 2, "min": 3, "mean": 4}
 
 # Mirrors dlc_dtype in csrc/include/dlcore.h.
@@ -73,6 +74,8 @@ def build_program(
     With ``reduction`` (a reduce node) the last value is reduced into it. With ``product`` (a GEMM's
     result) register 0 holds that to begin with, and keeps it or takes the last root.
     """
+    if len(body) > MAX_INSTRUCTIONS:
+        raise ProgramTooLarge
     if reduction is not None:
         outputs = [reduction]
         value = reduction.inputs[0]
@@ -116,6 +119,8 @@ class _Writer:
         operands += [o.inputs[0] for o in outputs if o.op.lowering == "reduce"]
         for operand in operands:
             self._declare(self._source(operand))
+            if len(outputs) + len(self.inputs) > MAX_OPERANDS or len(self.literals) > MAX_LITERALS:
+                raise ProgramTooLarge
         self.first_temp = len(outputs) + len(self.inputs) + len(self.literals)
         self.free: list[int] = []
         self.n_temps = 0
@@ -125,8 +130,6 @@ class _Writer:
             if not self._is_alias(node)
             for i in node.inputs
         }
-        if len(outputs) + len(self.inputs) > MAX_OPERANDS or len(self.literals) > MAX_LITERALS:
-            raise ProgramTooLarge
 
     def _is_alias(self, node: Tensor) -> bool:
         """A cast is a name for its input: memory is converted as it is read."""
@@ -159,7 +162,7 @@ class _Writer:
         if self._is_alias(node):
             return
         sources = [self._register(i) for i in node.inputs]
-        for operand in {self._source(i) for i in node.inputs}:
+        for operand in dict.fromkeys(map(self._source, node.inputs)):
             register = self.registers.get(operand, -1)
             if self.last_use.get(operand) == position and register >= self.first_temp:
                 self.free.append(register)
@@ -180,8 +183,6 @@ class _Writer:
         return self.first_temp + self.n_temps - 1
 
     def finish(self, dtype: int, reduction: int) -> Program:
-        if len(self.instructions) > MAX_INSTRUCTIONS:
-            raise ProgramTooLarge
         words = [dtype, len(self.outputs), len(self.inputs), reduction]
         words += [len(self.literals), self.n_temps, len(self.instructions)]
         for value, power in self.literals:
