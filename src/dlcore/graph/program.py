@@ -68,11 +68,13 @@ def build_program(
     reduction: Tensor | None = None,
     product: Tensor | None = None,
     keep_product: bool = False,
+    stored_literals: bool = False,
 ) -> Program:
     """The program that computes ``roots`` (some of ``body``, which is in topological order).
 
     With ``reduction`` (a reduce node) the last value is reduced into it. With ``product`` (a GEMM's
-    result) register 0 holds that to begin with, and keeps it or takes the last root.
+    result) register 0 holds that to begin with, and keeps it or takes the last root. With
+    ``stored_literals`` views of literals are inputs like others.
     """
     if len(body) > MAX_INSTRUCTIONS:
         raise ProgramTooLarge
@@ -88,7 +90,7 @@ def build_program(
         outputs = [last, *(root for root in roots if root is not last)]
         results = {root: outputs.index(root) for root in roots}
 
-    writer = _Writer(body, outputs, results, product)
+    writer = _Writer(body, outputs, results, product, stored_literals)
     if reduction is not None and not results:
         writer.emit("copy", 0, [reduction.inputs[0]])
     for position, node in enumerate(body):
@@ -105,8 +107,10 @@ class _Writer:
         outputs: list[Tensor],
         results: dict[Tensor, int],
         product: Tensor | None,
+        stored_literals: bool,
     ):
         members = set(body)
+        self.stored_literals = stored_literals
         self.outputs = outputs
         self.results = results
         self.inputs: list[Tensor] = []
@@ -125,8 +129,12 @@ class _Writer:
         self.n_temps = 0
         self.last_use = {i: position for position, n in enumerate(body) for i in n.inputs}
 
+    def _literal(self, operand: Tensor) -> Tensor | None:
+        stored = self.stored_literals and operand.op.lowering == "view"
+        return None if stored else literal_of(operand)
+
     def _declare(self, operand: Tensor, members: set[Tensor]) -> None:
-        found = literal_of(operand)
+        found = self._literal(operand)
         if found is not None:
             key = (found.attributes["value"], found.attributes["power"])
             if key not in self.literals:
@@ -137,7 +145,7 @@ class _Writer:
     def _register(self, operand: Tensor) -> int:
         if operand in self.registers:
             return self.registers[operand]
-        found = literal_of(operand)
+        found = self._literal(operand)
         if found is not None:
             key = (found.attributes["value"], found.attributes["power"])
             return len(self.outputs) + len(self.inputs) + self.literals.index(key)
