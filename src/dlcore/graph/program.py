@@ -68,11 +68,13 @@ def build_program(
     reduction: Tensor | None = None,
     product: Tensor | None = None,
     keep_product: bool = False,
+    stored_literals: bool = False,
 ) -> Program:
     """The program that computes ``roots`` (some of ``body``, which is in topological order).
 
     With ``reduction`` (a reduce node) the last value is reduced into it. With ``product`` (a GEMM's
-    result) register 0 holds that to begin with, and keeps it or takes the last root.
+    result) register 0 holds that to begin with, and keeps it or takes the last root. With
+    ``stored_literals`` views of literals are inputs like others.
     """
     if len(body) > MAX_INSTRUCTIONS:
         raise ProgramTooLarge
@@ -89,7 +91,7 @@ def build_program(
         outputs = [last, *(root for root in roots if root is not last)]
         results = {root: i for i, root in enumerate(outputs)}
 
-    writer = _Writer(body, outputs, results, product)
+    writer = _Writer(body, outputs, results, product, stored_literals)
     if reduction is not None and not results:
         writer.emit("copy", 0, [reduction.inputs[0]])
     for position, node in enumerate(body):
@@ -106,10 +108,12 @@ class _Writer:
         outputs: list[Tensor],
         results: dict[Tensor, int],
         product: Tensor | None,
+        stored_literals: bool,
     ):
         self.outputs = outputs
         self.results = results
         self.product = product
+        self.stored_literals = stored_literals
         self.members = set(body)
         self.inputs: dict[Tensor, int] = {}
         self.literals: dict[tuple[str, int], int] = {}
@@ -140,8 +144,12 @@ class _Writer:
             operand = operand.inputs[0]
         return operand
 
+    def _literal(self, operand: Tensor) -> Tensor | None:
+        stored = self.stored_literals and operand.op.lowering == "view"
+        return None if stored else literal_of(operand)
+
     def _declare(self, operand: Tensor) -> None:
-        found = literal_of(operand)
+        found = self._literal(operand)
         if found is not None:
             self.literals.setdefault(_literal_key(found), len(self.literals))
         elif operand not in self.members and operand is not self.product:
@@ -151,7 +159,7 @@ class _Writer:
         operand = self._source(operand)
         if operand in self.registers:
             return self.registers[operand]
-        found = literal_of(operand)
+        found = self._literal(operand)
         if found is not None:
             return len(self.outputs) + len(self.inputs) + self.literals[_literal_key(found)]
         if operand is self.product:
