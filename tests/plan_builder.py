@@ -9,6 +9,7 @@ ROWS = -1  # an extent: the rows of a step
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
 FIXED, STREAM, STEP, DATASET = range(4)
 GATHER, GEMM, MAP, SOFTMAX, SOFTMAX_LOSS, RANDOM, SGD_STEP, ADAM_STEP = range(1, 9)
+TAKE, SCATTER_ADD = 9, 10
 SUM, MAX, MIN, MEAN = range(1, 5)  # reductions
 DTYPES = [np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8", "?")]
 MAP_CODES = {

@@ -537,10 +537,24 @@ def run_whatever_loads(data):
     return True
 
 
+def indexing_builder():
+    """The sum, in every step, of what the rows of a table that tokens name add up to."""
+    b = PlanBuilder(5)
+    table, tokens = b.bound(pb.FIXED, "f4", (1, 7, 3)), b.slot(pb.STREAM, "i4", 4)
+    index = b.tensor("i4", (1, ROWS), slot=tokens)
+    rows, counted = b.tensor("f4", (1, ROWS, 3)), b.tensor("f4", (1, 7, 3))
+    total = b.bound(pb.STEP, "f4", (1, 1, 1), writable=True)
+    b.op(pb.TAKE, [rows], [table, index])
+    b.op(pb.SCATTER_ADD, [counted], [rows, index])
+    b.op(pb.MAP, [total], [counted], program("f4", 1, 1, [("copy", 0, 1)], reduction=pb.SUM))
+    return b
+
+
+@pytest.mark.parametrize("builder", [network_builder, indexing_builder])
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
-def test_a_plan_with_a_changed_byte_is_refused_or_runs(mask):
+def test_a_plan_with_a_changed_byte_is_refused_or_runs(builder, mask):
     """Every byte in turn. A sanitizer build shows that what loads stays in bounds."""
-    data = network_builder().build()
+    data = builder().build()
     assert run_whatever_loads(data)
     loaded = 0
     for i in range(len(data)):

@@ -89,9 +89,9 @@ DEFINE_MAP(isfinite, 1, TRUTH(v_abs(x) < DLC_INFINITY))
 #define SCALAR_1(i) const real x = ((const real *)a)[i];
 #define SCALAR_2(i) SCALAR_1(i) const real y = ((const real *)b)[i];
 
-/* out[i] = expression of numbers x = a[i], y = b[i]. What is rare in networks is left to C, whose functions know all special
- * values and are right to an ULP or two (cbrt to 4), but take 3 to 24 ns an element, where a vector expression takes 0.2 to 5.
- * (Of the powers, square, sqrt and reciprocal have instructions of their own.) */
+/* out[i] = expression of numbers x = a[i], y = b[i]. What is rare in networks is left to C, whose functions know all
+ * special values and are right to about 2 ULP (cbrt to 4), but take 3 to 24 ns an element, where a vector expression
+ * takes 0.2 to 5. (Of the powers, square, sqrt and reciprocal have instructions of their own.) */
 #define DEFINE_SCALAR_MAP(name, arity, expression)                                            \
     static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n) \
     {                                                                                         \

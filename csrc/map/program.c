@@ -20,8 +20,8 @@ int dlc_map_arity(int op) { return arity_of[op]; }
 
 const char *dlc_map_name(int op) { return name_of[op]; }
 
-/* Polynomials cost about this many flops, and calls of C's functions for each element; arithmetic, comparisons and rounding
- * cost one. */
+/* About how many flops polynomials cost, and calls of C's functions element by element; arithmetic, comparisons and
+ * rounding cost one. */
 enum { POLYNOMIAL_COST = 16, C_FUNCTION_COST = 64 };
 
 static int op_cost(int op)

@@ -12,5 +12,7 @@ extern const dlc_op_def dlc_softmax_loss_def;
 extern const dlc_op_def dlc_random_def;
 extern const dlc_op_def dlc_sgd_step_def;
 extern const dlc_op_def dlc_adam_step_def;
+extern const dlc_op_def dlc_take_def;
+extern const dlc_op_def dlc_scatter_add_def;
 
 #endif

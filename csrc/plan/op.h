@@ -19,6 +19,8 @@ enum {
     DLC_OP_RANDOM = 6,       /* out; attr: kind, stream, bits of the double keep */
     DLC_OP_SGD_STEP = 7,     /* outs param[, velocity]; ins grad, scalars (lr); attr: hyper-parameters */
     DLC_OP_ADAM_STEP = 8,    /* outs param, m, v; ins grad, scalars (step_size, v_scale, decay); attr: likewise */
+    DLC_OP_TAKE = 9,         /* out; ins source, index: out[o, j, :] = source[o, index[o, j], :] */
+    DLC_OP_SCATTER_ADD = 10, /* out; ins g, index: out = 0, then out[o, index[o, j], :] += g[o, j, :] */
     DLC_OP_FIRST_CUSTOM = 4096
 };
 

@@ -2,9 +2,8 @@
  *
  * Without attributes, out is float32 or float64 and in any dtype, or both have one dtype. With the attributes low and
  * high, out is int64 and every value is checked to be an integer in [low, high): labels are trusted from here on. */
-#include <math.h>
-
 #include "plan/builtin.h"
+#include "plan/index.h"
 #include "plan/operand.h"
 
 static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
@@ -33,66 +32,19 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
     return dlc_count(&args[0]);
 }
 
-/* ---- Labels ---- */
-
-static double read_real(const void *in, int32_t dtype)
+static dlc_status gather_labels(int64_t *out, const char *in, int32_t dtype, int64_t n, int64_t row, const dlc_op *op)
 {
-    return dtype == DLC_FLOAT32 ? (double)*(const float *)in : *(const double *)in;
-}
-
-static int64_t read_integer(const void *in, int32_t dtype)
-{
-    switch (dtype) {
-    case DLC_INT64:
-        return *(const int64_t *)in;
-    case DLC_INT32:
-        return *(const int32_t *)in;
-    default: /* uint8 and bool */
-        return *(const uint8_t *)in;
-    }
-}
-
-static dlc_status take_real(int64_t *label, double value, int64_t row, int64_t low, int64_t high)
-{
-    if (value != trunc(value)) /* NaN, too */
-        return dlc_fail(DLC_INVALID_ARGUMENT, "label %.15g in row %lld is not an integer", value, (long long)row);
-    if (value < (double)low || value >= (double)high)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "label %.15g in row %lld is outside [%lld, %lld)", value, (long long)row,
-                        (long long)low, (long long)high);
-    *label = (int64_t)value;
+    const dlc_index_range range = {"label", "in row", op->attributes[0], op->attributes[1]};
+    for (int64_t i = 0; i < n; i++, in += dlc_dtype_size(dtype))
+        DLC_TRY(dlc_read_indices(&out[i], in, dtype, 1, 1, &range, row));
     return DLC_OK;
 }
-
-static dlc_status take_integer(int64_t *label, int64_t value, int64_t row, int64_t low, int64_t high)
-{
-    if (value < low || value >= high)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "label %lld in row %lld is outside [%lld, %lld)", (long long)value,
-                        (long long)row, (long long)low, (long long)high);
-    *label = value;
-    return DLC_OK;
-}
-
-static dlc_status gather_labels(int64_t *out, const char *in, int32_t dtype, int64_t n, int64_t row, int64_t low,
-                                int64_t high)
-{
-    int64_t size = dlc_dtype_size(dtype);
-    for (int64_t i = 0; i < n; i++, in += size) {
-        if (dlc_is_real(dtype))
-            DLC_TRY(take_real(&out[i], read_real(in, dtype), row, low, high));
-        else
-            DLC_TRY(take_integer(&out[i], read_integer(in, dtype), row, low, high));
-    }
-    return DLC_OK;
-}
-
-/* ---- Rows ---- */
 
 static dlc_status gather_row(const dlc_op_call *call, char *out, const char *in, int64_t width, int64_t row)
 {
-    const dlc_op *op = call->op;
     int32_t to = call->args[0].dtype, from = call->args[1].dtype;
-    if (op->n_attributes == 2)
-        return gather_labels((int64_t *)out, in, from, width, row, op->attributes[0], op->attributes[1]);
+    if (call->op->n_attributes == 2)
+        return gather_labels((int64_t *)out, in, from, width, row, call->op);
     if (to == from)
         memcpy(out, in, (size_t)(width * dlc_dtype_size(to)));
     else

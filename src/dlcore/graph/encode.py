@@ -26,6 +26,8 @@ OPCODES = {
     "random": 6,
     "sgd_step": 7,
     "adam_step": 8,
+    "take": 9,
+    "scatter_add": 10,
 }
 
 _HEADER = struct.Struct("<10q")
