@@ -24,6 +24,7 @@ from dlcore.graph.tensor import (
     apply,
     as_tensor,
     check_dtype,
+    in_real_storage,
     is_number,
     leaf,
     stored_dtype,
@@ -152,13 +153,17 @@ def _result(value: Any, index: int) -> Any:
     if value is None:
         return None
     try:
-        return as_tensor(value)
+        return in_real_storage(as_tensor(value))
     except TypeError as error:
         raise TypeError(f"result {index} of the function: {error}") from None
 
 
 def _in_dtype(value: Any, node: Tensor) -> Any:
-    return value if node.dtype == node.storage else value.astype(node.dtype)
+    if node.dtype == node.storage:
+        return value
+    if node.dtype.kind in "iu":  # modulo the range of a narrow one, where C leaves it open
+        value = value.astype(np.int64)
+    return value.astype(node.dtype)
 
 
 class _Plans:

@@ -21,9 +21,18 @@ from dlcore.graph.shape import (
     normalise_axes,
 )
 from dlcore.graph.table.contraction import product, swap_last
-from dlcore.graph.table.elementwise import astype, where
+from dlcore.graph.table.elementwise import astype, ufunc_promotion, where
 from dlcore.graph.table.shaping import part, reduce
-from dlcore.graph.tensor import TABLE, Tensor, apply, as_tensor, kind_of, literal
+from dlcore.graph.tensor import (
+    TABLE,
+    Tensor,
+    apply,
+    as_tensor,
+    in_real_storage,
+    kind_of,
+    literal,
+    promoted,
+)
 
 Axis = int | Sequence[int] | None
 
@@ -54,39 +63,56 @@ for _name, _op in TABLE.items():
         UFUNCS[getattr(np, _name)] = _elementwise(_name)
 
 
-@_implements(np.positive, np.copy)
-def positive(a: Any) -> Tensor:
-    return apply("identity", a)
+def _composed(*ufuncs: np.ufunc) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Enters a function of operands that are promoted as those of the ufuncs."""
+
+    def enter(implementation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        promote = ufunc_promotion(ufuncs[0])
+        for ufunc in ufuncs:
+            UFUNCS[ufunc] = lambda *operands: implementation(*promoted(promote, operands)[0])
+        return implementation
+
+    return enter
 
 
-@_implements(np.fabs)
-def fabs(a: Any) -> Tensor:
-    return apply("absolute", a * 1.0)
+@_composed(np.positive)
+def positive(a: Tensor) -> Tensor:
+    return a
 
 
-@_implements(np.float_power)
-def float_power(a: Any, b: Any) -> Tensor:
-    return apply("power", astype(as_tensor(a), np.float64), b)
+@_composed(np.fabs)
+def fabs(a: Tensor) -> Tensor:
+    return apply("absolute", a)
 
 
-@_implements(np.deg2rad, np.radians)
-def deg2rad(a: Any) -> Tensor:
-    return apply("multiply", a, math.pi / 180.0)
+@_composed(np.reciprocal)
+def reciprocal(a: Tensor) -> Tensor:
+    return apply("reciprocal", a) if a.dtype.kind == "f" else astype(1.0 / a, a.dtype)
 
 
-@_implements(np.rad2deg, np.degrees)
-def rad2deg(a: Any) -> Tensor:
-    return apply("multiply", a, 180.0 / math.pi)
+@_composed(np.float_power)
+def float_power(a: Tensor, b: Tensor) -> Tensor:
+    return apply("power", a, b)
 
 
-@_implements(np.heaviside)
-def heaviside(a: Any, at_zero: Any) -> Tensor:
-    positive_part = apply("greater", a, 0) * 1.0
-    return where(apply("equal", a, 0), at_zero, where(apply("isnan", a), a, positive_part))
+@_composed(np.deg2rad, np.radians)
+def deg2rad(a: Tensor) -> Tensor:
+    return a * (math.pi / 180.0)
 
 
-@_implements(np.logaddexp2)
-def logaddexp2(a: Any, b: Any) -> Tensor:
+@_composed(np.rad2deg, np.degrees)
+def rad2deg(a: Tensor) -> Tensor:
+    return a * (180.0 / math.pi)
+
+
+@_composed(np.heaviside)
+def heaviside(a: Tensor, at_zero: Tensor) -> Tensor:
+    step = where(apply("isnan", a), a, apply("cast", a > 0, dtype=a.dtype))
+    return where(apply("equal", a, 0), at_zero, step)
+
+
+@_composed(np.logaddexp2)
+def logaddexp2(a: Tensor, b: Tensor) -> Tensor:
     return apply("logaddexp", a * math.log(2.0), b * math.log(2.0)) / math.log(2.0)
 
 
@@ -241,6 +267,11 @@ for _ufunc, _function in (
 # Shapes
 
 
+@_implements(np.copy)
+def copy(a: Any) -> Tensor:
+    return apply("identity", a)
+
+
 def _without(a: Tensor, axes: Sequence[int]) -> Tensor:
     return apply("reshape", a, shape=tuple(e for i, e in enumerate(a.shape) if i not in axes))
 
@@ -334,7 +365,7 @@ def moveaxis(a: Any, source: Axis, destination: Axis) -> Tensor:
 @_implements(np.expand_dims)
 def expand_dims(a: Any, axis: Axis) -> Tensor:
     a = as_tensor(a)
-    added = (axis,) if isinstance(axis, int) else tuple(axis or ())
+    added = axis if isinstance(axis, Sequence) else (axis,)
     axes = normalise_axes(added, a.ndim + len(added))
     extents = iter(a.shape)
     ndim = a.ndim + len(added)
@@ -519,11 +550,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant") -> Tensor:
         for extent, (before, after) in zip(a.shape, widths, strict=True)
     )
     begin = tuple(before for before, _ in widths)
-    return apply("embed", _computed(a), shape=shape, places=((begin, (1,) * a.ndim),))
-
-
-def _computed(a: Tensor) -> Tensor:
-    return a if a.storage.kind == "f" else apply("cast", a, dtype=a.dtype, storage=np.dtype("f8"))
+    return apply("embed", in_real_storage(a), shape=shape, places=((begin, (1,) * a.ndim),))
 
 
 @_implements(np.diagonal)
