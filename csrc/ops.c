@@ -487,9 +487,10 @@ typedef struct flat_call {
     const dlc_real_kernels *kernels;
     int64_t size, n;
     void (*run)(const struct flat_call *call, int64_t begin, int64_t n);
-    char *arrays[4];
-    const dlc_sgd_options *sgd;
-    const dlc_adam_options *adam;
+    char *arrays[2 + DLC_STEP_MAX_STATES];
+    int32_t step_kind;
+    const dlc_step_options *options;
+    const double *scalars;
     int32_t random_kind;
     double keep;
     uint64_t seed, step;
@@ -523,37 +524,29 @@ static char *flat_element(const flat_call *call, int array, int64_t index)
     return call->arrays[array] ? call->arrays[array] + index * call->size : NULL;
 }
 
-static void run_sgd(const flat_call *call, int64_t begin, int64_t n)
+static void run_step(const flat_call *call, int64_t begin, int64_t n)
 {
-    call->kernels->sgd_step(flat_element(call, 0, begin), flat_element(call, 1, begin), flat_element(call, 2, begin),
-                            call->sgd, n);
+    dlc_step_arrays arrays = {.param = flat_element(call, 0, begin), .grad = flat_element(call, 1, begin)};
+    for (int state = 0; state < DLC_STEP_MAX_STATES; state++)
+        arrays.states[state] = flat_element(call, 2 + state, begin);
+    call->kernels->step[call->step_kind](&arrays, call->options, call->scalars, n);
 }
 
-dlc_status dlc_sgd_step(int32_t dtype, void *param, void *velocity, const void *grad, const dlc_sgd_options *options,
-                        int64_t n)
+dlc_status dlc_optimizer_step(int32_t dtype, int32_t kind, const dlc_step_arrays *arrays,
+                              const dlc_step_options *options, const double *scalars, int64_t n)
 {
-    if (options->momentum != 0 && !velocity)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "velocity is needed when momentum is not 0");
+    if (kind < 0 || kind >= DLC_STEP_COUNT)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "there is no optimiser step with the code %d", (int)kind);
     flat_call call = {
         .n = n,
-        .run = run_sgd,
-        .arrays = {param, options->momentum != 0 ? velocity : NULL, (char *)(uintptr_t)grad},
-        .sgd = options,
+        .run = run_step,
+        .arrays = {arrays->param, (char *)(uintptr_t)arrays->grad},
+        .step_kind = kind,
+        .options = options,
+        .scalars = scalars,
     };
-    return run_flat(&call, dtype, STEP_COST);
-}
-
-static void run_adam(const flat_call *call, int64_t begin, int64_t n)
-{
-    call->kernels->adam_step(flat_element(call, 0, begin), flat_element(call, 1, begin), flat_element(call, 2, begin),
-                             flat_element(call, 3, begin), call->adam, n);
-}
-
-dlc_status dlc_adam_step(int32_t dtype, void *param, void *m, void *v, const void *grad,
-                         const dlc_adam_options *options, int64_t n)
-{
-    flat_call call = {
-        .n = n, .run = run_adam, .arrays = {param, m, v, (char *)(uintptr_t)grad}, .adam = options};
+    for (int state = 0; state < DLC_STEP_MAX_STATES; state++)
+        call.arrays[2 + state] = arrays->states[state];
     return run_flat(&call, dtype, STEP_COST);
 }
 

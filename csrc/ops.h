@@ -45,11 +45,9 @@ DLC_API dlc_status dlc_elementwise_loss(double *loss, int32_t kind, const dlc_ar
 DLC_API dlc_status dlc_cross_entropy(double *loss, const dlc_array *logits, const dlc_array *target,
                                      const dlc_array *weight);
 
-/* One step over n contiguous elements; velocity may be NULL without momentum. */
-DLC_API dlc_status dlc_sgd_step(int32_t dtype, void *param, void *velocity, const void *grad,
-                                const dlc_sgd_options *options, int64_t n);
-DLC_API dlc_status dlc_adam_step(int32_t dtype, void *param, void *m, void *v, const void *grad,
-                                 const dlc_adam_options *options, int64_t n);
+/* One optimiser step of a dlc_step_kind over n contiguous elements. */
+DLC_API dlc_status dlc_optimizer_step(int32_t dtype, int32_t kind, const dlc_step_arrays *arrays,
+                                      const dlc_step_options *options, const double *scalars, int64_t n);
 
 typedef enum dlc_random_kind {
     DLC_RANDOM_FILL_UNIFORM = 0,

@@ -10,6 +10,7 @@ MAGIC = int.from_bytes(b"DLCPLAN1", "little")
 FIXED, STREAM, STEP, DATASET = range(4)
 GATHER, GEMM, MAP, SOFTMAX, SOFTMAX_LOSS, RANDOM, SGD_STEP, ADAM_STEP = range(1, 9)
 TAKE, SCATTER_ADD = 9, 10
+NADAM_STEP, RADAM_STEP, RMSPROP_STEP, ADAGRAD_STEP, ADADELTA_STEP, LION_STEP = range(20, 26)
 SUM, MAX, MIN, MEAN = range(1, 5)  # reductions
 DTYPES = [np.dtype(name) for name in ("f4", "f8", "u1", "i4", "i8", "?")]
 MAP_CODES = {
@@ -56,6 +57,12 @@ def program(dtype, n_out, n_in, instructions, *, literals=(), n_temps=0, reducti
         a, b, c = [*operands, 0, 0][:3]
         words.append(MAP_CODES[name] | dst << 16 | a << 24 | b << 32 | c << 40)
     return words
+
+
+def step_attributes(*own, weight_decay=0.0, decoupled=0, average=0.0):
+    """The attributes of an optimiser step: numbers are floats, flags are ints."""
+    words = (weight_decay, decoupled, average, *own)
+    return [bits(word) if isinstance(word, float) else word for word in words]
 
 
 class PlanBuilder:

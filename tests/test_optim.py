@@ -1,12 +1,29 @@
-"""Optimisers' options and learning rate schedules; their steps are tested in test_train and
-test_ops."""
+"""Optimisers' options and learning rate schedules; their steps are tested in test_optim_steps."""
 
 from __future__ import annotations
+
+import inspect
+import pickle
 
 import numpy as np
 import pytest
 
-from dlcore.optim import SGD, Adam, AdamW, Constant, Cosine, Exponential, Step
+from dlcore import optim
+from dlcore.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Exponential,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Step,
+)
 
 pytestmark = pytest.mark.isa_independent
 
@@ -72,6 +89,30 @@ def test_torch_schedulers_agree():
         (lambda: Adam(beta1=1.0), r"beta1 must lie in \[0, 1\), not 1.0"),
         (lambda: Adam(eps=-1.0), "eps must be a number >= 0"),
         (lambda: AdamW(weight_decay=-1), "weight_decay must be a number >= 0"),
+        (lambda: Adam(convention="keras"), "convention must be 'pytorch' or 'sklearn'"),
+        (lambda: NAdam(momentum_decay=-1), "momentum_decay must be a number >= 0, not -1"),
+        (lambda: RAdam(beta2=1.0), r"beta2 must lie in \[0, 1\), not 1.0"),
+        (lambda: RMSprop(alpha=1), r"alpha must lie in \[0, 1\), not 1"),
+        (lambda: RMSprop(momentum=-0.1), r"momentum must lie in \[0, 1\), not -0.1"),
+        (lambda: RMSprop(eps=float("inf")), "eps must be a number >= 0, not inf"),
+        (lambda: Adagrad(lr_decay=-1), "lr_decay must be a number >= 0, not -1"),
+        (
+            lambda: Adagrad(initial_accumulator_value=-1),
+            "initial_accumulator_value must be a number >= 0, not -1",
+        ),
+        (lambda: Adadelta(rho=float("nan")), r"rho must lie in \[0, 1\), not nan"),
+        (lambda: Adadelta(eps=-1), "eps must be a number >= 0, not -1"),
+        (lambda: Lion(beta2="a"), r"beta2 must lie in \[0, 1\), not 'a'"),
+        (lambda: SGD(clip_value=0), "clip_value must be a number > 0, not 0"),
+        (lambda: SGD(clip_norm=-1), "clip_norm must be a number > 0, not -1"),
+        (lambda: SGD(clip_global_norm=0), "clip_global_norm must be a number > 0, not 0"),
+        (
+            lambda: SGD(clip_norm=1, clip_global_norm=1),
+            "clip_norm and clip_global_norm exclude each other",
+        ),
+        (lambda: SGD(average=1.0), r"average must lie in \(0, 1\), not 1.0"),
+        (lambda: SGD(average=0), r"average must lie in \(0, 1\), not 0"),
+        (lambda: SGD(decay_mask=["*.weight"]), "decay_mask needs weight_decay > 0"),
         (lambda: Step(0.1, every=0), "every must be a number > 0, not 0"),
         (lambda: Cosine(0.1, epochs=0), "epochs must be a number > 0"),
         (lambda: Exponential(0.1, gamma=-1), "gamma must be a number > 0"),
@@ -81,3 +122,73 @@ def test_torch_schedulers_agree():
 def test_bad_options_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("mask", ["*.weight", [1], 3, len])
+def test_a_mask_is_a_sequence_of_patterns(mask):
+    with pytest.raises(TypeError, match="decay_mask must be a sequence of names or patterns, not"):
+        SGD(weight_decay=0.1, decay_mask=mask)
+
+
+OPTIMIZERS = [SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad, Adadelta, Lion]
+# An option of each kind with a value that is not its default; eps is the last of most.
+CHANGED = {
+    "weight_decay": 0.3,
+    "clip_value": 2.0,
+    "clip_norm": 2.0,
+    "clip_global_norm": 2.0,
+    "average": 0.5,
+    "momentum": 0.5,
+    "beta1": 0.5,
+    "beta2": 0.5,
+    "eps": 0.5,
+    "amsgrad": True,
+    "convention": "sklearn",
+    "momentum_decay": 0.5,
+    "decoupled_weight_decay": True,
+    "alpha": 0.5,
+    "centered": True,
+    "lr_decay": 0.5,
+    "initial_accumulator_value": 0.5,
+    "rho": 0.5,
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_an_optimizer_is_its_options(make):
+    """Repr, pickle and options() give the same one again; every option but the rate tells two runs
+    and their plans apart."""
+    plain = make()
+    known = set(plain.options()) - {"learning_rate", "decay_mask", "nesterov"}
+    assert known <= set(CHANGED)
+    assert plain.continues(make(0.5))
+    for name in known:
+        changed = make(**{name: CHANGED[name]})
+        for again in (
+            make(**changed.options()),
+            pickle.loads(pickle.dumps(changed)),
+            eval(repr(changed), vars(optim)),
+        ):
+            assert again.options() == changed.options()
+            assert again.continues(changed)
+            assert again.plan_key() == changed.plan_key()
+        assert not changed.continues(plain)
+        assert changed.plan_key() != plain.plan_key()
+    masked = make(weight_decay=0.3, decay_mask=["*.weight"])
+    assert eval(repr(masked), vars(optim)).continues(masked)
+    assert not masked.continues(make(weight_decay=0.3))
+    assert not plain.continues(SGD(0.1, momentum=0.1))
+
+
+def test_defaults_are_those_of_torch():
+    """But for the rate of SGD; torch has no Lion."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    renamed = {"learning_rate": "lr"}
+    for make in OPTIMIZERS[1:-1]:
+        theirs = inspect.signature(getattr(torch.optim, make.__name__)).parameters
+        ours = make().options()
+        for name, value in ours.items():
+            if (name := renamed.get(name, name)) in theirs:
+                assert theirs[name].default == value, (make, name)
+        if "beta1" in ours:
+            assert theirs["betas"].default == (ours["beta1"], ours["beta2"])

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import plan_builder as pb
 from dlcore import DlcoreError
 from dlcore._plan import Plan, register_op
-from plan_builder import ROWS, PlanBuilder, bits, program
+from plan_builder import ROWS, PlanBuilder, program, step_attributes
 from plan_runs import TEAMS, epoch_slices, large_teams, run_teams, run_to_end, same_bits
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def network_builder():
     b.op(pb.GEMM, [grads[0]], [x_t, dh], [0])
     b.op(pb.MAP, [view(b, grads[1], (1, HIDDEN))], [dh], column_sum)
     for param, state, grad in zip(params, velocity, grads, strict=True):
-        b.op(pb.SGD_STEP, [param, state], [grad, rate], [bits(MOMENTUM), bits(0.0), 0, 0])
+        b.op(pb.SGD_STEP, [param, state], [grad, rate], step_attributes(MOMENTUM, 0, 0))
     return b
 
 
@@ -550,8 +550,27 @@ def indexing_builder():
     return b
 
 
-@pytest.mark.parametrize("builder", [network_builder, indexing_builder])
+def steps_builder():
+    """A step of every optimiser, with all its states and an average."""
+    b = PlanBuilder(1)
+    for opcode, n_states, own in (
+        (pb.SGD_STEP, 1, (0.9, 1, 0)),
+        (pb.ADAM_STEP, 3, (0.9, 0.99, 1e-8, 1)),
+        (pb.NADAM_STEP, 2, (0.9, 0.99, 1e-8)),
+        (pb.RADAM_STEP, 2, (0.9, 0.99, 1e-8)),
+        (pb.RMSPROP_STEP, 3, (0.9, 1e-8, 0.9, 1)),
+        (pb.ADAGRAD_STEP, 1, (1e-8,)),
+        (pb.ADADELTA_STEP, 2, (0.9, 1e-8)),
+        (pb.LION_STEP, 1, (0.9, 0.99)),
+    ):
+        outs = [b.bound(pb.FIXED, "f4", (5,), writable=True) for _ in range(2 + n_states)]
+        ins = [b.bound(pb.FIXED, "f4", (5,)), b.bound(pb.STEP, "f8", (4,))]
+        b.op(opcode, outs, ins, step_attributes(*own, weight_decay=0.1, average=0.9))
+    return b
+
+
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+@pytest.mark.parametrize("builder", [network_builder, indexing_builder, steps_builder])
 def test_a_plan_with_a_changed_byte_is_refused_or_runs(builder, mask):
     """Every byte in turn. A sanitizer build shows that what loads stays in bounds."""
     data = builder().build()
@@ -621,7 +640,7 @@ def softsign_builder():
     )
     b.op(SOFTSIGN_GRADIENT, [dz], [da, z])
     b.op(pb.GEMM, [dw], [view(b, x, (5, ROWS), (1, 5)), dz], [0])
-    b.op(pb.SGD_STEP, [w], [dw, rate], [bits(0.0), bits(0.0), 0, 0])
+    b.op(pb.SGD_STEP, [w], [dw, rate], step_attributes(0.0, 0, 0))
     return b
 
 

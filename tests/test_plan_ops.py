@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import plan_builder as pb
 from dlcore import DlcoreError
 from dlcore._plan import Plan
-from plan_builder import ROWS, PlanBuilder, bits, program
+from plan_builder import ROWS, PlanBuilder, bits, program, step_attributes
 from plan_runs import epoch_slices, large_teams, run_teams
 
 REALS = ["f4", "f8"]
@@ -767,9 +767,8 @@ def test_sgd_step(dtype, n, momentum, weight_decay, nesterov, sklearn, rng):
     ]
     grad = builder.bound(pb.FIXED, dtype, (n,))
     rate = builder.bound(pb.STEP, "f8", (1,))
-    builder.op(
-        pb.SGD_STEP, state, [grad, rate], [bits(momentum), bits(weight_decay), nesterov, sklearn]
-    )
+    words = step_attributes(momentum, nesterov, sklearn, weight_decay=weight_decay)
+    builder.op(pb.SGD_STEP, state, [grad, rate], words)
     start, g = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
     rates = np.array([0.1, 0.05, 0.2])
     arrays = [start, np.zeros(n, dtype), g, rates] if momentum else [start, g, rates]
@@ -793,27 +792,146 @@ def test_sgd_step(dtype, n, momentum, weight_decay, nesterov, sklearn, rng):
 
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("n", [1, 37, 10007])
-def test_adam_step(dtype, n, rng):
-    """Three AdamW steps whose bias corrections come from the table of scalars."""
+@pytest.mark.parametrize("decoupled", [0, 1])
+@pytest.mark.parametrize("average", [0.0, 0.7])
+def test_adam_step(dtype, n, decoupled, average, rng):
+    """Three steps whose bias corrections come from the table of scalars, and their average."""
     builder = PlanBuilder(1)
-    state = [builder.bound(pb.FIXED, dtype, (n,), writable=True) for _ in range(3)]
+    n_state = 4 if average else 3
+    state = [builder.bound(pb.FIXED, dtype, (n,), writable=True) for _ in range(n_state)]
     grad, scalars = builder.bound(pb.FIXED, dtype, (n,)), builder.bound(pb.STEP, "f8", (3,))
-    builder.op(
-        pb.ADAM_STEP, state, [grad, scalars], [bits(0.9), bits(0.999), bits(1e-8), bits(0.01)]
+    words = step_attributes(
+        0.9, 0.999, 1e-8, 0, weight_decay=0.1, decoupled=decoupled, average=average
     )
+    builder.op(pb.ADAM_STEP, state, [grad, scalars], words)
     start, g = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
     t = np.arange(1, 4)
-    table = np.stack(
-        [0.01 / (1 - 0.9**t), 1 / np.sqrt(1 - 0.999**t), np.full(3, 1 - 0.01 * 0.1)], axis=1
-    )
-    arrays = [start, np.zeros(n, dtype), np.zeros(n, dtype), g, table]
+    rates = np.array([0.01, 0.02, 0.03])
+    table = np.stack([rates, rates / (1 - 0.9**t), 1 / np.sqrt(1 - 0.999**t)], axis=1)
+    arrays = [start, np.zeros(n, dtype), np.zeros(n, dtype), np.ones(n, dtype)][:n_state]
+    arrays += [g, table]
     result = run_teams(Plan(builder.build()), arrays, epoch_rows=1, batch_rows=1, step_end=3)
 
-    p, m, v = start.astype("f8"), np.zeros(n), np.zeros(n)
-    for step_size, v_scale, decay in table:
-        d = g + 0.01 * p
+    p, m, v, mean = start.astype("f8"), np.zeros(n), np.zeros(n), np.ones(n)
+    for rate, step_size, v_scale in table:
+        d = g + (0.0 if decoupled else 0.1) * p
         m = 0.9 * m + 0.1 * d
         v = 0.999 * v + 0.001 * d * d
-        p = p * decay - step_size * m / (np.sqrt(v) * v_scale + 1e-8)
-    for expected, actual in zip((p, m, v), result, strict=False):
+        p = p * (1 - rate * 0.1 * decoupled) - step_size * m / (np.sqrt(v) * v_scale + 1e-8)
+        mean = average * mean + (1 - average) * p
+    for expected, actual in zip((p, m, v, mean), result[:n_state], strict=False):
         assert_allclose(actual, expected, **tolerance(dtype))
+
+
+# A record of every step with all its states: the opcode, outputs, scalars, options of its own.
+STEPS = {
+    "sgd_step": (pb.SGD_STEP, 2, 1, {"momentum": 0.9, "nesterov": 0, "sklearn": 0}),
+    "adam_step": (pb.ADAM_STEP, 4, 3, {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "amsgrad": 1}),
+    "nadam_step": (pb.NADAM_STEP, 3, 4, {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}),
+    "radam_step": (pb.RADAM_STEP, 3, 3, {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}),
+    "rmsprop_step": (
+        pb.RMSPROP_STEP,
+        4,
+        1,
+        {"alpha": 0.99, "eps": 1e-8, "momentum": 0.9, "centered": 1},
+    ),
+    "adagrad_step": (pb.ADAGRAD_STEP, 2, 1, {"eps": 1e-8}),
+    "adadelta_step": (pb.ADADELTA_STEP, 3, 1, {"rho": 0.9, "eps": 1e-8}),
+    "lion_step": (pb.LION_STEP, 2, 1, {"beta1": 0.9, "beta2": 0.99}),
+}
+
+
+def step_plan(name, *, outputs=0, inputs=0, attributes=0, scalars=0, average=0.0, **changes):
+    """A plan of one step, off by so many outputs, inputs, attributes or scalars, with options
+    changed; `odd` is what one of its operands is in place of f4 (5, 3)."""
+    opcode, n_out, n_scalars, own = STEPS[name]
+    odd = changes.pop("odd", {})
+    shared = {"weight_decay": 0.0, "decoupled": 0, "average": average}
+    options = {**shared, **own}
+    assert changes.keys() <= options.keys()
+    options |= changes
+    b = PlanBuilder(1)
+    n_out += outputs + (options["average"] != 0.0)
+    tensors = []
+    for i in range(n_out + 1):
+        dtype, shape, stride = odd.get(i, ("f4", (5, 3), None))
+        slot = b.slot(pb.FIXED, dtype, 240, writable=True)
+        tensors.append(b.tensor(dtype, shape, slot=slot, stride=stride))
+    table = odd.get("scalars", ("f8", (n_scalars + scalars,)))
+    ins = [tensors.pop(), *(b.bound(pb.STEP, *table) for _ in range(1 + inputs))]
+    words = [*step_attributes(**{k: options.pop(k) for k in shared}), *map(word, options.values())]
+    b.op(opcode, tensors, ins, words[: len(words) + attributes] + [0] * attributes)
+    return Plan(b.build())
+
+
+def word(option):
+    return bits(option) if isinstance(option, float) else option
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_is_refused_for_each_operand_that_does_not_fit(name, average):
+    """Counts, dtypes, shapes and places, of all states and of the average."""
+    step_plan(name, average=average)
+    count = "there are . outputs, . inputs and . attributes"
+    refused = [
+        ({"outputs": -1}, count),
+        ({"outputs": 1}, count),
+        ({"inputs": 1}, count),
+        ({"inputs": -1}, count),
+        ({"attributes": -1}, r"there are . attributes; expected ."),
+        ({"attributes": 1}, r"there are . attributes; expected ."),
+        ({"scalars": -1}, "its scalars are not a contiguous vector of at least"),
+        ({"odd": {"scalars": ("f4", (4,))}}, "its scalars are not a contiguous vector"),
+        ({"odd": {"scalars": ("f8", (2, 4))}}, "its scalars are not a contiguous vector"),
+        ({"odd": dict.fromkeys(range(9), ("i4", (5, 3), None))}, "operand 0 differs"),
+    ]
+    n_grad = STEPS[name][1] + (average != 0.0)
+    for operand in range(1, n_grad + 1):
+        differs = f"operand {operand} differs from the parameter in dtype or shape"
+        refused += [
+            ({"odd": {operand: ("f8", (5, 3), None)}}, differs),
+            ({"odd": {operand: ("f4", (3, 5), None)}}, differs),
+            ({"odd": {operand: ("f4", (15,), None)}}, differs),
+        ]
+    for operand in range(n_grad + 1):
+        odd = {operand: ("f4", (5, 3), (6, 1))}
+        refused.append(({"odd": odd}, f"operand {operand} is not contiguous"))
+    for changes, message in refused:
+        with pytest.raises(DlcoreError, match=rf"op 0 \({name}\): .*{message}"):
+            step_plan(name, average=average, **changes)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_is_refused_for_each_option_out_of_range(name):
+    """Each is named with what it is and what it may be."""
+    for option, value in {
+        "weight_decay": 0.0,
+        "decoupled": 0,
+        "average": 0.0,
+        **STEPS[name][3],
+    }.items():
+        if isinstance(value, int):
+            wrong, expected = (2, -1), "expected 0 or 1"
+        elif option in ("weight_decay", "eps"):
+            wrong, expected = (-1.0, np.inf, np.nan), r"expected a number in \[0, inf\)"
+        else:
+            wrong, expected = (-0.1, 1.0, np.nan), r"expected a number in \[0, 1\)"
+        for bad in wrong:
+            with pytest.raises(DlcoreError, match=rf"its {option} is .*; {expected}"):
+                step_plan(name, **{option: bad})
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("sgd_step", {"momentum": 0.0}),
+        ("adam_step", {"amsgrad": 0}),
+        ("rmsprop_step", {"momentum": 0.0}),
+        ("rmsprop_step", {"centered": 0}),
+    ],
+)
+def test_a_step_has_the_states_that_its_options_ask_for(name, option):
+    step_plan(name, outputs=-1, **option)
+    with pytest.raises(DlcoreError, match="outputs"):
+        step_plan(name, **option)

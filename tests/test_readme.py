@@ -75,7 +75,7 @@ def test_python_examples_run_in_order_and_learn(shell):
     blocks = code_blocks("python")
     output = shell("python example.py", example_py="\n".join(blocks))
     accuracies = [float(a) for a in re.findall(r"^test accuracy (\S+)$", output, re.MULTILINE)]
-    assert len(accuracies) == len(blocks) == 2
+    assert len(accuracies) == len(blocks) >= 2
     assert min(accuracies) >= 0.95
 
 

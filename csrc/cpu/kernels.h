@@ -10,11 +10,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu/steps.h"
 #include "dlcore.h"
 #include "map/map_ops.h"
 
-/* out[i] = op(a[i], b[i], c[i]) for i < n; unused inputs are NULL. */
-typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void *c, int64_t n);
+/* out[i] = op(a[i], b[i], c[i]) for i < n; inputs beyond the op's arity are not looked at. numbers: which inputs are one
+ * number for all i: DLC_MAP_A, DLC_MAP_B, ..., of those that map/program.c offers the op. */
+typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void *c, int64_t n, unsigned numbers);
 
 /* out[i] = in[i * stride] as the table's real type. */
 typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64_t n);
@@ -46,27 +48,14 @@ typedef struct dlc_gemm_kernels {
                           int64_t k, bool accumulate);
 } dlc_gemm_kernels;
 
-/* One fused optimiser step over n elements. Formulas are PyTorch's unless sklearn is set. */
-typedef struct dlc_sgd_options {
-    double lr, momentum, weight_decay;
-    bool nesterov;
-    bool sklearn; /* the learning rate is folded into the velocity, as in scikit-learn's SGDOptimizer */
-} dlc_sgd_options;
-
-/* m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
- * p = p * decay - step_size * m / (sqrt(v) * v_scale + eps), where g = grad + l2 * p first.
- * PyTorch: step_size = lr / (1 - beta1^t), v_scale = 1 / sqrt(1 - beta2^t), decay = 1 - lr * weight_decay (AdamW).
- * scikit-learn: step_size = lr sqrt(1 - beta2^t) / (1 - beta1^t), v_scale = 1. */
-typedef struct dlc_adam_options {
-    double step_size, v_scale, beta1, beta2, eps, decay, l2;
-} dlc_adam_options;
-
 typedef struct dlc_real_kernels {
     /* pointers, as each is defined in a file of its own */
     const dlc_gemm_kernels *gemm;
     dlc_map_kernel *const *map;         /* [DLC_MAP_OP_COUNT], by operation */
     dlc_convert_kernel *const *convert; /* [DLC_DTYPE_COUNT], by source dtype */
+    dlc_step_kernel *const *step;       /* [DLC_STEP_COUNT], by kind */
 
+    void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
     /* x (n): sum in lanes, added up in double; max and min pass NaN on; n == 0 gives 0, -inf, +inf. */
     double (*sum)(const void *x, int64_t n);
     double (*max)(const void *x, int64_t n);
@@ -85,9 +74,6 @@ typedef struct dlc_real_kernels {
     void (*softmax_loss)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
                          const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                          int64_t scale_stride, int64_t rows, int64_t cols);
-
-    void (*sgd_step)(void *param, void *velocity, const void *grad, const dlc_sgd_options *options, int64_t n);
-    void (*adam_step)(void *param, void *m, void *v, const void *grad, const dlc_adam_options *options, int64_t n);
 
     /* Elements [first, first + n) of the random array keyed by (seed, stream, step); see kernels/rng.c.
      * uniform: in [0, 1). normal: standard normal. keep_mask: 1 / keep with probability keep, else 0. */

@@ -1,11 +1,12 @@
-/* The functions of the kernel table that reduce.c, loss.c, step.c and rng.c define, one set for each ISA and real dtype.
- * Contracts: see dlc_real_kernels. */
+/* The functions of the kernel table that convert.c, reduce.c, loss.c and rng.c define, one set for each ISA and real
+ * dtype. Contracts: see dlc_real_kernels. */
 #ifndef DLC_KERNELS_DECL_H
 #define DLC_KERNELS_DECL_H
 
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 
+void DLC_NAME(dlc_fill)(void *out, double value, int64_t n);
 double DLC_NAME(dlc_sum)(const void *x, int64_t n);
 double DLC_NAME(dlc_max)(const void *x, int64_t n);
 double DLC_NAME(dlc_min)(const void *x, int64_t n);
@@ -18,10 +19,6 @@ void DLC_NAME(dlc_log_softmax)(void *out, int64_t ld_out, const void *x, int64_t
 void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
                                 const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                                 int64_t scale_stride, int64_t rows, int64_t cols);
-
-void DLC_NAME(dlc_sgd_step)(void *param, void *velocity, const void *grad, const dlc_sgd_options *options, int64_t n);
-void DLC_NAME(dlc_adam_step)(void *param, void *m, void *v, const void *grad, const dlc_adam_options *options,
-                             int64_t n);
 
 void DLC_NAME(dlc_uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
 void DLC_NAME(dlc_normal)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);

@@ -2,6 +2,7 @@
 #include "kernels/gemm_kernels.h"
 #include "kernels/kernels_decl.h"
 #include "kernels/map_kernels.h"
+#include "kernels/step_kernels.h"
 
 extern const dlc_real_kernels DLC_NAME(dlc_real_kernels);
 
@@ -9,6 +10,8 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .gemm = &DLC_NAME(dlc_gemm_kernels),
     .map = DLC_NAME(dlc_map_kernels),
     .convert = DLC_NAME(dlc_convert_kernels),
+    .step = DLC_NAME(dlc_step_kernels),
+    .fill = DLC_NAME(dlc_fill),
     .sum = DLC_NAME(dlc_sum),
     .max = DLC_NAME(dlc_max),
     .min = DLC_NAME(dlc_min),
@@ -18,8 +21,6 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .softmax = DLC_NAME(dlc_softmax),
     .log_softmax = DLC_NAME(dlc_log_softmax),
     .softmax_loss = DLC_NAME(dlc_softmax_loss),
-    .sgd_step = DLC_NAME(dlc_sgd_step),
-    .adam_step = DLC_NAME(dlc_adam_step),
     .uniform = DLC_NAME(dlc_uniform),
     .normal = DLC_NAME(dlc_normal),
     .keep_mask = DLC_NAME(dlc_keep_mask),

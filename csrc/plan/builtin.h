@@ -14,5 +14,11 @@ extern const dlc_op_def dlc_sgd_step_def;
 extern const dlc_op_def dlc_adam_step_def;
 extern const dlc_op_def dlc_take_def;
 extern const dlc_op_def dlc_scatter_add_def;
+extern const dlc_op_def dlc_nadam_step_def;
+extern const dlc_op_def dlc_radam_step_def;
+extern const dlc_op_def dlc_rmsprop_step_def;
+extern const dlc_op_def dlc_adagrad_step_def;
+extern const dlc_op_def dlc_adadelta_step_def;
+extern const dlc_op_def dlc_lion_step_def;
 
 #endif

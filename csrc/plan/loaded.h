@@ -1,4 +1,4 @@
-/* A loaded plan, as plan.c, validate.c and execute.c share it. */
+/* A loaded plan, as plan.c, validate.c, barriers.c and execute.c share it. */
 #ifndef DLC_PLAN_LOADED_H
 #define DLC_PLAN_LOADED_H
 
@@ -25,13 +25,16 @@ struct dlc_plan {
     dlc_moving *moving;
     int64_t n_moving;
     int64_t shared_bytes, own_bytes; /* the largest scratch of an op, aligned */
-    int64_t cost; /* of one step at row capacity */
+    int64_t cost;     /* of one step at row capacity */
+    int64_t barriers; /* within one step */
 };
 
 /* Sets plan's tables and plan->views from its bytes, after checking every header field, slot and tensor. */
 dlc_status dlc_plan_validate_memory(dlc_plan *plan, int64_t n_bytes);
 /* Makes plan->ops after checking every op. */
 dlc_status dlc_plan_validate_ops(dlc_plan *plan);
+/* Sets barrier_before of every op, once its scratch is known. */
+dlc_status dlc_plan_place_barriers(dlc_plan *plan);
 
 /* The array of a tensor for a number of rows, data NULL. */
 void dlc_tensor_array(dlc_array *array, const dlc_tensor_record *tensor, int64_t rows);

@@ -17,10 +17,16 @@ enum {
     DLC_OP_SOFTMAX = 4,      /* out = softmax over the last axis of in; attr: 1 for log_softmax */
     DLC_OP_SOFTMAX_LOSS = 5, /* outs loss, grad; ins logits, target[, scale]; attr: has_loss, has_grad */
     DLC_OP_RANDOM = 6,       /* out; attr: kind, stream, bits of the double keep */
-    DLC_OP_SGD_STEP = 7,     /* outs param[, velocity]; ins grad, scalars (lr); attr: hyper-parameters */
-    DLC_OP_ADAM_STEP = 8,    /* outs param, m, v; ins grad, scalars (step_size, v_scale, decay); attr: likewise */
+    DLC_OP_SGD_STEP = 7,     /* outs param, states; ins grad, scalars; attr: options; the same for every step */
+    DLC_OP_ADAM_STEP = 8,
     DLC_OP_TAKE = 9,         /* out; ins source, index: out[o, j, :] = source[o, index[o, j], :] */
     DLC_OP_SCATTER_ADD = 10, /* out; ins g, index: out = 0, then out[o, index[o, j], :] += g[o, j, :] */
+    DLC_OP_NADAM_STEP = 20,
+    DLC_OP_RADAM_STEP = 21,
+    DLC_OP_RMSPROP_STEP = 22,
+    DLC_OP_ADAGRAD_STEP = 23,
+    DLC_OP_ADADELTA_STEP = 24,
+    DLC_OP_LION_STEP = 25,
     DLC_OP_FIRST_CUSTOM = 4096
 };
 

@@ -1,4 +1,4 @@
-/* The life of a plan: loading, what it needs of an arena, where its ops need barriers. */
+/* The life of a plan: loading, and what it needs of an arena. */
 #include "plan/plan.h"
 
 #include <stdlib.h>
@@ -37,41 +37,6 @@ static dlc_status measure_ops(dlc_plan *plan)
     return status;
 }
 
-static bool writes_slot(const dlc_plan *plan, const dlc_op *op)
-{
-    for (int32_t i = 0; i < op->n_out; i++)
-        if (plan->tensors[op->operands[i]].slot >= 0)
-            return true;
-    return false;
-}
-
-/* Whether `later` may start only when every thread has finished `earlier`. */
-static bool conflict(const dlc_plan *plan, const dlc_op *earlier, const dlc_op *later)
-{
-    if (earlier->shared_bytes > 0 && later->shared_bytes > 0)
-        return true;
-    if (earlier->def->can_fail && writes_slot(plan, later))
-        return true;
-    for (int32_t i = 0; i < earlier->n_out + earlier->n_in; i++)
-        for (int32_t j = 0; j < later->n_out + later->n_in; j++)
-            if ((i < earlier->n_out || j < later->n_out) &&
-                dlc_views_overlap(&plan->views[earlier->operands[i]], &plan->views[later->operands[j]]))
-                return true;
-    return false;
-}
-
-static void place_barriers(dlc_plan *plan)
-{
-    int64_t first = 0; /* op behind the last barrier */
-    for (int64_t i = 0; i < plan->header->n_ops; i++) {
-        dlc_op *op = &plan->ops[i];
-        for (int64_t j = first; j < i && !op->barrier_before; j++)
-            op->barrier_before = conflict(plan, &plan->ops[j], op);
-        if (op->barrier_before)
-            first = i;
-    }
-}
-
 static dlc_status find_moving(dlc_plan *plan)
 {
     plan->moving = malloc((size_t)(plan->header->n_operands + 1) * sizeof *plan->moving);
@@ -96,7 +61,7 @@ static dlc_status prepare(dlc_plan *plan, int64_t n_bytes)
     DLC_TRY(dlc_plan_validate_memory(plan, n_bytes));
     DLC_TRY(dlc_plan_validate_ops(plan));
     DLC_TRY(measure_ops(plan));
-    place_barriers(plan);
+    DLC_TRY(dlc_plan_place_barriers(plan));
     return find_moving(plan);
 }
 

@@ -19,6 +19,16 @@ DLC_API int64_t dlc_plan_row_capacity(const dlc_plan *plan);
  * the plan deserves at its capacity of rows. */
 DLC_API dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads);
 
+/* A tensor that is to lie in an arena, live from op `first` to op `last`, inclusive. */
+typedef struct dlc_buffer {
+    int64_t bytes;
+    int64_t first, last;
+} dlc_buffer;
+
+/* offsets (n) of buffers (n): one after the other, each at the lowest multiple of DLC_ALIGNMENT where it overlaps no
+ * earlier one that is live with it. *arena_bytes: what they take together, a multiple of DLC_ALIGNMENT. */
+DLC_API dlc_status dlc_arena_place(int64_t *offsets, int64_t *arena_bytes, const dlc_buffer *buffers, int64_t n);
+
 /* Memory for a slot, aligned to its dtype; NULL where no byte is needed. FIXED: count is in bytes, and not less than
  * the record's; STREAM: in rows, and not less than epoch_rows; DATASET: in rows; STEP: in steps, and not less than
  * step_end. Memory of a writable slot overlaps that of no other. */

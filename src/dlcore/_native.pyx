@@ -7,7 +7,7 @@ cimport cython
 cimport numpy as cnp
 from libc.math cimport pow, sqrt
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 import numpy as np
 
@@ -42,21 +42,19 @@ cdef extern from "map/map.h" nogil:
 
 
 cdef extern from "ops.h" nogil:
-    ctypedef struct dlc_sgd_options:
-        double lr
-        double momentum
-        double weight_decay
-        bint nesterov
-        bint sklearn
+    enum:
+        DLC_STEP_SGD
+        DLC_STEP_ADAM
 
-    ctypedef struct dlc_adam_options:
-        double step_size
-        double v_scale
-        double beta1
-        double beta2
-        double eps
-        double decay
-        double l2
+    ctypedef struct dlc_step_arrays:
+        void *param
+        void *states[3]
+        const void *grad
+
+    ctypedef struct dlc_step_options:
+        double weight_decay
+        bint decoupled
+        double own[4]
 
     dlc_status dlc_map_instruction_info(const char **name, int32_t *arity, int32_t op)
     dlc_status dlc_matmul_shape(int64_t *shape, int32_t *ndim, const dlc_array *a, const dlc_array *b)
@@ -70,10 +68,8 @@ cdef extern from "ops.h" nogil:
                                     const dlc_array *weight, double delta)
     dlc_status dlc_cross_entropy(double *loss, const dlc_array *logits, const dlc_array *target,
                                  const dlc_array *weight)
-    dlc_status dlc_sgd_step(int32_t dtype, void *param, void *velocity, const void *grad,
-                            const dlc_sgd_options *options, int64_t n)
-    dlc_status dlc_adam_step(int32_t dtype, void *param, void *m, void *v, const void *grad,
-                             const dlc_adam_options *options, int64_t n)
+    dlc_status dlc_optimizer_step(int32_t dtype, int32_t kind, const dlc_step_arrays *arrays,
+                                  const dlc_step_options *options, const double *scalars, int64_t n)
     dlc_status dlc_random_fill(int32_t dtype, void *out, int64_t n, int32_t kind, double keep, uint64_t seed,
                                uint32_t stream, uint64_t step)
     int32_t dlc_team_size(int32_t requested)
@@ -615,11 +611,28 @@ cdef int check_at_least(double value, double low, str name) except -1:
     return 0
 
 
+cdef int run_step(int32_t kind, cnp.ndarray param, states, cnp.ndarray grad, dlc_step_options *options,
+                  double *scalars) except -1:
+    """A step on arrays that were checked; None in place of a state that there is not."""
+    cdef dlc_step_arrays arrays
+    cdef dlc_status status
+    cdef int32_t dtype = native_dtype(param)
+    cdef int64_t n = cnp.PyArray_SIZE(param)
+    memset(&arrays, 0, sizeof(arrays))
+    arrays.param = cnp.PyArray_DATA(param)
+    arrays.grad = cnp.PyArray_DATA(grad)
+    for i, state in enumerate(states):
+        arrays.states[i] = NULL if state is None else cnp.PyArray_DATA(<cnp.ndarray>state)
+    with nogil:
+        status = dlc_optimizer_step(dtype, kind, &arrays, options, scalars, n)
+    check(status)
+    return 0
+
+
 def sgd_step(param, grad, double lr, double momentum=0.0, bint nesterov=False, double weight_decay=0.0,
              velocity=None):
     """See dlcore.ops.sgd_step."""
-    cdef dlc_sgd_options options
-    cdef dlc_status status
+    cdef dlc_step_options options
     for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
         check_at_least(value, 0, name)
     if nesterov and momentum == 0:
@@ -631,27 +644,18 @@ def sgd_step(param, grad, double lr, double momentum=0.0, bint nesterov=False, d
         arrays.append(("velocity", velocity))
     arrays.append(("grad", grad))
     check_step_arrays(arrays, len(arrays) - 1)
-    options.lr = lr
-    options.momentum = momentum
+    memset(&options, 0, sizeof(options))
     options.weight_decay = weight_decay
-    options.nesterov = nesterov
-    options.sklearn = False
-    cdef cnp.ndarray p = param, g = grad
-    cdef int32_t dtype = native_dtype(p)
-    cdef int64_t n = cnp.PyArray_SIZE(p)
-    cdef void *p_data = cnp.PyArray_DATA(p)
-    cdef void *g_data = cnp.PyArray_DATA(g)
-    cdef void *v_data = NULL if velocity is None else cnp.PyArray_DATA(<cnp.ndarray>velocity)
-    with nogil:
-        status = dlc_sgd_step(dtype, p_data, v_data, g_data, &options, n)
-    check(status)
+    options.own[0] = momentum
+    options.own[1] = nesterov
+    run_step(DLC_STEP_SGD, param, [None if momentum == 0 else velocity], grad, &options, &lr)
 
 
 def adam_step(param, grad, m, v, int64_t step, double lr, double beta1=0.9, double beta2=0.999, double eps=1e-8,
               double weight_decay=0.0):
     """See dlcore.ops.adam_step."""
-    cdef dlc_adam_options options
-    cdef dlc_status status
+    cdef dlc_step_options options
+    cdef double[3] scalars
     if step < 1:
         raise ValueError(f"step is {step}; steps count from 1")
     for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
@@ -660,23 +664,16 @@ def adam_step(param, grad, m, v, int64_t step, double lr, double beta1=0.9, doub
         if not 0 <= value < 1:
             raise ValueError(f"{name} is {value}; expected at least 0 and less than 1")
     check_step_arrays([("param", param), ("m", m), ("v", v), ("grad", grad)], 3)
-    options.step_size = lr / (1 - pow(beta1, step))
-    options.v_scale = 1 / sqrt(1 - pow(beta2, step))
-    options.beta1 = beta1
-    options.beta2 = beta2
-    options.eps = eps
-    options.decay = 1 - lr * weight_decay
-    options.l2 = 0
-    cdef cnp.ndarray p = param, g = grad
-    cdef int32_t dtype = native_dtype(p)
-    cdef int64_t n = cnp.PyArray_SIZE(p)
-    cdef void *p_data = cnp.PyArray_DATA(p)
-    cdef void *g_data = cnp.PyArray_DATA(g)
-    cdef void *m_data = cnp.PyArray_DATA(<cnp.ndarray>m)
-    cdef void *v_data = cnp.PyArray_DATA(<cnp.ndarray>v)
-    with nogil:
-        status = dlc_adam_step(dtype, p_data, m_data, v_data, g_data, &options, n)
-    check(status)
+    memset(&options, 0, sizeof(options))
+    options.weight_decay = weight_decay
+    options.decoupled = True
+    options.own[0] = beta1
+    options.own[1] = beta2
+    options.own[2] = eps
+    scalars[0] = lr
+    scalars[1] = lr / (1 - pow(beta1, step))
+    scalars[2] = 1 / sqrt(1 - pow(beta2, step))
+    run_step(DLC_STEP_ADAM, param, [m, v], grad, &options, scalars)
 
 
 # Random numbers.

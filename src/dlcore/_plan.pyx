@@ -59,12 +59,19 @@ cdef extern from "plan/plan.h" nogil:
     ctypedef struct dlc_op_def:
         pass
 
+    ctypedef struct dlc_buffer:
+        int64_t bytes
+        int64_t first, last
+
     dlc_status dlc_plan_load(dlc_plan **plan, const void *bytes, int64_t n_bytes)
     void dlc_plan_free(dlc_plan *plan)
     const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan)
     int64_t dlc_plan_row_capacity(const dlc_plan *plan)
     dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
     dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
+    dlc_status dlc_arena_place(
+        int64_t *offsets, int64_t *arena_bytes, const dlc_buffer *buffers, int64_t n
+    )
     dlc_status dlc_op_register(const dlc_op_def *definition)
 
 
@@ -397,6 +404,8 @@ cdef class Call:
     constants : sequence of (int, ndarray)
         Slots that are bound to the same array at every call. One that is in another order or dtype
         than plans read is copied each time, so that changes of it are seen.
+    as_one : bool
+        Whether calls return the only result itself, and not a tuple of results.
     """
 
     cdef Plan _plan
@@ -404,9 +413,11 @@ cdef class Call:
     cdef _Array *_results
     cdef Py_ssize_t _n_arguments, _n_results
     cdef list _constants
+    cdef bint _as_one
 
-    def __cinit__(self, Plan plan, arguments, results, constants):
+    def __cinit__(self, Plan plan, arguments, results, constants, bint as_one):
         self._plan = plan
+        self._as_one = as_one
         self._constants = list(constants)
         self._n_arguments = len(arguments)
         self._n_results = len(results)
@@ -424,7 +435,7 @@ cdef class Call:
         free(self._results)
 
     def __call__(self, tuple arguments not None, uint64_t seed=0, uint64_t counter=0):
-        """The results as a list of arrays (of scalars where they have no axes).
+        """The results as arrays, or as NumPy's scalars where they have no axes.
 
         None unless every argument is an array of the expected dtype and shape, in C order. ``seed``
         and ``counter`` are the key of the random generator.
@@ -441,7 +452,7 @@ cdef class Call:
         finally:
             self._plan._idle.append(workspace)
 
-    cdef list _run(
+    cdef object _run(
         self, tuple arguments, _Workspace workspace, uint64_t seed, uint64_t counter
     ):
         cdef dlc_run run
@@ -484,8 +495,9 @@ cdef class Call:
         check(status)
         for i in range(self._n_results):
             if self._results[i].ndim == 0:
-                results[i] = results[i][()]
-        return results
+                array = results[i]
+                results[i] = cnp.PyArray_ToScalar(cnp.PyArray_DATA(array), array)
+        return results[0] if self._as_one else tuple(results)
 
     cdef cnp.ndarray _native(self, int64_t slot, cnp.ndarray array):
         cdef int dtype = self._plan._slots[slot].dtype
@@ -505,3 +517,22 @@ cdef class Call:
 def register_op(address):
     """Add the op whose ``dlc_op_def`` (csrc/plan/op.h) lies at `address`, for the life of the process."""
     check(dlc_op_register(<const dlc_op_def *><uintptr_t>address))
+
+
+def place_buffers(buffers):
+    """Offsets in an arena for `buffers`, rows of (bytes, first op, last op), and the arena's bytes.
+
+    Each is placed in turn, at the lowest offset where it overlaps none before it that is live with it.
+    """
+    cdef cnp.ndarray rows = np.ascontiguousarray(buffers, dtype=np.int64).reshape(-1, 3)
+    cdef cnp.ndarray offsets = np.empty(len(rows), dtype=np.int64)
+    cdef int64_t arena_bytes
+    check(
+        dlc_arena_place(
+            <int64_t *>cnp.PyArray_DATA(offsets),
+            &arena_bytes,
+            <const dlc_buffer *>cnp.PyArray_DATA(rows),
+            len(rows),
+        )
+    )
+    return offsets.tolist(), arena_bytes

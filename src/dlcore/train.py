@@ -284,12 +284,13 @@ class TrainingState:
         rows: int,
         batch_size: int,
     ) -> TrainingState:
-        """The state before the first step, with the optimiser's arrays at zero."""
+        """The state before the first step."""
         arrays = {}
         for state in optimizer.state_names:
             for name, parameter in parameters.items():
-                arrays[f"{state}/{name}"] = aligned_empty(parameter.shape, parameter.dtype)
-                arrays[f"{state}/{name}"][...] = 0
+                array = aligned_empty(parameter.shape, parameter.dtype)
+                array[...] = optimizer.initial_state(state, parameter)
+                arrays[f"{state}/{name}"] = array
         return cls(optimizer, arrays, seed, rows, batch_size)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-Key = TypeVar("Key")
+from dlcore._plan import place_buffers
 
-ALIGNMENT = 64  # DLC_ALIGNMENT in csrc/core/sizes.h
+Key = TypeVar("Key")
 
 
 def place(buffers: Mapping[Key, tuple[int, int, int]]) -> tuple[dict[Key, int], int]:
@@ -19,7 +19,7 @@ def place(buffers: Mapping[Key, tuple[int, int, int]]) -> tuple[dict[Key, int], 
 
     Returns
     -------
-    offsets : dict of key to byte offset, a multiple of ``ALIGNMENT``
+    offsets : dict of key to byte offset, a multiple of 64
     size : int
         The bytes of the arena.
 
@@ -27,20 +27,9 @@ def place(buffers: Mapping[Key, tuple[int, int, int]]) -> tuple[dict[Key, int], 
     -----
     The largest first, each at the lowest offset where it overlaps nothing that is live with it:
     "greedy by size" of Pisarchyk and Lee, Efficient memory management for deep neural net
-    inference, 2020.
+    inference, 2020. It looks at every pair of buffers, in C: the activations of a deep net are live
+    together, so that most pairs count, and 4000 buffers take some 10 ms.
     """
-    placed: list[tuple[int, int, int, int]] = []
-    offsets: dict[Key, int] = {}
-    total = 0
-    for key, (size, first, last) in sorted(buffers.items(), key=lambda item: -item[1][0]):
-        offset = 0
-        for start, end, other_first, other_last in sorted(placed):
-            if other_last < first or last < other_first:
-                continue
-            if offset + size <= start:
-                break
-            offset = max(offset, -(-end // ALIGNMENT) * ALIGNMENT)
-        offsets[key] = offset
-        placed.append((offset, offset + size, first, last))
-        total = max(total, offset + size)
-    return offsets, -(-total // ALIGNMENT) * ALIGNMENT
+    largest_first = sorted(buffers, key=lambda key: -buffers[key][0])
+    offsets, size = place_buffers([buffers[key] for key in largest_first])
+    return dict(zip(largest_first, offsets, strict=True)), size

@@ -22,8 +22,8 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
         if node.op.name in ALIASES:
             replaced[node] = inputs[0]
             continue
-        if node.op.name == "reshape" and not _is_view(inputs[0], node.shape):
-            inputs = (known.unique(apply("copy", inputs[0])),)
+        if node.op.name == "reshape":
+            inputs = (known.unique(_source_of_reshape(inputs[0], node.shape)),)
         if node.op.dense:
             inputs = tuple(
                 known.unique(apply("copy", operand))
@@ -31,7 +31,7 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
                 else operand
                 for i, operand in enumerate(inputs)
             )
-        replaced[node] = known.unique(_with_inputs(node, inputs))
+        replaced[node] = known.unique(node.with_inputs(inputs))
     return [replaced[node] for node in outputs]
 
 
@@ -45,7 +45,7 @@ def merge_equal(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[
             replaced[node] = node
         else:
             inputs = tuple(replaced[i] for i in node.inputs)
-            replaced[node] = known.unique(_with_inputs(node, inputs))
+            replaced[node] = known.unique(node.with_inputs(inputs))
     return [replaced[node] for node in outputs]
 
 
@@ -61,12 +61,6 @@ class _Known:
         return self._nodes.setdefault(key, node)
 
 
-def _with_inputs(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
-        return node
-    return Tensor(node.op, inputs, node.attributes, node.weak)
-
-
 def _attribute_key(node: Tensor) -> list[Any]:
     # by its digits, so that 0.0 and -0.0 stay apart
     return [
@@ -77,6 +71,13 @@ def _attribute_key(node: Tensor) -> list[Any]:
 
 def without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
+
+
+def _source_of_reshape(source: Tensor, shape: Shape) -> Tensor:
+    """What the reshape is a view of: a copy where the source's memory does not do."""
+    if source.op.name == "reshape":
+        source = source.inputs[0]
+    return source if _is_view(source, shape) else apply("copy", source)
 
 
 def _is_view(source: Tensor, shape: Shape) -> bool:

@@ -28,6 +28,12 @@ OPCODES = {
     "adam_step": 8,
     "take": 9,
     "scatter_add": 10,
+    "nadam_step": 20,
+    "radam_step": 21,
+    "rmsprop_step": 22,
+    "adagrad_step": 23,
+    "adadelta_step": 24,
+    "lion_step": 25,
 }
 
 _HEADER = struct.Struct("<10q")
@@ -70,7 +76,7 @@ class Encoder:
     _tensors: dict[View, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        slots, ops = b"", b""
+        slots, ops = bytearray(), bytearray()
         operands: list[int] = []
         attributes: list[int] = []
         for slot, size in zip(self.slots, self.slot_bytes, strict=True):

@@ -8,20 +8,34 @@ results that something outside a launch reads are kept in memory.
 from __future__ import annotations
 
 import heapq
-import operator
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from dlcore.graph.program import Program, ProgramTooLarge, build_program, literal_of
-from dlcore.graph.shape import Shape
+from dlcore.graph.program import (
+    FEWEST_REGISTERS,
+    MAX_INSTRUCTIONS,
+    Program,
+    ProgramTooLarge,
+    build_program,
+    literal_of,
+)
+from dlcore.graph.shape import Shape, broadcast
 from dlcore.graph.tensor import Tensor, topological
 
 # Recomputing these where they are needed costs less than storing and reading their result.
 _CHEAP = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "negative"}
+# A longer chain of them costs more than reading a result in its middle.
+_LONGEST_RECOMPUTED = 4
+
+# How many launches behind a producer a consumer's other inputs may come. Looking further costs
+# more at every join; such a consumer still joins the last of its producers.
+_REACH = 256
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, frozen=True)
 class Launch:
     """Nodes that become one op record.
 
@@ -30,9 +44,9 @@ class Launch:
     the one reduce node that ends it.
     """
 
-    records: list[Tensor] = field(default_factory=list)
-    body: list[Tensor] = field(default_factory=list)
-    roots: list[Tensor] = field(default_factory=list)
+    records: tuple[Tensor, ...] = ()
+    body: tuple[Tensor, ...] = ()
+    roots: tuple[Tensor, ...] = ()
     space: Shape = ()
     keep_product: bool = True
 
@@ -40,24 +54,38 @@ class Launch:
     def reduction(self) -> Tensor | None:
         return self.roots[0] if self.roots and self.roots[0].op.lowering == "reduce" else None
 
-    def members(self) -> list[Tensor]:
-        return [*self.records, *self.body, *self.roots]
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return (*self.records, *self.roots) if self.keep_product else self.roots
 
-    def outputs(self) -> list[Tensor]:
-        records = self.records if self.keep_product else []
-        return [*records, *self.roots]
+    @cached_property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the launch reads: nodes outside it, views too, literals of programs mostly not."""
+        if self.stored_literals:
+            return tuple(i for i in self._operands if i.op.name != "literal")
+        records = {operand for node in self.records for operand in node.inputs}
+        return tuple(i for i in self._operands if i in records or literal_of(i) is None)
 
-    def inputs(self) -> list[Tensor]:
-        """What the launch reads: nodes outside it, views too, literals of programs not."""
-        inside, records = set(self.members()), set(self.records)
-        found: dict[Tensor, None] = {}
-        for node in self.members():
-            for operand in node.inputs:
-                literal = node not in records and literal_of(operand) is not None
-                if operand not in inside and not literal:
-                    found[operand] = None
-        return list(found)
+    @cached_property
+    def _operands(self) -> tuple[Tensor, ...]:
+        members = (*self.records, *self.body, *self.roots)
+        operands = dict.fromkeys(operand for node in members for operand in node.inputs)
+        inside = set(members)
+        return tuple(operand for operand in operands if operand not in inside)
 
+    @cached_property
+    def stored_literals(self) -> bool:
+        """Whether views of literals are read from memory.
+
+        A reduction takes the extents of its space from what it reads; where that is too little, the
+        views have the others.
+        """
+        if self.reduction is None:
+            return False
+        shapes = [operand.shape for operand in self._operands if literal_of(operand) is None]
+        return self.space not in shapes and broadcast(*shapes) != self.space
+
+    @cached_property
     def program(self) -> Program:
         product = self.records[0] if self.records else None
         return build_program(
@@ -66,7 +94,19 @@ class Launch:
             reduction=self.reduction,
             product=product,
             keep_product=self.keep_product,
+            stored_literals=self.stored_literals,
         )
+
+    @cached_property
+    def fits(self) -> bool:
+        """Whether the body is small enough for a program."""
+        references = sum(len(node.inputs) for node in self.body)
+        if references + len(self.roots) + len(self.records) <= FEWEST_REGISTERS:
+            return True  # each register stands for at least one of these
+        try:
+            return self.program is not None
+        except ProgramTooLarge:
+            return False
 
 
 def base(node: Tensor) -> Tensor:
@@ -81,46 +121,79 @@ def fuse(outputs: Sequence[Tensor], *, enabled: bool = True) -> list[Launch]:
 
     ``enabled=False`` gives every node a launch of its own, for comparing fused with unfused plans.
     """
-    split: set[Tensor] = set()
-    while True:
-        fuser = _Fuser(outputs, split, enabled)
-        too_large = fuser.too_large()
-        if too_large is None:
-            return fuser.ordered()
-        roots = set(too_large.roots)
-        candidates = [node for node in too_large.body if node not in roots]
-        split.add(candidates[len(candidates) // 2])
+    graph = _Graph(outputs)
+    joiner = _Joiner(graph, _Grouping(graph, enabled).launches())
+    if enabled:
+        joiner.merge_maps()
+        joiner.merge_into_products()
+        joiner.merge_softmax_loss()
+    return joiner.ordered()
 
 
-class _Fuser:
-    def __init__(self, outputs: Sequence[Tensor], split: set[Tensor], enabled: bool):
+class _Graph:
+    """The nodes that outputs need, in topological order, with those that read them."""
+
+    def __init__(self, outputs: Sequence[Tensor]):
         self.order = topological(outputs)
         self.index = {node: i for i, node in enumerate(self.order)}
-        self.outputs = set(outputs)
-        self.consumers: dict[Tensor, list[Tensor]] = defaultdict(list)
+        self.base: dict[Tensor, Tensor] = {}
+        self.consumers: dict[Tensor, list[Tensor]] = {node: [] for node in self.order}
+        # those that read the memory of a node, directly or through views of it
+        self.readers: dict[Tensor, list[Tensor]] = {node: [] for node in self.order}
         for node in self.order:
+            view = node.op.lowering == "view"
+            self.base[node] = self.base[node.inputs[0]] if view else node
             for operand in node.inputs:
                 self.consumers[operand].append(node)
-        self.kept = self._kept_nodes(split, enabled)
-        self.producer: dict[Tensor, Launch] = {}
-        self.launches = [launch for node in self.order if (launch := self._launch(node))]
-        if enabled:
-            self._merge_maps()
-            self._merge_into_products()
-            self._merge_softmax_loss()
+                if not view:
+                    self.readers[self.base[operand]].append(node)
+        self.outputs = {self.base[node] for node in outputs}
 
-    # Grouping
 
-    def _kept_nodes(self, split: set[Tensor], enabled: bool) -> set[Tensor]:
+class _Grouping:
+    """Launches by what is kept in memory: each computes one node that is, from others that are.
+
+    Nodes that cost little may be computed in several launches.
+    """
+
+    def __init__(self, graph: _Graph, enabled: bool):
+        self.graph = graph
+        self.enabled = enabled
+        self.recomputed = self._worth_recomputing()
+
+    def launches(self) -> list[Launch]:
+        """Launches whose programs fit, producers before consumers."""
+        launches = self._groups()
+        shared = {node for launch in launches if not launch.fits for node in launch.body}
+        if not self.recomputed.isdisjoint(shared):
+            # A launch can be cut in parts where no other one computes the same nodes.
+            self.recomputed -= shared
+            launches = self._groups()
+        return [part for launch in launches for part in _cut(launch)]
+
+    def _worth_recomputing(self) -> set[Tensor]:
+        length: dict[Tensor, int] = {}
+        for node in self.graph.order:
+            if node.op.name in _CHEAP:
+                before = max(length.get(operand, 0) for operand in node.inputs)
+                if before < _LONGEST_RECOMPUTED:
+                    length[node] = before + 1
+        return set(length)
+
+    def _groups(self) -> list[Launch]:
+        kept = self._kept_nodes()
+        return [launch for node in self.graph.order if (launch := self._launch(node, kept))]
+
+    def _kept_nodes(self) -> set[Tensor]:
         """Map nodes whose results go to memory, found from the last node to the first."""
         kept: set[Tensor] = set()
         users: dict[Tensor, set[Tensor]] = {}
-        for node in reversed(self.order):
+        for node in reversed(self.graph.order):
             if node.op.lowering != "map":
                 continue
             users[node] = set()
-            keep = node in self.outputs or node in split or not enabled
-            for consumer in self.consumers[node]:
+            keep = node in self.graph.outputs or not self.enabled
+            for consumer in self.graph.consumers[node]:
                 if consumer.op.lowering == "reduce" or consumer in kept:
                     users[node].add(consumer)
                 elif consumer.op.lowering == "map":
@@ -128,194 +201,251 @@ class _Fuser:
                 keep |= consumer.op.lowering in ("view", "record")
                 keep |= consumer.storage != node.storage
             keep |= any(_space(root) != node.shape for root in users[node])
-            keep |= len(users[node]) > 1 and node.op.name not in _CHEAP
+            keep |= len(users[node]) > 1 and node not in self.recomputed
             if keep:
                 kept.add(node)
         return kept
 
-    def _launch(self, node: Tensor) -> Launch | None:
+    def _launch(self, node: Tensor, kept: set[Tensor]) -> Launch | None:
         if node.op.lowering == "record":
-            launch = Launch(records=[node], space=node.shape)
-        elif node in self.kept or node.op.lowering == "reduce":
-            launch = Launch(body=self._body(node), roots=[node], space=_space(node))
-        else:
-            return None
-        for output in launch.outputs():
-            self.producer[output] = launch
-        return launch
+            return Launch(records=(node,), space=node.shape)
+        if node in kept or node.op.lowering == "reduce":
+            return Launch(body=self._body(node, kept), roots=(node,), space=_space(node))
+        return None
 
-    def _body(self, root: Tensor) -> list[Tensor]:
+    def _body(self, root: Tensor, kept: set[Tensor]) -> tuple[Tensor, ...]:
         members: set[Tensor] = set()
         stack = [root]
         while stack:
             node = stack.pop()
             if node in members:
                 continue
-            if node.op.lowering == "map" and (node is root or node not in self.kept):
+            if node.op.lowering == "map" and (node is root or node not in kept):
                 members.add(node)
                 stack.extend(node.inputs)
             elif node is root:
                 stack.extend(node.inputs)
-        return sorted(members, key=self.index.__getitem__)
-
-    # Merging
-
-    def _merge_maps(self) -> None:
-        """A map program that reads another's result joins it as a further output."""
-        for consumer in list(self.launches):
-            if consumer.records or consumer.reduction is not None:
-                continue
-            for operand in consumer.inputs():
-                producer = self.producer.get(operand)
-                if (
-                    producer is None
-                    or producer.records
-                    or producer.reduction is not None
-                    or producer.space != consumer.space
-                    or not self._may_join(consumer, producer)
-                ):
-                    continue
-                if self._join(producer, consumer):
-                    break
-
-    def _merge_into_products(self) -> None:
-        """A map program that reads a product of its own shape runs in the product's store."""
-        for producer in list(self.launches):
-            if not producer.records or producer.records[0].op.name != "matmul":
-                continue
-            product = producer.records[0]
-            if product.ndim != 2:
-                continue
-            for consumer in self._readers(product):
-                if (
-                    not consumer.records
-                    and consumer.reduction is None
-                    and consumer.space == product.shape
-                    and product in set(consumer.inputs())
-                    and self._may_join(consumer, producer)
-                    and self._join(producer, consumer)
-                ):
-                    break
-
-    def _merge_softmax_loss(self) -> None:
-        for loss in list(self.launches):
-            if not loss.records or loss.records[0].op.name != "softmax_cross_entropy":
-                continue
-            for other in list(self.launches):
-                if (
-                    other.records
-                    and other.records[0].op.name == "softmax_cross_entropy_gradient"
-                    and all(map(operator.is_, other.records[0].inputs, loss.records[0].inputs))
-                    and not self._reads_from(other.records[0].inputs[2], loss)
-                ):
-                    loss.records.append(other.records[0])
-                    self.producer[other.records[0]] = loss
-                    self.launches.remove(other)
-                    break
-
-    def _readers(self, node: Tensor) -> list[Launch]:
-        return [launch for launch in self.launches if node in set(launch.inputs())]
-
-    def _may_join(self, consumer: Launch, producer: Launch) -> bool:
-        """Whether what else the consumer reads is there before the producer runs."""
-        return all(
-            self.producer.get(operand) is producer or not self._reads_from(operand, producer)
-            for operand in consumer.inputs()
-        )
-
-    def _reads_from(self, operand: Tensor, target: Launch) -> bool:
-        """Whether computing the operand needs the target launch."""
-        stack = [operand]
-        seen: set[Launch] = set()
-        while stack:
-            launch = self.producer.get(base(stack.pop()))
-            if launch is target:
-                return True
-            if launch is not None and launch not in seen:
-                seen.add(launch)
-                stack.extend(launch.inputs())
-        return False
-
-    def _join(self, producer: Launch, consumer: Launch) -> bool:
-        merged = Launch(
-            records=producer.records,
-            body=sorted({*producer.body, *consumer.body}, key=self.index.__getitem__),
-            roots=[*producer.roots, *consumer.roots],
-            space=producer.space,
-        )
-        inside = set(merged.body)
-        merged.roots = [r for r in merged.roots if self._needed_outside(r, inside)]
-        if merged.records:
-            merged.keep_product = self._needed_outside(merged.records[0], inside)
-        if not _fits(merged):
-            return False
-        producer.body, producer.roots = merged.body, merged.roots
-        producer.keep_product = merged.keep_product
-        for output in producer.outputs():
-            self.producer[output] = producer
-        self.launches.remove(consumer)
-        return True
-
-    def _needed_outside(self, node: Tensor, inside: set[Tensor]) -> bool:
-        """Whether the node is an output, or a launch without these nodes reads it."""
-        if node in self.outputs:
-            return True
-        views = [node]
-        for view in views:
-            for consumer in self.consumers[view]:
-                if consumer.op.lowering == "view":
-                    views.append(consumer)
-                elif consumer not in inside or self._computed_elsewhere(consumer, inside):
-                    return True
-        return False
-
-    def _computed_elsewhere(self, node: Tensor, inside: set[Tensor]) -> bool:
-        """Whether a cheap node is computed again in another launch."""
-        return any(
-            node in set(launch.body) and not inside.issuperset(launch.body) for launch in self.launches
-        )
-
-    # Results
-
-    def too_large(self) -> Launch | None:
-        return next((launch for launch in self.launches if not _fits(launch)), None)
-
-    def ordered(self) -> list[Launch]:
-        """Topological order, earliest nodes first among those that are ready."""
-        position = {launch: i for i, launch in enumerate(self.launches)}
-        readers: dict[Launch, set[Launch]] = defaultdict(set)
-        missing: dict[Launch, int] = {}
-        for launch in self.launches:
-            sources = set(self._sources(launch.inputs())) - {launch}
-            missing[launch] = len(sources)
-            for source in sources:
-                readers[source].add(launch)
-        ready = [position[launch] for launch in self.launches if missing[launch] == 0]
-        heapq.heapify(ready)
-        result = []
-        while ready:
-            launch = self.launches[heapq.heappop(ready)]
-            result.append(launch)
-            for reader in readers[launch]:
-                missing[reader] -= 1
-                if missing[reader] == 0:
-                    heapq.heappush(ready, position[reader])
-        assert len(result) == len(self.launches), "fusion made a cycle"
-        return result
-
-    def _sources(self, nodes: Iterable[Tensor]) -> Iterable[Launch]:
-        return (self.producer[base(n)] for n in nodes if base(n) in self.producer)
+        return tuple(sorted(members, key=self.graph.index.__getitem__))
 
 
 def _space(root: Tensor) -> Shape:
     return root.inputs[0].shape if root.op.lowering == "reduce" else root.shape
 
 
-def _fits(launch: Launch) -> bool:
-    if not launch.body:
-        return True
-    try:
-        launch.program()
-    except ProgramTooLarge:
-        return False
-    return True
+def _cut(launch: Launch) -> list[Launch]:
+    """The launch as parts that fit: runs of its body, each as long as can be."""
+    if launch.fits:
+        return [launch]
+    last_use = {i: position for position, node in enumerate(launch.body) for i in node.inputs}
+
+    def part(start: int, stop: int) -> Launch:
+        body = launch.body[start:stop]
+        roots = tuple(node for node in body if last_use.get(node, -1) >= stop)
+        return replace(launch, body=body, roots=launch.roots if stop == n else roots)
+
+    n = len(launch.body)
+    parts: list[Launch] = []
+    start = 0
+    while start < n:
+        stop = min(start + MAX_INSTRUCTIONS, n)
+        if not part(start, stop).fits:
+            longer = range(start + 2, stop)  # a single node always fits
+            stop = start + 1 + bisect_left(longer, True, key=lambda end: not part(start, end).fits)
+        parts.append(part(start, stop))
+        start = stop
+    return parts
+
+
+class _Joiner:
+    """Joins launches in pairs: the consumer's nodes then run in the producer's launch.
+
+    ``slots`` holds the launches in an order in which each comes after those that it reads, and None
+    where one has gone; ``rank`` is the place of each in it. With it, whether one launch needs
+    another is found by a look at the few that stand between them.
+    """
+
+    def __init__(self, graph: _Graph, launches: Sequence[Launch]):
+        self.graph = graph
+        self.slots: list[Launch | None] = list(launches)
+        self.rank = {launch: i for i, launch in enumerate(launches)}
+        self.age = dict(self.rank)
+        self.producer = {node: launch for launch in launches for node in launch.outputs}
+        self.computing: dict[Tensor, list[Launch]] = defaultdict(list)
+        for launch in launches:
+            for node in launch.body:
+                self.computing[node].append(launch)
+
+    # Which launches to join
+
+    def merge_maps(self) -> None:
+        """A map program that reads another's result joins it as a further output."""
+        for consumer in list(self.rank):
+            if consumer.records or consumer.reduction is not None:
+                continue
+            for operand in consumer.inputs:
+                producer = self.producer.get(operand)
+                if (
+                    producer is not None
+                    and not producer.records
+                    and producer.reduction is None
+                    and producer.space == consumer.space
+                    and self._join(producer, consumer)
+                ):
+                    break
+
+    def merge_into_products(self) -> None:
+        """A map program that reads a product of its own shape runs in the product's store."""
+        for product in self.graph.order:
+            if product.op.name != "matmul" or product.ndim != 2:
+                continue
+            readers = {
+                launch
+                for consumer in self.graph.consumers[product]
+                for launch in self.computing[consumer]
+            }
+            for consumer in sorted(readers, key=self.age.__getitem__):
+                if (
+                    not consumer.records
+                    and consumer.reduction is None
+                    and consumer.space == product.shape
+                    and self._join(self.producer[product], consumer)
+                ):
+                    break
+
+    def merge_softmax_loss(self) -> None:
+        """The loss of the rows and its gradient come from one kernel."""
+        gradients: dict[tuple[Tensor, ...], dict[Tensor, None]] = defaultdict(dict)
+        for node in self.graph.order:
+            if node.op.name == "softmax_cross_entropy_gradient":
+                gradients[node.inputs[:2]][node] = None
+        for loss in self.graph.order:
+            if loss.op.name != "softmax_cross_entropy":
+                continue
+            for node in gradients[loss.inputs]:
+                producer, consumer = self.producer[loss], self.producer[node]
+                ahead = self._needed_ahead(producer, consumer)
+                if ahead is not None:
+                    merged = replace(producer, records=(loss, node))
+                    self._replace(producer, consumer, merged, ahead)
+                    del gradients[loss.inputs][node]
+                    break
+
+    # Whether they can be joined
+
+    def _join(self, producer: Launch, consumer: Launch) -> bool:
+        """Joins them, unless the consumer needs the producer otherwise too, or they do not fit."""
+        ahead = self._needed_ahead(producer, consumer)
+        if ahead is None:
+            return False
+        merged = self._merged(producer, consumer)
+        if merged.fits:
+            self._replace(producer, consumer, merged, ahead)
+        return merged.fits
+
+    def _needed_ahead(self, producer: Launch, consumer: Launch) -> list[int] | None:
+        """Ranks of the launches behind the producer that the consumer needs, in order.
+
+        None where one of them needs the producer, or where they reach too far.
+        """
+        if any(self._is_view_of(operand, producer) for operand in consumer.inputs):
+            return None
+        first = self.rank[producer]
+        pending = [rank for rank in self._source_ranks(consumer) if rank > first]
+        if max(pending, default=first) - first > _REACH:
+            return None
+        found = set(pending)
+        heapq.heapify(pending)
+        while pending:
+            # the nearest to the producer comes first: it is the likeliest to need it
+            launch = self.slots[heapq.heappop(pending)]
+            assert launch is not None
+            for rank in self._source_ranks(launch):
+                if rank == first:
+                    return None
+                if rank > first and rank not in found:
+                    found.add(rank)
+                    heapq.heappush(pending, rank)
+        return sorted(found)
+
+    def _source_ranks(self, launch: Launch) -> list[int]:
+        bases = (self.graph.base[operand] for operand in launch.inputs)
+        return [self.rank[self.producer[node]] for node in bases if node in self.producer]
+
+    def _is_view_of(self, operand: Tensor, producer: Launch) -> bool:
+        memory = self.graph.base[operand]
+        return memory is not operand and self.producer.get(memory) is producer
+
+    def _merged(self, producer: Launch, consumer: Launch) -> Launch:
+        inside = {*producer.body, *consumer.body}
+
+        def needed_outside(node: Tensor) -> bool:
+            """Whether the node is an output, or one that the launch does not hold reads it."""
+            return node in self.graph.outputs or any(
+                reader not in inside
+                or any(other not in (producer, consumer) for other in self.computing[reader])
+                for reader in self.graph.readers[node]
+            )
+
+        roots = (*producer.roots, *consumer.roots)
+        return replace(
+            producer,
+            body=tuple(sorted(inside, key=self.graph.index.__getitem__)),
+            roots=tuple(root for root in roots if needed_outside(root)),
+            keep_product=not producer.records or needed_outside(producer.records[0]),
+        )
+
+    # Joining them
+
+    def _replace(
+        self, producer: Launch, consumer: Launch, merged: Launch, ahead: Sequence[int]
+    ) -> None:
+        """Puts the merged launch in the place of the producer, behind what is to go ahead."""
+        position = self.rank[producer]
+        self.slots[self.rank[consumer]] = None
+        self.slots[position] = merged
+        self.rank[merged] = position
+        self.age[merged] = self.age[producer]
+        for launch in (producer, consumer):
+            del self.rank[launch]
+            for node in launch.outputs:
+                del self.producer[node]
+            for node in launch.body:
+                self.computing[node].remove(launch)
+        self.producer.update(dict.fromkeys(merged.outputs, merged))
+        for node in merged.body:
+            self.computing[node].append(merged)
+        if ahead:
+            self._move_ahead(position, ahead)
+
+    def _move_ahead(self, position: int, ahead: Sequence[int]) -> None:
+        behind = sorted({*range(position, ahead[-1] + 1)}.difference(ahead))
+        moved = [self.slots[rank] for rank in (*ahead, *behind)]
+        for rank, launch in enumerate(moved, position):
+            self.slots[rank] = launch
+            if launch is not None:
+                self.rank[launch] = rank
+
+    # Results
+
+    def ordered(self) -> list[Launch]:
+        """Topological order, earliest nodes first among those that are ready."""
+        launches = sorted(self.rank, key=self.age.__getitem__)
+        readers: dict[int, list[Launch]] = defaultdict(list)
+        missing: dict[Launch, int] = {}
+        for launch in launches:
+            sources = set(self._source_ranks(launch))
+            missing[launch] = len(sources)
+            for rank in sources:
+                readers[rank].append(launch)
+        ready = [self.age[launch] for launch in launches if missing[launch] == 0]
+        by_age = {self.age[launch]: launch for launch in launches}
+        result: list[Launch] = []
+        while ready:
+            launch = by_age[heapq.heappop(ready)]
+            result.append(launch)
+            for reader in readers[self.rank[launch]]:
+                missing[reader] -= 1
+                if missing[reader] == 0:
+                    heapq.heappush(ready, self.age[reader])
+        assert len(result) == len(launches), "fusion made a cycle"
+        return result

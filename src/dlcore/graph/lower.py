@@ -145,6 +145,7 @@ class _Lowering:
         self.slots: dict[Slot, int] = {}
         self.offsets: dict[Tensor, int] = {}
         self.literals: dict[Tensor, None] = {}
+        self.views: dict[Tensor, View] = {}
         self.records: list[Record] = []
 
     def compile(self) -> CompiledPlan:
@@ -168,7 +169,7 @@ class _Lowering:
 
     def _find_literals(self) -> None:
         """Literals that something other than a map program reads need memory."""
-        operands = [i for launch in self.launches for i in launch.inputs()]
+        operands = [i for launch in self.launches for i in launch.inputs]
         operands += [self.replaced[o] for update in self.updates for o in update.operands]
         for operand in operands:
             if base(operand).op.name == "literal":
@@ -180,9 +181,9 @@ class _Lowering:
         first = dict.fromkeys(self.literals, -1)
         last = dict(first)
         for i, launch in enumerate(self.launches):
-            for node in launch.outputs():
+            for node in launch.outputs:
                 first[node] = last[node] = i
-            for node in launch.inputs():
+            for node in launch.inputs:
                 last[base(node)] = i
         for update in self.updates:
             for node in update.operands:
@@ -206,8 +207,18 @@ class _Lowering:
 
     def _view(self, node: Tensor) -> View:
         """The memory of a node: a slot, its place in the arena, or a view of its input's."""
-        if node.op.lowering == "view":
-            return self._derived_view(node)
+        pending = []
+        while node not in self.views:
+            pending.append(node)
+            if node.op.lowering != "view":
+                break
+            node = node.inputs[0]
+        for node in reversed(pending):
+            derived = node.op.lowering == "view"
+            self.views[node] = self._derived_view(node) if derived else self._whole(node)
+        return self.views[node]
+
+    def _whole(self, node: Tensor) -> View:
         slot = node.attributes["slot"] if node.op.name == "slot" else self.stored.get(node)
         index = ARENA if slot is None else self._slot_index(slot)
         offset = self.offsets[node] if slot is None else 0
@@ -218,7 +229,7 @@ class _Lowering:
         return tuple(math.prod(extents[axis + 1 :]) for axis in range(len(extents)))
 
     def _derived_view(self, node: Tensor) -> View:
-        source = self._view(node.inputs[0])
+        source = self.views[node.inputs[0]]
         if node.op.name == "transpose":
             stride = tuple(source.stride[axis] for axis in node.attributes["axes"])
         elif node.op.name == "broadcast_to":
@@ -298,7 +309,7 @@ class _Lowering:
         return self._plain("scatter_add", launch, [], "scatter-add")
 
     def _lower_map(self, launch: Launch) -> Record:
-        program = launch.program()
+        program = launch.program
         outputs = [self._view(node) for node in program.outputs]
         if launch.reduction is not None:
             axes = launch.reduction.attributes["axis"]
@@ -318,7 +329,7 @@ class _Lowering:
             outputs = [self._view(product)]
             factors = [_aligned(view, product.ndim) for view in factors]
             return Record(OPCODES["matmul"], outputs, factors, [0], "matmul")
-        program = launch.program()
+        program = launch.program
         outputs = [self._view(node) for node in program.outputs]
         store = [_aligned(self._view(node), 2) for node in program.inputs]
         label = f"matmul + {_program_label(program.names, None)}"

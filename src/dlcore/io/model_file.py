@@ -180,8 +180,6 @@ def _state(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> TrainingSta
     if isinstance(rate, dict):
         rate = dict(rate)
         options["learning_rate"] = _named(optim.Schedule, rate.pop("type"))(**rate)
-    if optimizer is optim.AdamW:
-        options.pop("convention")
     counters = {name: int(config[name]) for name in _COUNTERS}
     return TrainingState(optimizer(**options), arrays, **counters)
 

@@ -18,6 +18,7 @@ from dlcore.memory import aligned_empty, native_array
 from dlcore.nn import losses, tracing
 from dlcore.nn.layers import Layer
 from dlcore.optim import Adam, Optimizer
+from dlcore.optim.optimizer import AVERAGE
 from dlcore.train import Data, Fit, History, TrainingState
 
 # Rows of a step of predict: enough that the packing of the weights is small beside the products,
@@ -111,11 +112,39 @@ class Sequential:
         ValueError
             Before the first ``fit`` or ``init``.
         """
-        views = {}
-        for name, value in self._initialised().items():
-            views[name] = value.view()
-            views[name].flags.writeable = False
-        return MappingProxyType(views)
+        return _read_only(self._initialised())
+
+    def averaged_parameters(self) -> Mapping[str, np.ndarray]:
+        """The means of the trained parameters that the last ``fit`` kept, by name.
+
+        An optimiser with the option ``average`` keeps them; they are in the parameters' shapes and
+        dtype, live and read-only, and part of what ``save(training_state=True)`` writes and
+        ``fit(resume=True)`` goes on with.
+
+        Raises
+        ------
+        ValueError
+            If the last fit kept none.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import dlcore as dl
+        >>> x = np.linspace(0, 1, 100)[:, None]
+        >>> model = dl.nn.Sequential(dl.nn.Linear(1, 1))
+        >>> optimizer = dl.optim.SGD(0.5, average=0.9)
+        >>> history = model.fit(x, 2 * x + 1, loss="mse", optimizer=optimizer, epochs=200)
+        >>> model.set_parameters(model.averaged_parameters())
+        >>> model.predict(np.array([[0.5]])).round(2)
+        array([[2.]], dtype=float32)
+        """
+        state = self._state
+        if state is None or state.optimizer.average is None:
+            raise ValueError("there are no averages: the last fit had no optimizer with average=")
+        prefix = f"{AVERAGE}/"
+        return _read_only(
+            {k.removeprefix(prefix): v for k, v in state.arrays.items() if k.startswith(prefix)}
+        )
 
     def set_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Copies values into parameters.
@@ -507,6 +536,13 @@ class Sequential:
         from dlcore.io.model_file import save
 
         save(self, path, training_state=training_state, metadata=metadata)
+
+
+def _read_only(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    views = {name: value.view() for name, value in arrays.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return MappingProxyType(views)
 
 
 def _signatures(data: Data) -> tuple[tracing.Signature, tracing.Signature, str | None]:

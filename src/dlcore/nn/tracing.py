@@ -114,16 +114,8 @@ def training_plan(
     value, total, total_weight = trace.loss(loss, target, weighted)
     if penalty is not None:
         value = value + penalty(trace.parameters, total)
-    parameters = list(trace.parameters.items())
-    gradients = gradient(value, [node for _, node in parameters])
-    scalars = leaf(Slot("scalars", "step", np.dtype(np.float64), (optimizer.n_scalars,)))
-    updates = []
-    for (name, parameter), derivative in zip(parameters, gradients, strict=True):
-        states = [
-            leaf(Slot(f"{state}/{name}", "fixed", model.dtype, parameter.shape, True))
-            for state in optimizer.state_names
-        ]
-        updates.append(optimizer.update(parameter, states, derivative, scalars))
+    gradients = gradient(value, list(trace.parameters.values()))
+    updates = optimizer.updates(trace.parameters, gradients)
     stores = [(_step_slot("loss", model.dtype), value)]
     if total_weight is not None:
         stores.append((_step_slot("loss_weight", model.dtype), total_weight))

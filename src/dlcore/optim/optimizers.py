@@ -1,79 +1,25 @@
-"""Optimisers: each is one fused native step with its options."""
+"""The optimisers: each is one fused native step with its options."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
 import numpy as np
 
-from dlcore.graph.lower import Update
-from dlcore.graph.program import float_bits
-from dlcore.graph.tensor import Tensor
-from dlcore.optim.schedules import Constant, Schedule, check_positive
+from dlcore.optim.optimizer import Optimizer, check_fraction
+from dlcore.optim.schedules import Schedule, check_positive
 
 Convention = Literal["pytorch", "sklearn"]
 
 
-class Optimizer:
-    """What the training loop asks of an optimiser.
-
-    Attributes
-    ----------
-    learning_rate : float or Schedule
-        Read before every epoch, so that callbacks may change it.
-    state_names : tuple of str
-        The arrays, shaped as the parameter, that it keeps for each parameter.
-    n_scalars : int
-        How many numbers it needs at each step.
-    """
-
-    n_scalars: ClassVar[int]
-    state_names: tuple[str, ...]
-    learning_rate: float | Schedule
-
-    def __init__(self, learning_rate: float | Schedule, convention: Convention):
-        if not isinstance(learning_rate, Schedule):
-            learning_rate = check_positive("learning_rate", learning_rate, zero=True)
-        if convention not in ("pytorch", "sklearn"):
-            raise ValueError(f"convention must be 'pytorch' or 'sklearn', not {convention!r}")
-        self.learning_rate = learning_rate
-        self.convention = convention
-
-    def rates(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
-        """Learning rates (n_steps,) of the steps from ``first_step`` on, counted from 0."""
-        rate = self.learning_rate
-        schedule = rate if isinstance(rate, Schedule) else Constant(rate)
-        return schedule.rates(first_step, n_steps, steps_per_epoch)
-
-    def scalars(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
-        """The numbers (n_steps, n_scalars; float64) that change from step to step."""
-        raise NotImplementedError
-
-    def update(
-        self, parameter: Tensor, states: Sequence[Tensor], gradient: Tensor, scalars: Tensor
-    ) -> Update:
-        """The op record that makes one step."""
-        raise NotImplementedError
-
-    def plan_key(self) -> tuple[Any, ...]:
-        """What of the options stands in the plan itself."""
-        raise NotImplementedError
-
-    def options(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {k: v for k, v in vars(self).items() if k != "state_names"}
-
-    def continues(self, other: Optimizer) -> bool:
-        """Whether this is the other optimiser, but for the learning rate."""
-        fixed = [{**o.options(), "learning_rate": None} for o in (self, other)]
-        return type(self) is type(other) and fixed[0] == fixed[1]
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
-        return f"{type(self).__name__}({options})"
+def _check_convention(convention: str) -> None:
+    if convention not in ("pytorch", "sklearn"):
+        raise ValueError(f"convention must be 'pytorch' or 'sklearn', not {convention!r}")
 
 
+@dataclass(eq=False, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum if asked for.
 
@@ -84,11 +30,11 @@ class SGD(Optimizer):
         In [0, 1).
     nesterov : bool, default False
         Nesterov's momentum; needs ``momentum > 0``.
-    weight_decay : float, default 0
-        Added to the gradient as ``weight_decay * parameter``.
     convention : {'pytorch', 'sklearn'}, default 'pytorch'
         ``pytorch``: ``v = momentum * v + g``, ``p -= lr * v``; ``sklearn``:
         ``v = momentum * v - lr * g``, ``p += v``. They agree while the rate is constant.
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
 
     References
     ----------
@@ -102,46 +48,53 @@ class SGD(Optimizer):
     ('velocity',)
     """
 
-    n_scalars = 1
+    learning_rate: float | Schedule = 0.01
+    _: KW_ONLY
+    momentum: float = 0.0
+    nesterov: bool = False
+    convention: Convention = "pytorch"
 
-    def __init__(
-        self,
-        learning_rate: float | Schedule = 0.01,
-        *,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-        convention: Convention = "pytorch",
-    ):
-        super().__init__(learning_rate, convention)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), not {momentum!r}")
-        if nesterov and momentum == 0:
+    step = "sgd_step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_convention(self.convention)
+        self.momentum = check_fraction("momentum", self.momentum)
+        if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum > 0")
-        self.momentum = float(momentum)
-        self.nesterov = bool(nesterov)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
-        self.state_names = ("velocity",) if momentum else ()
+        self.nesterov = bool(self.nesterov)
 
-    def scalars(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
-        return self.rates(first_step, n_steps, steps_per_epoch).reshape(n_steps, 1)
+    def own_states(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
 
-    def update(
-        self, parameter: Tensor, states: Sequence[Tensor], gradient: Tensor, scalars: Tensor
-    ) -> Update:
-        words = (
-            float_bits(self.momentum),
-            float_bits(self.weight_decay),
-            int(self.nesterov),
-            int(self.convention == "sklearn"),
-        )
-        return Update("sgd_step", (parameter, *states), (gradient, scalars), words)
-
-    def plan_key(self) -> tuple[Any, ...]:
-        return ("sgd", self.momentum, self.nesterov, self.weight_decay, self.convention)
+    def own_options(self) -> tuple[float | bool, ...]:
+        return self.momentum, self.nesterov, self.convention == "sklearn"
 
 
-class Adam(Optimizer):
+@dataclass(eq=False, repr=False)
+class _Moments(Optimizer):
+    """Those that keep running means of the gradient and of its square."""
+
+    _: KW_ONLY
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.beta1 = check_fraction("beta1", self.beta1)
+        self.beta2 = check_fraction("beta2", self.beta2)
+        self.eps = check_positive("eps", self.eps, zero=True)
+
+    def own_states(self) -> tuple[str, ...]:
+        return "m", "v"
+
+    def own_options(self) -> tuple[float | bool, ...]:
+        return self.beta1, self.beta2, self.eps
+
+
+@dataclass(eq=False, repr=False)
+class Adam(_Moments):
     """Adam: steps scaled by running moments of the gradient.
 
     Parameters
@@ -151,14 +104,17 @@ class Adam(Optimizer):
         Decay rates of the first and second moment, in [0, 1).
     eps : float, default 1e-8
         Added to the root of the second moment.
-    weight_decay : float, default 0
-        Added to the gradient as ``weight_decay * parameter``; :class:`AdamW` decouples it.
+    amsgrad : bool, default False
+        Divides by the root of the largest second moment so far.
     convention : {'pytorch', 'sklearn'}, default 'pytorch'
         ``sklearn`` adds ``eps`` to the root before the correction of its bias, ``pytorch`` after.
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`; :class:`AdamW` decouples the decay of the weights.
 
     References
     ----------
-    Kingma and Ba, Adam: a method for stochastic optimization, 2015.
+    Kingma and Ba, Adam: a method for stochastic optimization, 2015. Reddi, Kale, Kumar, On the
+    convergence of Adam and beyond, 2018 (amsgrad).
 
     Examples
     --------
@@ -167,65 +123,45 @@ class Adam(Optimizer):
     ('m', 'v')
     """
 
+    learning_rate: float | Schedule = 1e-3
+    _: KW_ONLY
+    amsgrad: bool = False
+    convention: Convention = "pytorch"
+
+    step = "adam_step"
     n_scalars = 3
-    state_names = ("m", "v")
 
-    def __init__(
-        self,
-        learning_rate: float | Schedule = 1e-3,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        convention: Convention = "pytorch",
-    ):
-        super().__init__(learning_rate, convention)
-        for name, beta in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= beta < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {beta!r}")
-        self.beta1 = float(beta1)
-        self.beta2 = float(beta2)
-        self.eps = check_positive("eps", eps, zero=True)
-        self.weight_decay = check_positive("weight_decay", weight_decay, zero=True)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_convention(self.convention)
+        self.amsgrad = bool(self.amsgrad)
 
-    def scalars(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
-        rates = self.rates(first_step, n_steps, steps_per_epoch)
-        count = np.arange(first_step + 1, first_step + n_steps + 1)
+    def own_states(self) -> tuple[str, ...]:
+        return ("m", "v", "largest") if self.amsgrad else ("m", "v")
+
+    def own_options(self) -> tuple[float | bool, ...]:
+        return (*super().own_options(), self.amsgrad)
+
+    def own_scalars(self, rates: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, ...]:
         correction1 = 1.0 - self.beta1**count
         correction2 = np.sqrt(1.0 - self.beta2**count)
         if self.convention == "sklearn":
-            columns = (rates * correction2 / correction1, np.ones(n_steps), self._decay(rates))
-        else:
-            columns = (rates / correction1, 1.0 / correction2, self._decay(rates))
-        return np.stack(columns, axis=1)
-
-    def _decay(self, rates: np.ndarray) -> np.ndarray:
-        return np.ones_like(rates)
-
-    def _l2(self) -> float:
-        return self.weight_decay
-
-    def update(
-        self, parameter: Tensor, states: Sequence[Tensor], gradient: Tensor, scalars: Tensor
-    ) -> Update:
-        options = (self.beta1, self.beta2, self.eps, self._l2())
-        words = tuple(float_bits(option) for option in options)
-        return Update("adam_step", (parameter, *states), (gradient, scalars), words)
-
-    def plan_key(self) -> tuple[Any, ...]:
-        return ("adam", self.beta1, self.beta2, self.eps, self._l2())
+            return rates * correction2 / correction1, np.ones_like(rates)
+        return rates / correction1, 1.0 / correction2
 
 
+@dataclass(eq=False, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: parameters shrink by ``lr * weight_decay`` at each step.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default 1e-3
-    beta1, beta2, eps
-        As in :class:`Adam`.
     weight_decay : float, default 0.01
+    beta1, beta2, eps, amsgrad, convention
+        As in :class:`Adam`.
+    decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
 
     References
     ----------
@@ -234,25 +170,337 @@ class AdamW(Adam):
     Examples
     --------
     >>> import dlcore as dl
-    >>> dl.optim.AdamW(1e-3, weight_decay=0.1).scalars(0, 1, 1)[0, 2]
-    np.float64(0.9999)
+    >>> dl.optim.AdamW(1e-3, weight_decay=0.1, decay_mask=["*.weight"])
+    AdamW(0.001, weight_decay=0.1, decay_mask=('*.weight',))
     """
 
-    def __init__(
-        self,
-        learning_rate: float | Schedule = 1e-3,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-    ):
-        super().__init__(
-            learning_rate, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay
+    _: KW_ONLY
+    weight_decay: float = 0.01
+
+    def decouples_decay(self) -> bool:
+        return True
+
+
+@dataclass(eq=False, repr=False)
+class NAdam(_Moments):
+    """Adam with Nesterov's momentum.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 2e-3
+    beta1, beta2, eps
+        As in :class:`Adam`.
+    momentum_decay : float, default 4e-3
+        How soon the momentum of step t, ``beta1 * (1 - 0.96**(t * momentum_decay) / 2)``, rises to
+        ``beta1``; at least 0.
+    decoupled_weight_decay : bool, default False
+        Whether weight decay is that of :class:`AdamW`.
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
+
+    References
+    ----------
+    Dozat, Incorporating Nesterov momentum into Adam, 2016.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.optim.NAdam(momentum_decay=0.01).state_names
+    ('m', 'v')
+    """
+
+    learning_rate: float | Schedule = 2e-3
+    _: KW_ONLY
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+
+    step = "nadam_step"
+    n_scalars = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.momentum_decay = check_positive("momentum_decay", self.momentum_decay, zero=True)
+        self.decoupled_weight_decay = bool(self.decoupled_weight_decay)
+
+    def decouples_decay(self) -> bool:
+        return self.decoupled_weight_decay
+
+    def own_scalars(self, rates: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, ...]:
+        now, following = self._momentum(count), self._momentum(count + 1)
+        product = self._momentum_product(count)
+        return (
+            rates * (1.0 - now) / (1.0 - product),
+            rates * following / (1.0 - product * following),
+            1.0 / np.sqrt(1.0 - self.beta2**count),
         )
 
-    def _decay(self, rates: np.ndarray) -> np.ndarray:
-        return 1.0 - rates * self.weight_decay
+    def _momentum(self, count: np.ndarray) -> np.ndarray:
+        return self.beta1 * (1.0 - 0.5 * 0.96 ** (count * self.momentum_decay))
 
-    def _l2(self) -> float:
-        return 0.0
+    def _momentum_product(self, count: np.ndarray) -> np.ndarray:
+        """The product of the momenta of steps 1 to count, and 0 where that is lost beside 1.
+
+        It is always multiplied up from step 1, so that it does not depend on where a run is cut;
+        as it is at most beta1**count, that ends after 400 steps for a beta1 of 0.9.
+        """
+        vanished = math.ceil(60 / -math.log2(self.beta1)) if self.beta1 else 1
+        horizon = min(int(count.max(initial=1)), vanished)
+        products = np.cumprod(self._momentum(np.arange(1, horizon + 1)))
+        return np.where(count <= horizon, products[np.minimum(count, horizon) - 1], 0.0)
+
+
+@dataclass(eq=False, repr=False)
+class RAdam(_Moments):
+    """Adam whose scaled steps wait until the second moment is known well enough.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 1e-3
+    beta1, beta2, eps
+        As in :class:`Adam`. With the default ``beta2`` the first 5 steps are those of momentum
+        alone, and steps are then rectified, less and less.
+    decoupled_weight_decay : bool, default False
+        Whether weight decay is that of :class:`AdamW`.
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
+
+    References
+    ----------
+    Liu, Jiang, He, Chen, Liu, Gao, Han, On the variance of the adaptive learning rate and beyond,
+    2020.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.optim.RAdam().scalars(0, 7, 1)[:, 2]
+    array([0., 0., 0., 0., 0., 1., 1.])
+    """
+
+    learning_rate: float | Schedule = 1e-3
+    _: KW_ONLY
+    decoupled_weight_decay: bool = False
+
+    step = "radam_step"
+    n_scalars = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.decoupled_weight_decay = bool(self.decoupled_weight_decay)
+
+    def decouples_decay(self) -> bool:
+        return self.decoupled_weight_decay
+
+    def own_scalars(self, rates: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, ...]:
+        power = self.beta2**count
+        longest = 2.0 / (1.0 - self.beta2) - 1.0
+        length = longest - 2.0 * count * power / (1.0 - power)
+        rectified = length > 5.0
+        scale = np.ones_like(rates)
+        r = length[rectified]
+        variance = (r - 4) * (r - 2) * longest / ((longest - 4) * (longest - 2) * r)
+        scale[rectified] = np.sqrt(variance * (1.0 - power[rectified]))
+        return rates * scale / (1.0 - self.beta1**count), rectified.astype(np.float64)
+
+
+@dataclass(eq=False, repr=False)
+class RMSprop(Optimizer):
+    """Gradients divided by the root of a running mean of their squares.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.01
+    alpha : float, default 0.99
+        Decay rate of the running means, in [0, 1).
+    eps : float, default 1e-8
+        Added to the root.
+    momentum : float, default 0
+        In [0, 1), of the divided gradients.
+    centered : bool, default False
+        Divides by the root of the variance instead: of the mean square less the squared mean (or
+        0, where rounding makes that negative).
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
+
+    References
+    ----------
+    Tieleman and Hinton, Lecture 6.5 of Neural networks for machine learning, 2012. Graves,
+    Generating sequences with recurrent neural networks, 2013 (centered).
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.optim.RMSprop(momentum=0.9, centered=True).state_names
+    ('v', 'mean', 'velocity')
+    """
+
+    learning_rate: float | Schedule = 0.01
+    _: KW_ONLY
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+
+    step = "rmsprop_step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alpha = check_fraction("alpha", self.alpha)
+        self.eps = check_positive("eps", self.eps, zero=True)
+        self.momentum = check_fraction("momentum", self.momentum)
+        self.centered = bool(self.centered)
+
+    def own_states(self) -> tuple[str, ...]:
+        mean = ("mean",) if self.centered else ()
+        return ("v", *mean, "velocity") if self.momentum else ("v", *mean)
+
+    def own_options(self) -> tuple[float | bool, ...]:
+        return self.alpha, self.eps, self.momentum, self.centered
+
+
+@dataclass(eq=False, repr=False)
+class Adagrad(Optimizer):
+    """Gradients divided by the root of the sum of their squares so far.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 0.01
+    lr_decay : float, default 0
+        Step t, from 1, has the rate ``learning_rate / (1 + (t - 1) * lr_decay)``; at least 0.
+    initial_accumulator_value : float, default 0
+        What the sums of squares start at.
+    eps : float, default 1e-10
+        Added to the root.
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
+
+    References
+    ----------
+    Duchi, Hazan, Singer, Adaptive subgradient methods for online learning and stochastic
+    optimization, 2011.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.optim.Adagrad(1.0, lr_decay=0.5).rates(0, 3, 1)
+    array([1.        , 0.66666667, 0.5       ])
+    """
+
+    learning_rate: float | Schedule = 0.01
+    _: KW_ONLY
+    lr_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+
+    step = "adagrad_step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr_decay", "initial_accumulator_value", "eps"):
+            setattr(self, name, check_positive(name, getattr(self, name), zero=True))
+
+    def own_states(self) -> tuple[str, ...]:
+        return ("sum",)
+
+    def own_options(self) -> tuple[float | bool, ...]:
+        return (self.eps,)
+
+    def initial_state(self, state: str, parameter: np.ndarray) -> np.ndarray | float:
+        if state == "sum":
+            return self.initial_accumulator_value
+        return super().initial_state(state, parameter)
+
+    def rates(self, first_step: int, n_steps: int, steps_per_epoch: int) -> np.ndarray:
+        steps = np.arange(first_step, first_step + n_steps)
+        return super().rates(first_step, n_steps, steps_per_epoch) / (1.0 + steps * self.lr_decay)
+
+
+@dataclass(eq=False, repr=False)
+class Adadelta(Optimizer):
+    """Gradients scaled by the ratio of running means of squares: of steps to those of gradients.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 1
+    rho : float, default 0.9
+        Decay rate of the running means, in [0, 1).
+    eps : float, default 1e-6
+        Added to both means before their roots.
+    weight_decay, decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
+
+    References
+    ----------
+    Zeiler, Adadelta: an adaptive learning rate method, 2012.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.optim.Adadelta().state_names
+    ('v', 'u')
+    """
+
+    learning_rate: float | Schedule = 1.0
+    _: KW_ONLY
+    rho: float = 0.9
+    eps: float = 1e-6
+
+    step = "adadelta_step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.rho = check_fraction("rho", self.rho)
+        self.eps = check_positive("eps", self.eps, zero=True)
+
+    def own_states(self) -> tuple[str, ...]:
+        return "v", "u"
+
+    def own_options(self) -> tuple[float | bool, ...]:
+        return self.rho, self.eps
+
+
+@dataclass(eq=False, repr=False)
+class Lion(Optimizer):
+    """The sign of a mean of gradients: every element moves by the learning rate, or not at all.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default 1e-4
+    beta1, beta2 : float, default 0.9 and 0.99
+        In [0, 1): the share of the running mean in the direction of the step, and its decay rate.
+    weight_decay : float, default 0
+        Decoupled, as in :class:`AdamW`.
+    decay_mask, clip_value, clip_norm, clip_global_norm, average
+        See :class:`Optimizer`.
+
+    References
+    ----------
+    Chen, Liang, Huang, Real, Wang, Pham, Dong, Luong, Hsieh, Lu, Le, Symbolic discovery of
+    optimization algorithms, 2023.
+
+    Examples
+    --------
+    >>> import dlcore as dl
+    >>> dl.optim.Lion(1e-4, weight_decay=0.1).state_names
+    ('m',)
+    """
+
+    learning_rate: float | Schedule = 1e-4
+    _: KW_ONLY
+    beta1: float = 0.9
+    beta2: float = 0.99
+
+    step = "lion_step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.beta1 = check_fraction("beta1", self.beta1)
+        self.beta2 = check_fraction("beta2", self.beta2)
+
+    def own_states(self) -> tuple[str, ...]:
+        return ("m",)
+
+    def own_options(self) -> tuple[float | bool, ...]:
+        return self.beta1, self.beta2
+
+    def decouples_decay(self) -> bool:
+        return True
