@@ -311,7 +311,7 @@ CASES: dict[Any, list[Case]] = {
         Case(lambda x: x.std(0), ((3, 4),)),
     ],
     np.average: [
-        *_reductions(np.average)[:-1],
+        *_reductions(np.average)[:5],
         Case(lambda x, w: np.average(x, 1, weights=w), ((3, 4), (4,)), 0.5, 2.0),
         Case(lambda x, w: np.average(x, 0, weights=w, keepdims=True), ((3, 4), (3, 4)), 0.5, 2.0),
     ],
@@ -630,13 +630,7 @@ def test_function_is_numpys(case, data):
         data.draw(operand(o, case.low, case.high, case.dtypes)) if isinstance(o, tuple) else o
         for o in case.operands
     ]
-    try:
-        case.f(*arrays)
-    except (ValueError, IndexError):
-        with pytest.raises((ValueError, IndexError)):
-            dl.jit(case.f)(*arrays)
-    else:
-        check_value(case.f, arrays)
+    check_value(case.f, arrays)
 
 
 @pytest.mark.parametrize("case", SMOOTH_CASES)

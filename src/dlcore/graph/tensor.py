@@ -82,9 +82,11 @@ class Tensor(TensorInterface):
         self.storage: np.dtype = op.storage(self)
 
     def with_inputs(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The same op of other nodes, which have the shapes, dtypes and storage of the inputs."""
+        """The same op of other nodes, which have the shapes and dtypes of the inputs."""
         if all(map(operator.is_, inputs, self.inputs)):
             return self
+        if any(new.storage != old.storage for new, old in zip(inputs, self.inputs, strict=True)):
+            return _in_one_storage(Tensor(self.op, inputs, self.attributes, self.weak))
         other = object.__new__(Tensor)
         other.op, other.inputs, other.attributes = self.op, inputs, self.attributes
         other.shape, other.dtype = self.shape, self.dtype
@@ -183,10 +185,7 @@ def apply(name: str, *operands: Any, **attributes: Any) -> Tensor:
         simpler = op.simplify(*inputs, **attributes)
         if simpler is not None:
             return simpler
-    node = Tensor(op, inputs, attributes, weak)
-    if op.lowering != "map" or name == "cast":
-        return node
-    return _in_one_storage(node)
+    return _in_one_storage(Tensor(op, inputs, attributes, weak))
 
 
 def promoted(
@@ -225,7 +224,9 @@ def _converted(operand: Tensor | Number, dtype: np.dtype | None) -> Tensor:
 
 
 def _in_one_storage(node: Tensor) -> Tensor:
-    """The map node with operands that are held in another precision converted to its own."""
+    """A map node with operands that are held in another precision converted to its own."""
+    if node.op.lowering != "map" or node.op.name == "cast":
+        return node
 
     def held(operand: Tensor) -> Tensor:
         fits = operand.storage == node.storage or operand.storage not in REALS
@@ -242,7 +243,8 @@ def in_real_storage(node: Tensor) -> Tensor:
     """The node as maps compute it: integers and truth values that lie in memory are converted."""
     if node.storage in REALS:
         return node
-    return apply("cast", node, dtype=node.dtype, storage=computed_in(node))
+    storage = FLOAT32 if node.dtype.kind == "b" else FLOAT64
+    return apply("cast", node, dtype=node.dtype, storage=storage)
 
 
 def leaf(slot: Slot) -> Tensor:

@@ -16,6 +16,7 @@ from dlcore.graph.tensor import (
     Weak,
     apply,
     check_dtype,
+    computed_in,
     define,
     is_literal,
     literal,
@@ -106,6 +107,7 @@ def _elementwise(
     *,
     dtype: Callable[..., np.dtype] = _first_dtype,
     promote: Callable[..., Sequence[np.dtype | None]] | None = None,
+    storage: Callable[[Tensor], np.dtype] = real_storage,
 ) -> None:
     """Defines the op; ``gradient(node, g, *inputs)`` may leave results broadcast."""
     if promote is None:
@@ -130,6 +132,7 @@ def _elementwise(
         lowering="map",
         simplify=simplify,
         promote=promote,
+        storage=storage,
     )
 
 
@@ -211,7 +214,13 @@ def _simplify_add(a: Tensor, b: Tensor) -> Tensor | None:
 _simplify_subtract = _fold(lambda x, y: x - y, lambda p, q: p if p == q else 2)
 
 
-_elementwise("copy", np.positive, lambda node, g, a: (g,), promote=_as_they_are)
+_elementwise(
+    "copy",
+    np.copy,
+    lambda node, g, a: (g,),
+    promote=_as_they_are,
+    storage=lambda node: computed_in(node.inputs[0]),
+)
 _elementwise("add", np.add, lambda node, g, a, b: (g, g), _simplify_add)
 _elementwise("subtract", np.subtract, lambda node, g, a, b: (g, -g), _simplify_subtract)
 _elementwise(
