@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlcore.graph.shape import Rows, Shape, describe
-from dlcore.graph.table.shaping import ALIASES
-from dlcore.graph.tensor import Tensor, apply, topological
+from dlcore.graph.tensor import ALIASES, Tensor, apply, topological
 
 
 def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+import numpy as np
+
 from dlcore.graph.shape import Extent, Rows, Shape, describe, element_count
 from dlcore.graph.table.contraction import product
+from dlcore.graph.table.elementwise import astype
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply
 
@@ -51,6 +54,11 @@ def einsum(subscripts: str, operands: Sequence[Tensor]) -> Tensor:
 
 def contract(labels: Sequence[Labels], operands: Sequence[Tensor], output: Labels) -> Tensor:
     """The sum over all labels that the output lacks of the product of one or two operands."""
+    dtype = np.result_type(*(operand.dtype for operand in operands))
+    return astype(_contracted(labels, operands, output), dtype)
+
+
+def _contracted(labels: Sequence[Labels], operands: Sequence[Tensor], output: Labels) -> Tensor:
     if len(operands) == 1:
         node, names = _summed(operands[0], labels[0], set(output))
         return _arranged(node, names, output)
@@ -66,7 +74,7 @@ def contract(labels: Sequence[Labels], operands: Sequence[Tensor], output: Label
     summed = [x for x in shared if x not in output]
     left = [x for x in names_a if x not in names_b]
     right = [x for x in names_b if x not in names_a]
-    extent = {**dict(zip(names_a, a.shape, strict=True)), **dict(zip(names_b, b.shape, strict=True))}
+    extent = dict(zip((*names_a, *names_b), (*a.shape, *b.shape), strict=True))
     if not summed:
         full = [*batch, *left, *right]
         return _arranged(_spread(a, names_a, full) * _spread(b, names_b, full), full, output)
@@ -86,9 +94,10 @@ def _check_extents(labels: Sequence[Labels], operands: Sequence[Tensor]) -> None
     for names, operand in zip(labels, operands, strict=True):
         for name, extent in zip(names, operand.shape, strict=True):
             if known.setdefault(name, extent) != extent:
+                shapes = " and ".join(describe(operand.shape) for operand in operands)
                 raise ValueError(
                     f"index {name!r} has {known[name]} elements in one operand and {extent} in the "
-                    f"other (shapes {describe(operands[0].shape)} and {describe(operands[1].shape)})"
+                    f"other (shapes {shapes})"
                 )
 
 

@@ -24,6 +24,7 @@ from dlcore.graph.tensor import (
     apply,
     as_tensor,
     check_dtype,
+    in_real_storage,
     is_number,
     leaf,
     stored_dtype,
@@ -53,9 +54,13 @@ class ArraySpec(NamedTuple):
 
 
 class Static(NamedTuple):
-    """An argument that is no array: a plan is made for its value."""
+    """An argument that is no array: a plan is made for its value.
+
+    Its type counts too: 1 and True are equal, and would find one another's plans.
+    """
 
     value: Any
+    kind: type
 
     def __str__(self) -> str:
         return repr(self.value)
@@ -87,8 +92,7 @@ def spec_of(value: Any, name: str) -> Spec:
             f"{name} is a {type(value).__name__}; expected arrays, numbers, and dicts, lists and "
             "tuples of them, or what can be hashed"
         ) from None
-    # 1, 1.0 and True are equal, and would find one another's plans
-    return Static(value) if type(value) is not bool else Static((bool, value))
+    return Static(value, type(value))
 
 
 class Trace:
@@ -104,7 +108,7 @@ class Trace:
                 slots[i] = spec.slot(name)
                 values.append(spec.node(slots[i]))
             else:
-                values.append(static_value(spec))
+                values.append(spec.value)
         args, kwargs = tree.unflatten(structure, values)
         with random.tracing() as streams:
             results, self.structure = tree.flatten(function(*args, **kwargs))
@@ -150,16 +154,10 @@ class Trace:
             return computed
         values = iter(computed)
         leaves = [
-            next(values).astype(result.dtype, copy=False) if isinstance(result, Tensor) else result
+            _in_dtype(next(values), result.dtype) if isinstance(result, Tensor) else result
             for result in self.results
         ]
         return tree.unflatten(self.structure, leaves)
-
-
-def static_value(spec: Static) -> Any:
-    """The value that was passed."""
-    is_bool = isinstance(spec.value, tuple) and spec.value[0] is bool
-    return spec.value[1] if is_bool else spec.value
 
 
 def _result(value: Any, index: int) -> Any:
@@ -167,13 +165,19 @@ def _result(value: Any, index: int) -> Any:
     if value is None:
         return None
     try:
-        return as_tensor(value)
+        return in_real_storage(as_tensor(value))
     except TypeError as error:
         raise TypeError(f"result {index} of the function: {error}") from None
 
 
 def _is_as_computed(result: Any) -> bool:
     return isinstance(result, Tensor) and result.dtype == result.storage
+
+
+def _in_dtype(value: Any, dtype: np.dtype) -> Any:
+    if dtype.kind in "iu":  # modulo the range of a narrow one, where C leaves it open
+        value = value.astype(np.int64)
+    return value.astype(dtype, copy=False)
 
 
 class _Plans:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from dlcore.graph.program import (
     FEWEST_REGISTERS,
     MAX_INSTRUCTIONS,
@@ -57,6 +59,11 @@ class Launch:
     @property
     def outputs(self) -> tuple[Tensor, ...]:
         return (*self.records, *self.roots) if self.keep_product else self.roots
+
+    @property
+    def storage(self) -> np.dtype:
+        """The dtype that a program computes in, which has only one."""
+        return (self.body or self.records or self.roots)[-1].storage
 
     @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -289,6 +296,7 @@ class _Joiner:
                     and not producer.records
                     and producer.reduction is None
                     and producer.space == consumer.space
+                    and producer.storage == consumer.storage
                     and self._join(producer, consumer)
                 ):
                     break
@@ -308,6 +316,7 @@ class _Joiner:
                     not consumer.records
                     and consumer.reduction is None
                     and consumer.space == product.shape
+                    and consumer.storage == product.storage
                     and self._join(self.producer[product], consumer)
                 ):
                     break

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dlcore.graph.shape import Extent, Rows, Shape, broadcast, describe, element_count, fixed
-from dlcore.graph.shape import normalise_axes
+from dlcore.graph.shape import (
+    Extent,
+    Rows,
+    Shape,
+    broadcast,
+    element_count,
+    fixed,
+    normalise_axes,
+)
 from dlcore.graph.tensor import Tensor, apply, as_tensor, constant
 
 
 def getitem(a: Tensor, key: Any) -> Tensor:
     """``a[key]`` for integers, slices, None, Ellipsis and arrays of integers."""
-    parts = _expanded(key if isinstance(key, tuple) else (key,), a.ndim)
+    entries = _expanded(key if isinstance(key, tuple) else (key,), a.ndim)
     plan = _Basic()
     arrays: dict[int, Tensor] = {}
-    for entry in parts:
+    for entry in entries:
         if entry is None:
             plan.shape.append(1)
             continue
@@ -28,7 +35,13 @@ def getitem(a: Tensor, key: Any) -> Tensor:
             entry = slice(None)
         plan.add(entry, a.shape[axis])
     a = plan.apply_to(a)
-    return _gather(a, arrays) if arrays else a
+    return _gather(a, arrays, _are_neighbours(entries)) if arrays else a
+
+
+def _are_neighbours(entries: Sequence[Any]) -> bool:
+    """Whether arrays of indices, for which integers count as well, stand side by side."""
+    places = [i for i, entry in enumerate(entries) if not (entry is None or type(entry) is slice)]
+    return places[-1] - places[0] < len(places)
 
 
 def _expanded(key: tuple[Any, ...], ndim: int) -> list[Any]:
@@ -118,14 +131,16 @@ class _Basic:
         return apply("reshape", a, shape=tuple(self.shape))
 
 
-def _gather(a: Tensor, arrays: dict[int, Tensor]) -> Tensor:
-    """Arrays of indices on some axes, which broadcast against one another."""
+def _gather(a: Tensor, arrays: dict[int, Tensor], neighbours: bool) -> Tensor:
+    """Arrays of indices on some axes, which broadcast against one another.
+
+    Their axes come in the place of the first of them, or in front where they are no neighbours.
+    """
     axes = list(arrays)
-    if len(axes) == 1:
-        return take(a, arrays[axes[0]], axes[0])
+    first = axes[0] if neighbours else 0
+    if axes == [first]:
+        return take(a, arrays[first], first)
     shape = broadcast(*(index.shape for index in arrays.values()))
-    adjacent = axes == list(range(axes[0], axes[-1] + 1))
-    first = axes[0] if adjacent else 0
     rest = [i for i in range(a.ndim) if i not in axes]
     a = apply("transpose", a, axes=tuple(rest[:first] + axes + rest[first:]))
     extents = [fixed(a.shape[first + i]) for i in range(len(axes))]

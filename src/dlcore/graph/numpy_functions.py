@@ -21,9 +21,18 @@ from dlcore.graph.shape import (
     normalise_axes,
 )
 from dlcore.graph.table.contraction import product, swap_last
-from dlcore.graph.table.elementwise import astype, where
+from dlcore.graph.table.elementwise import astype, ufunc_promotion, where
 from dlcore.graph.table.shaping import part, reduce
-from dlcore.graph.tensor import TABLE, Tensor, apply, as_tensor, kind_of, literal
+from dlcore.graph.tensor import (
+    TABLE,
+    Tensor,
+    apply,
+    as_tensor,
+    in_real_storage,
+    kind_of,
+    literal,
+    promoted,
+)
 
 Axis = int | Sequence[int] | None
 
@@ -54,39 +63,56 @@ for _name, _op in TABLE.items():
         UFUNCS[getattr(np, _name)] = _elementwise(_name)
 
 
-@_implements(np.positive, np.copy)
-def positive(a: Any) -> Tensor:
-    return apply("identity", a)
+def _composed(*ufuncs: np.ufunc) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Enters a function of operands that are promoted as those of the ufuncs."""
+
+    def enter(implementation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        promote = ufunc_promotion(ufuncs[0])
+        for ufunc in ufuncs:
+            UFUNCS[ufunc] = lambda *operands: implementation(*promoted(promote, operands)[0])
+        return implementation
+
+    return enter
 
 
-@_implements(np.fabs)
-def fabs(a: Any) -> Tensor:
-    return apply("absolute", a * 1.0)
+@_composed(np.positive)
+def positive(a: Tensor) -> Tensor:
+    return a
 
 
-@_implements(np.float_power)
-def float_power(a: Any, b: Any) -> Tensor:
-    return apply("power", astype(as_tensor(a), np.float64), b)
+@_composed(np.fabs)
+def fabs(a: Tensor) -> Tensor:
+    return apply("absolute", a)
 
 
-@_implements(np.deg2rad, np.radians)
-def deg2rad(a: Any) -> Tensor:
-    return apply("multiply", a, math.pi / 180.0)
+@_composed(np.reciprocal)
+def reciprocal(a: Tensor) -> Tensor:
+    return apply("reciprocal", a) if a.dtype.kind == "f" else astype(1.0 / a, a.dtype)
 
 
-@_implements(np.rad2deg, np.degrees)
-def rad2deg(a: Any) -> Tensor:
-    return apply("multiply", a, 180.0 / math.pi)
+@_composed(np.float_power)
+def float_power(a: Tensor, b: Tensor) -> Tensor:
+    return apply("power", a, b)
 
 
-@_implements(np.heaviside)
-def heaviside(a: Any, at_zero: Any) -> Tensor:
-    positive_part = apply("greater", a, 0) * 1.0
-    return where(apply("equal", a, 0), at_zero, where(apply("isnan", a), a, positive_part))
+@_composed(np.deg2rad, np.radians)
+def deg2rad(a: Tensor) -> Tensor:
+    return a * (math.pi / 180.0)
 
 
-@_implements(np.logaddexp2)
-def logaddexp2(a: Any, b: Any) -> Tensor:
+@_composed(np.rad2deg, np.degrees)
+def rad2deg(a: Tensor) -> Tensor:
+    return a * (180.0 / math.pi)
+
+
+@_composed(np.heaviside)
+def heaviside(a: Tensor, at_zero: Tensor) -> Tensor:
+    step = where(apply("isnan", a), a, apply("cast", a > 0, dtype=a.dtype))
+    return where(apply("equal", a, 0), at_zero, step)
+
+
+@_composed(np.logaddexp2)
+def logaddexp2(a: Tensor, b: Tensor) -> Tensor:
     return apply("logaddexp", a * math.log(2.0), b * math.log(2.0)) / math.log(2.0)
 
 
@@ -145,12 +171,13 @@ def min_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
 
 @_implements(np.any)
 def any_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return reduce("max", astype(as_tensor(a), bool), axis, keepdims)
+    return count_nonzero(a, axis, keepdims=keepdims) > 0
 
 
 @_implements(np.all)
 def all_(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    return reduce("min", astype(as_tensor(a), bool), axis, keepdims)
+    zeros = apply("logical_not", as_tensor(a))
+    return apply("logical_not", count_nonzero(zeros, axis, keepdims=keepdims))
 
 
 @_implements(np.count_nonzero)
@@ -198,13 +225,19 @@ def average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = 
             )
         shape = tuple(extent if i in axes else 1 for i, extent in enumerate(a.shape))
         weights = reshape(weights, shape)
+    weights = astype(weights, np.result_type(a.dtype, weights.dtype, *_float_of(a)))
     total = reduce("sum", apply("broadcast_to", weights, shape=a.shape), axis, keepdims)
     return reduce("sum", a * weights, axis, keepdims) / total
 
 
+def _float_of(a: Tensor) -> list[np.dtype]:
+    """What NumPy adds to the dtypes of an average where those of the array are integers."""
+    return [] if a.dtype.kind == "f" else [np.dtype(np.float64)]
+
+
 def logsumexp(a: Any, axis: Axis = 0, keepdims: bool = False) -> Tensor:
     """``np.logaddexp.reduce``, which does not overflow."""
-    a = as_tensor(a)
+    (a, _), _ = promoted(ufunc_promotion(np.logaddexp), (a, a))
     largest = apply("stop_gradient", reduce("max", a, axis, keepdims=True))
     finite = where(apply("isfinite", largest), largest, 0.0)
     total = apply("log", reduce("sum", apply("exp", a - finite), axis, keepdims=True)) + finite
@@ -214,6 +247,8 @@ def logsumexp(a: Any, axis: Axis = 0, keepdims: bool = False) -> Tensor:
 @_implements(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
     x = as_tensor(x)
+    if x.dtype.kind != "f":
+        x = apply("cast", x, dtype=np.dtype(np.float64))
     axes = normalise_axes(axis, x.ndim)
     if ord is None or (ord == "fro" and len(axes) == 2) or (ord == 2 and len(axes) == 1):
         return apply("sqrt", reduce("sum", apply("square", x), axes, keepdims))
@@ -239,6 +274,11 @@ for _ufunc, _function in (
 
 
 # Shapes
+
+
+@_implements(np.copy)
+def copy(a: Any) -> Tensor:
+    return apply("identity", a)
 
 
 def _without(a: Tensor, axes: Sequence[int]) -> Tensor:
@@ -334,7 +374,7 @@ def moveaxis(a: Any, source: Axis, destination: Axis) -> Tensor:
 @_implements(np.expand_dims)
 def expand_dims(a: Any, axis: Axis) -> Tensor:
     a = as_tensor(a)
-    added = (axis,) if isinstance(axis, int) else tuple(axis or ())
+    added = axis if isinstance(axis, Sequence) else (axis,)
     axes = normalise_axes(added, a.ndim + len(added))
     extents = iter(a.shape)
     ndim = a.ndim + len(added)
@@ -432,19 +472,32 @@ def column_stack(tup: Sequence[Any]) -> Tensor:
     return concatenate(columns, 1)
 
 
-@_implements(np.split, np.array_split)
+@_implements(np.split)
 def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    a = as_tensor(ary)
+    extent = fixed(a.shape[_axis(axis, a.ndim)])
+    if isinstance(indices_or_sections, int) and extent % indices_or_sections:
+        raise ValueError(
+            f"split: {extent} elements along axis {axis} do not make {indices_or_sections} equal "
+            "parts; write np.array_split"
+        )
+    return array_split(a, indices_or_sections, axis)
+
+
+@_implements(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     a = as_tensor(ary)
     axis = _axis(axis, a.ndim)
     extent = fixed(a.shape[axis])
     if isinstance(indices_or_sections, int):
         pieces = np.array_split(np.arange(extent), indices_or_sections)
-        bounds = [0, *np.cumsum([len(piece) for piece in pieces]).tolist()]
+        cuts = np.cumsum([len(piece) for piece in pieces])[:-1].tolist()
     else:
-        bounds = [0, *(min(int(i), extent) for i in indices_or_sections), extent]
+        cuts = [operator.index(i) for i in indices_or_sections]
+    ahead = (slice(None),) * axis
     return [
-        part(a, axis, begin, max(end - begin, 0))
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+        indexing.getitem(a, (*ahead, slice(begin, end)))
+        for begin, end in zip([0, *cuts], [*cuts, None], strict=True)
     ]
 
 
@@ -457,16 +510,21 @@ def flip(m: Any, axis: Axis = None) -> Tensor:
 
 
 @_implements(np.roll)
-def roll(a: Any, shift: int, axis: int | None = None) -> Tensor:
+def roll(a: Any, shift: Any, axis: Axis = None) -> Tensor:
     a = as_tensor(a)
     if axis is None:
         return apply("reshape", roll(ravel(a), shift, 0), shape=a.shape)
-    axis = _axis(axis, a.ndim)
+    for by, along in np.broadcast(shift, axis):
+        a = _rolled(a, by, _axis(along, a.ndim))
+    return a
+
+
+def _rolled(a: Tensor, shift: int, axis: int) -> Tensor:
     extent = fixed(a.shape[axis])
     cut = -operator.index(shift) % max(extent, 1)
     if cut == 0:
         return a
-    return _concatenated([part(a, axis, cut, extent - cut), part(a, axis, 0, cut)], axis)
+    return concatenate([part(a, axis, cut, extent - cut), part(a, axis, 0, cut)], axis)
 
 
 @_implements(np.diff)
@@ -475,16 +533,19 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
     axis = _axis(axis, a.ndim)
     for _ in range(n):
         extent = max(fixed(a.shape[axis]) - 1, 0)
-        a = part(a, axis, 1 if extent else 0, extent) - part(a, axis, 0, extent)
+        ends = part(a, axis, 1 if extent else 0, extent), part(a, axis, 0, extent)
+        a = apply("not_equal" if a.dtype.kind == "b" else "subtract", *ends)
     return a
 
 
 @_implements(np.repeat)
-def repeat(a: Any, repeats: int, axis: int | None = None) -> Tensor:
+def repeat(a: Any, repeats: Any, axis: int | None = None) -> Tensor:
     a = as_tensor(a)
     if axis is None:
         return repeat(ravel(a), repeats, 0)
     axis = _axis(axis, a.ndim)
+    if np.ndim(repeats):
+        return indexing.take(a, np.repeat(np.arange(fixed(a.shape[axis])), repeats), axis)
     times = operator.index(repeats)
     spread = (*a.shape[: axis + 1], times, *a.shape[axis + 1 :])
     wide = apply("broadcast_to", expand_dims(a, axis + 1), shape=spread)
@@ -519,11 +580,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant") -> Tensor:
         for extent, (before, after) in zip(a.shape, widths, strict=True)
     )
     begin = tuple(before for before, _ in widths)
-    return apply("embed", _computed(a), shape=shape, places=((begin, (1,) * a.ndim),))
-
-
-def _computed(a: Tensor) -> Tensor:
-    return a if a.storage.kind == "f" else apply("cast", a, dtype=a.dtype, storage=np.dtype("f8"))
+    return apply("embed", in_real_storage(a), shape=shape, places=((begin, (1,) * a.ndim),))
 
 
 @_implements(np.diagonal)
@@ -552,7 +609,12 @@ def diag(v: Any, k: int = 0) -> Tensor:
     if v.ndim != 1:
         raise ValueError(f"diag takes a vector or a matrix, not shape {describe(v.shape)}")
     extent = fixed(v.shape[0]) + abs(k)
-    return where(np.eye(extent, k=k, dtype=bool), _on_diagonal(v, k, extent), 0)
+    return _kept(np.eye(extent, k=k, dtype=bool), _on_diagonal(v, k, extent))
+
+
+def _kept(mask: np.ndarray, a: Tensor) -> Tensor:
+    """The array with zeros of its dtype where the mask is False."""
+    return where(mask, a, literal(0, a.dtype))
 
 
 def _on_diagonal(v: Tensor, k: int, extent: int) -> Tensor:
@@ -566,14 +628,14 @@ def _on_diagonal(v: Tensor, k: int, extent: int) -> Tensor:
 def tril(m: Any, k: int = 0) -> Tensor:
     m = as_tensor(m)
     mask = np.tri(fixed(m.shape[-2]), fixed(m.shape[-1]), k, dtype=bool)
-    return where(mask, m, 0)
+    return _kept(mask, m)
 
 
 @_implements(np.triu)
 def triu(m: Any, k: int = 0) -> Tensor:
     m = as_tensor(m)
     mask = ~np.tri(fixed(m.shape[-2]), fixed(m.shape[-1]), k - 1, dtype=bool)
-    return where(mask, m, 0)
+    return _kept(mask, m)
 
 
 # Choosing
@@ -599,12 +661,17 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 
 
 @_implements(np.nan_to_num)
-def nan_to_num(x: Any, *, nan: float = 0.0) -> Tensor:
+def nan_to_num(
+    x: Any, *, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
     x = as_tensor(x)
     if x.dtype.kind != "f":
         return x
     limits = np.finfo(x.dtype)
-    return clip(where(apply("isnan", x), nan, x), float(limits.min), float(limits.max))
+    high = float(limits.max) if posinf is None else posinf
+    low = float(limits.min) if neginf is None else neginf
+    x = where(apply("equal", x, np.inf), high, where(apply("equal", x, -np.inf), low, x))
+    return where(apply("isnan", x), nan, x)
 
 
 FUNCTIONS[np.take] = indexing.take
@@ -677,7 +744,8 @@ def inner(a: Any, b: Any) -> Tensor:
 
 @_implements(np.vecdot)
 def vecdot(a: Any, b: Any) -> Tensor:
-    return reduce("sum", apply("multiply", a, b), -1)
+    terms = apply("multiply", a, b)
+    return astype(reduce("sum", terms, -1), terms.dtype)
 
 
 @_implements(np.outer)

@@ -82,9 +82,11 @@ class Tensor(TensorInterface):
         self.storage: np.dtype = op.storage(self)
 
     def with_inputs(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The same op of other nodes, which have the shapes, dtypes and storage of the inputs."""
+        """The same op of other nodes, which have the shapes and dtypes of the inputs."""
         if all(map(operator.is_, inputs, self.inputs)):
             return self
+        if any(new.storage != old.storage for new, old in zip(inputs, self.inputs, strict=True)):
+            return _in_one_storage(Tensor(self.op, inputs, self.attributes, self.weak))
         other = object.__new__(Tensor)
         other.op, other.inputs, other.attributes = self.op, inputs, self.attributes
         other.shape, other.dtype = self.shape, self.dtype
@@ -164,6 +166,8 @@ def define(name: str, **rules: Any) -> Op:
     return TABLE[name]
 
 
+# Nodes that are their first input by another name: a place at which to differentiate, or not to.
+ALIASES = {"identity", "stop_gradient", "custom_gradient"}
 # What Python computes of its own numbers stays one of them: 2.0 * x of a weak x is weak.
 _OPERATORS = {"add", "subtract", "multiply", "divide", "negative", "power", "square"}
 
@@ -173,21 +177,24 @@ def apply(name: str, *operands: Any, **attributes: Any) -> Tensor:
     op = TABLE[name]
     if op.promote is None:
         inputs = tuple(map(as_tensor, operands))
-        weak = None
+        weak = inputs[0].weak if name in ALIASES else None
     else:
-        tensors = [o if is_number(o) else as_tensor(o) for o in operands]
-        kinds = tuple(map(kind_of, tensors))
-        wanted = op.promote(*kinds)
-        inputs = tuple(map(_converted, tensors, wanted))
+        inputs, kinds = promoted(op.promote, operands)
         weak = _weak_result(name, kinds)
     if op.simplify is not None:
         simpler = op.simplify(*inputs, **attributes)
         if simpler is not None:
             return simpler
-    node = Tensor(op, inputs, attributes, weak)
-    if op.lowering != "map" or name == "cast":
-        return node
-    return _in_one_storage(node)
+    return _in_one_storage(Tensor(op, inputs, attributes, weak))
+
+
+def promoted(
+    promote: Callable[..., Sequence[np.dtype | None]], operands: Sequence[Any]
+) -> tuple[tuple[Tensor, ...], tuple[np.dtype | Weak, ...]]:
+    """The operands as nodes of the dtypes that they are promoted to, and what decided on those."""
+    tensors = [o if is_number(o) else as_tensor(o) for o in operands]
+    kinds = tuple(map(kind_of, tensors))
+    return tuple(map(_converted, tensors, promote(*kinds))), kinds
 
 
 def _weak_result(name: str, kinds: tuple[np.dtype | Weak, ...]) -> Weak | None:
@@ -217,7 +224,9 @@ def _converted(operand: Tensor | Number, dtype: np.dtype | None) -> Tensor:
 
 
 def _in_one_storage(node: Tensor) -> Tensor:
-    """The map node with operands that are held in another precision converted to its own."""
+    """A map node with operands that are held in another precision converted to its own."""
+    if node.op.lowering != "map" or node.op.name == "cast":
+        return node
 
     def held(operand: Tensor) -> Tensor:
         fits = operand.storage == node.storage or operand.storage not in REALS
@@ -228,6 +237,14 @@ def _in_one_storage(node: Tensor) -> Tensor:
     inputs = tuple(map(held, node.inputs))
     same = all(a is b for a, b in zip(inputs, node.inputs, strict=True))
     return node if same else Tensor(node.op, inputs, node.attributes, node.weak)
+
+
+def in_real_storage(node: Tensor) -> Tensor:
+    """The node as maps compute it: integers and truth values that lie in memory are converted."""
+    if node.storage in REALS:
+        return node
+    storage = FLOAT32 if node.dtype.kind == "b" else FLOAT64
+    return apply("cast", node, dtype=node.dtype, storage=storage)
 
 
 def leaf(slot: Slot) -> Tensor:
@@ -258,10 +275,10 @@ def check_dtype(dtype: np.dtype, what: str) -> None:
     )
 
 
-def literal(value: float, dtype: Any, power: int = 0) -> Tensor:
+def literal(value: float, dtype: Any, power: int = 0, weak: Weak | None = None) -> Tensor:
     """The scalar ``value * rows**power``, which folds into the programs that use it."""
-    dtype = np.dtype(dtype)
-    return Tensor(TABLE["literal"], (), {"value": float(value), "power": power, "dtype": dtype})
+    attributes = {"value": float(value), "power": power, "dtype": np.dtype(dtype)}
+    return Tensor(TABLE["literal"], (), attributes, weak)
 
 
 def is_literal(tensor: Tensor, value: float | None = None) -> bool:
@@ -286,7 +303,8 @@ def as_tensor(operand: Any) -> Tensor:
     if isinstance(operand, Rows):
         return literal(operand.factor, np.int64, power=1)
     if is_number(operand):
-        return literal(operand, np.result_type(operand))
+        weak = None if isinstance(operand, bool) else type(operand)
+        return literal(operand, np.result_type(operand), weak=weak)
     if isinstance(operand, np.generic):
         check_dtype(operand.dtype, "a number")
         return literal(float(operand), operand.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlcore.graph.shape import Shape, broadcast, describe
-from dlcore.graph.table.elementwise import full, sum_to
+from dlcore.graph.table.elementwise import astype, full, sum_to
 from dlcore.graph.tensor import REALS, Tensor, apply, check_dtype, define
 
 
@@ -57,7 +57,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     rows, columns = result.shape[-2:]
     kept = (() if a.ndim == 1 else (rows,)) + (() if b.ndim == 1 else (columns,))
     result = apply("reshape", result, shape=(*result.shape[:-2], *kept))
-    return result if real == dtype else apply("cast", result, dtype=dtype)
+    return astype(result, dtype)
 
 
 def _matmul_gradient(node: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from dlcore.graph.tensor import (
     Weak,
     apply,
     check_dtype,
+    computed_in,
     define,
     is_literal,
     literal,
@@ -60,9 +61,13 @@ def _truth(*inputs: Tensor) -> np.dtype:
 Kind = np.dtype | Weak
 
 
-def _ufunc_promotion(ufunc: np.ufunc) -> Callable[..., Sequence[np.dtype]]:
+def ufunc_promotion(ufunc: np.ufunc) -> Callable[..., Sequence[np.dtype]]:
+    """The dtypes in which NumPy computes the ufunc of operands of these."""
+
     @lru_cache(maxsize=256)
     def promote(*kinds: Kind) -> tuple[np.dtype, ...]:
+        if not any(isinstance(kind, np.dtype) for kind in kinds):
+            kinds = tuple(map(np.dtype, kinds))
         *operands, result = ufunc.resolve_dtypes((*kinds, None))
         for dtype in (*operands, result):
             check_dtype(dtype, f"np.{ufunc.__name__} of {', '.join(map(_kind_name, kinds))}")
@@ -102,11 +107,12 @@ def _elementwise(
     *,
     dtype: Callable[..., np.dtype] = _first_dtype,
     promote: Callable[..., Sequence[np.dtype | None]] | None = None,
+    storage: Callable[[Tensor], np.dtype] = real_storage,
 ) -> None:
     """Defines the op; ``gradient(node, g, *inputs)`` may leave results broadcast."""
     if promote is None:
         is_ufunc = isinstance(reference, np.ufunc)
-        promote = _ufunc_promotion(reference) if is_ufunc else _floating
+        promote = ufunc_promotion(reference) if is_ufunc else _floating
 
     def rule(node: Tensor, g: Tensor) -> list[Tensor | None]:
         if gradient is None:
@@ -126,6 +132,7 @@ def _elementwise(
         lowering="map",
         simplify=simplify,
         promote=promote,
+        storage=storage,
     )
 
 
@@ -174,6 +181,8 @@ def _simplify_negative(a: Tensor) -> Tensor | None:
 
 
 def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
+    if a.dtype.kind in "iu" and is_literal(b) and b.attributes["value"] < 0:
+        raise ValueError("integers to negative integer powers are not allowed; write 1.0 * x")
     # C's pow costs as much as twenty multiplications
     if is_literal(b, 1.0):
         return a
@@ -193,6 +202,8 @@ _fold_sum = _fold(lambda x, y: x + y, lambda p, q: p if p == q else 2)
 
 
 def _simplify_add(a: Tensor, b: Tensor) -> Tensor | None:
+    if a.dtype.kind == "b":
+        return apply("logical_or", a, b)
     # gradients of several slices of one array
     if a.op.name == b.op.name == "embed" and a.shape == b.shape:
         places = a.attributes["places"] + b.attributes["places"]
@@ -203,7 +214,13 @@ def _simplify_add(a: Tensor, b: Tensor) -> Tensor | None:
 _simplify_subtract = _fold(lambda x, y: x - y, lambda p, q: p if p == q else 2)
 
 
-_elementwise("copy", np.positive, lambda node, g, a: (g,), promote=_as_they_are)
+_elementwise(
+    "copy",
+    np.copy,
+    lambda node, g, a: (g,),
+    promote=_as_they_are,
+    storage=lambda node: computed_in(node.inputs[0]),
+)
 _elementwise("add", np.add, lambda node, g, a, b: (g, g), _simplify_add)
 _elementwise("subtract", np.subtract, lambda node, g, a, b: (g, -g), _simplify_subtract)
 _elementwise(
@@ -232,14 +249,15 @@ _elementwise(
 )
 
 
-def _power_gradient(node: Tensor, g: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor | None]:
-    base = g * b * a ** (b - 1.0)
+def _power_gradient(
+    node: Tensor, g: Tensor, a: Tensor, b: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
     if is_literal(b):
-        if b.attributes["power"] == 0:
-            base = g * b * a ** (b.attributes["value"] - 1.0)
-        return base, None
-    # 0 ** b does not change with b > 0, though log(0) is -inf
-    return base, g * node * apply("log", where(a > 0.0, a, 1.0))
+        exponent = b.attributes["value"]
+        return (g * (b * a ** (exponent - 1.0)) if exponent else None), None
+    # a ** 0 does not change with a, though a ** -1 may be inf; so does 0 ** b, and log(0) is -inf
+    base = where(apply("equal", b, 0.0), 0.0, b * a ** (b - 1.0))
+    return g * base, g * (node * apply("log", where(a > 0.0, a, 1.0)))
 
 
 _elementwise("power", np.power, _power_gradient, _simplify_power)

@@ -18,7 +18,7 @@ from dlcore.graph.shape import (
     normalise_axes,
 )
 from dlcore.graph.table.elementwise import full, mean_scale, sum_to, where
-from dlcore.graph.tensor import REALS, Tensor, apply, computed_in, define
+from dlcore.graph.tensor import Tensor, apply, define, in_real_storage
 
 
 def _same_dtype(a: Tensor, **_: Any) -> np.dtype:
@@ -99,7 +99,7 @@ define(
 )
 
 
-# Nodes that are their input by another name: a place at which to differentiate, or not to.
+# ALIASES.
 define(
     "identity",
     shape=lambda a: a.shape,
@@ -134,9 +134,6 @@ define(
     lowering="view",
     storage=_same_storage,
 )
-
-ALIASES = {"identity", "stop_gradient", "custom_gradient"}
-
 
 def _slice_shape(
     a: Tensor, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape
@@ -321,7 +318,7 @@ _reduction("min", np.min, _extreme_gradient)
 def reduce(name: str, a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """A reduction over ``axis`` (an int, several, or None for all), as NumPy names them.
 
-    Sums of integers and booleans are int64, their means float64.
+    Sums of integers and booleans are of 64 bits, their means float64.
 
     Raises
     ------
@@ -330,12 +327,11 @@ def reduce(name: str, a: Tensor, axis: Any = None, keepdims: bool = False) -> Te
     """
     axes = normalise_axes(axis, a.ndim)
     if a.dtype.kind != "f" and name in ("sum", "mean"):
-        a = apply("cast", a, dtype=np.dtype(np.int64 if name == "sum" else np.float64))
+        total = np.uint64 if a.dtype.kind == "u" else np.int64
+        a = apply("cast", a, dtype=np.dtype(total if name == "sum" else np.float64))
     if name in ("max", "min") and any(a.shape[i] == 0 for i in axes):
         raise ValueError(
             f"{name} of an array of shape {describe(a.shape)} over axis {axis}: "
             "no elements have no such value"
         )
-    if a.dtype.kind == "b" and a.storage not in REALS:
-        a = apply("cast", a, dtype=a.dtype, storage=computed_in(a))
-    return apply(name, a, axis=axes, keepdims=bool(keepdims))
+    return apply(name, in_real_storage(a), axis=axes, keepdims=bool(keepdims))
