@@ -133,7 +133,8 @@ class Layer:
         """The layer whose ``config`` that is."""
         rest = dict(config)
         several = [name for name, a in _arguments(cls).items() if a.kind is a.VAR_POSITIONAL]
-        return cls(*(value for name in several for value in rest.pop(name)), **rest)
+        positional = [value for name in several for value in rest.pop(name)]
+        return cls(*positional, **rest)
 
     def __repr__(self) -> str:
         shown = []

@@ -277,13 +277,12 @@ class Model:
 
     def _aliases(self) -> dict[str, str]:
         """The names that tied layers use, and the parameters that these are."""
-        places: dict[int, list[str]] = {}
-        for path, layer in walk(self._chain):
-            places.setdefault(id(layer), []).append(path)
+        layers = list(walk(self._chain))
+        tied = [(path, ties) for path, layer in layers if (ties := layer.ties())]
         aliases = {}
-        for path, layer in walk(self._chain):
-            for own, (source, name) in layer.ties().items():
-                found = places.get(id(source), [])
+        for path, ties in tied:
+            for own, (source, name) in ties.items():
+                found = [place for place, layer in layers if layer is source]
                 if len(found) != 1:
                     where = "stands at several places" if found else "is no part"
                     raise ValueError(
@@ -331,14 +330,23 @@ class _Same:
         return id(self.value)
 
 
-def _layer_key(value: Any) -> Any:
-    """What tells layers, as they are now, and their attributes from others."""
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def _layer_key(layer: Layer) -> Any:
+    """What tells a layer, as it is now, from others."""
+    own = vars(layer)
+    return (type(layer), *own, *[_value_key(value) for value in own.values()])
+
+
+def _value_key(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
     if isinstance(value, Layer):
-        return (type(value), *((k, _layer_key(v)) for k, v in vars(value).items()))
-    if isinstance(value, list | tuple):
-        return (type(value), *map(_layer_key, value))
-    if isinstance(value, dict):
-        return (dict, *((k, _layer_key(v)) for k, v in value.items()))
-    if isinstance(value, bool | int | float | str | None):
-        return (type(value), repr(value))
+        return _layer_key(value)
+    if kind in (list, tuple):
+        return (kind, *[_value_key(each) for each in value])
+    if kind is dict:
+        return (kind, *value, *[_value_key(each) for each in value.values()])
     return _Same(value)
