@@ -8,6 +8,7 @@ import pytest
 import dlcore as dl
 from dlcore.graph.canonical import canonicalise
 from dlcore.graph.fusion import fuse
+from dlcore.graph.gradient import gradient
 from dlcore.graph.shape import ROWS
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import apply, topological
@@ -93,6 +94,30 @@ def test_positive_and_negative_zero_stay_apart():
     positive, negative = run_native(outputs, {x: np.abs(X)}, rows=9)
     assert np.all(np.isposinf(positive))
     assert np.all(np.isneginf(negative))
+
+
+def test_a_comparison_that_a_reduction_computes_again_keeps_what_it_compares():
+    x, w = row_leaf("x", X), fixed_leaf("w", W)
+    product = x @ w
+    positive = apply("greater", product, 0.0)
+    y = apply("where", positive, apply("exp", product), product)
+    got, count = run_native([y, reduce("sum", positive, 0)], {x: X, w: W}, rows=9)
+    expected = X @ W
+    np.testing.assert_allclose(got, np.where(expected > 0, np.exp(expected), expected), rtol=1e-12)
+    np.testing.assert_array_equal(count, (expected > 0).sum(axis=0))
+
+
+@pytest.mark.parametrize("fusion", [True, False])
+def test_sums_of_repeated_literals_count_every_element(fusion):
+    """The gradients of sums that a bias enters unchanged: no operand has the rows but a literal."""
+    x, b = row_leaf("x", X), fixed_leaf("b", X[0])
+    for value, expected in (
+        (reduce("sum", x + b), 9.0),
+        (reduce("sum", x - b), -9.0),
+        (reduce("mean", x - reduce("mean", x + b, 1, keepdims=True)), -0.2),
+    ):
+        (got,) = run_native(gradient(value, [b]), {x: X, b: X[0]}, rows=9, fusion=fusion)
+        np.testing.assert_allclose(got, np.full(5, expected), rtol=1e-12)
 
 
 def test_programs_too_large_for_the_registers_are_split():

@@ -14,8 +14,9 @@
 #include "dlcore.h"
 #include "map/map_ops.h"
 
-/* out[i] = op(a[i], b[i], c[i]) for i < n; unused inputs are NULL. */
-typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void *c, int64_t n);
+/* out[i] = op(a[i], b[i], c[i]) for i < n; inputs beyond the op's arity are not looked at. numbers: which inputs are one
+ * number for all i: DLC_MAP_A, DLC_MAP_B, ..., of those that map/program.c offers the op. */
+typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void *c, int64_t n, unsigned numbers);
 
 /* out[i] = in[i * stride] as the table's real type. */
 typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64_t n);
@@ -54,6 +55,7 @@ typedef struct dlc_real_kernels {
     dlc_convert_kernel *const *convert; /* [DLC_DTYPE_COUNT], by source dtype */
     dlc_step_kernel *const *step;       /* [DLC_STEP_COUNT], by kind */
 
+    void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
     /* x (n): sum in lanes, added up in double; max and min pass NaN on; n == 0 gives 0, -inf, +inf. */
     double (*sum)(const void *x, int64_t n);
     double (*max)(const void *x, int64_t n);

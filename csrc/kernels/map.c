@@ -6,29 +6,78 @@
 #include "kernels/map_kernels.h"
 #include "kernels/math.h"
 
-#define UNUSED_1 (void)b, (void)c;
-#define UNUSED_2 (void)c;
-#define UNUSED_3
-#define LOAD_1(load) vreal x = load(a);
-#define LOAD_2(load) LOAD_1(load) vreal y = load(b);
-#define LOAD_3(load) LOAD_2(load) vreal z = load(c);
 #define WHOLE(p) v_load((const real *)(p) + i)
 #define REST(p) v_load_part((const real *)(p) + i, n - i, 1)
 
+/* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader */
+#define LOOP(expression, X, Y, Z)                               \
+    {                                                           \
+        int64_t i = 0;                                          \
+        for (; i + DLC_LANES <= n; i += DLC_LANES) {            \
+            X(WHOLE) Y(WHOLE) Z(WHOLE)                          \
+            v_store((real *)out + i, (expression));             \
+        }                                                       \
+        if (i < n) {                                            \
+            X(REST) Y(REST) Z(REST)                             \
+            v_store_part((real *)out + i, (expression), n - i); \
+        }                                                       \
+    }
+#define X_ARRAY(load) const vreal x = load(a);
+#define Y_ARRAY(load) const vreal y = load(b);
+#define Z_ARRAY(load) const vreal z = load(c);
+#define X_NUMBER(load) const vreal x = of_a;
+#define Y_NUMBER(load) const vreal y = of_b;
+#define Z_NUMBER(load) const vreal z = of_c;
+#define NONE(load)
+#define NUMBER(p) v_splat(*(const real *)(p))
+
+#define UNUSED_1 (void)b, (void)c, (void)numbers;
+#define UNUSED_2 (void)c, (void)numbers;
+#define UNUSED_3 (void)numbers;
+#define LOOP_1(expression) LOOP(expression, X_ARRAY, NONE, NONE)
+#define LOOP_2(expression) LOOP(expression, X_ARRAY, Y_ARRAY, NONE)
+#define LOOP_3(expression) LOOP(expression, X_ARRAY, Y_ARRAY, Z_ARRAY)
+#define MAP_HEAD(name) \
+    static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n, unsigned numbers)
+
 /* out[i] = expression of vectors x = a[i], y = b[i], z = c[i] */
-#define DEFINE_MAP(name, arity, expression)                                                          \
-    static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n)        \
-    {                                                                                                \
-        UNUSED_##arity                                                                               \
-        int64_t i = 0;                                                                               \
-        for (; i + DLC_LANES <= n; i += DLC_LANES) {                                                 \
-            LOAD_##arity(WHOLE)                                                                      \
-            v_store((real *)out + i, (expression));                                                  \
-        }                                                                                            \
-        if (i < n) {                                                                                 \
-            LOAD_##arity(REST)                                                                       \
-            v_store_part((real *)out + i, (expression), n - i);                                      \
-        }                                                                                            \
+#define DEFINE_MAP(name, arity, expression) \
+    MAP_HEAD(name)                          \
+    {                                       \
+        UNUSED_##arity LOOP_##arity(expression) \
+    }
+
+/* Likewise, with loops of their own for numbers in place of arrays: an addition of two arrays is three accesses to L1,
+ * one of an array and a number two. */
+#define DEFINE_MAP_NUMBERS_2(name, expression)                   \
+    MAP_HEAD(name)                                               \
+    {                                                            \
+        (void)c;                                                 \
+        if (numbers == DLC_MAP_B) {                              \
+            const vreal of_b = NUMBER(b);                        \
+            LOOP(expression, X_ARRAY, Y_NUMBER, NONE)            \
+        } else if (numbers == DLC_MAP_A) {                       \
+            const vreal of_a = NUMBER(a);                        \
+            LOOP(expression, X_NUMBER, Y_ARRAY, NONE)            \
+        } else {                                                 \
+            LOOP_2(expression)                                   \
+        }                                                        \
+    }
+#define DEFINE_MAP_NUMBERS_3(name, expression)                   \
+    MAP_HEAD(name)                                               \
+    {                                                            \
+        if (numbers == DLC_MAP_B) {                              \
+            const vreal of_b = NUMBER(b);                        \
+            LOOP(expression, X_ARRAY, Y_NUMBER, Z_ARRAY)         \
+        } else if (numbers == DLC_MAP_C) {                       \
+            const vreal of_c = NUMBER(c);                        \
+            LOOP(expression, X_ARRAY, Y_ARRAY, Z_NUMBER)         \
+        } else if (numbers == (DLC_MAP_B | DLC_MAP_C)) {         \
+            const vreal of_b = NUMBER(b), of_c = NUMBER(c);      \
+            LOOP(expression, X_ARRAY, Y_NUMBER, Z_NUMBER)        \
+        } else {                                                 \
+            LOOP_3(expression)                                   \
+        }                                                        \
     }
 
 #define ZERO v_splat(0)
@@ -36,12 +85,12 @@
 #define TRUTH(mask) ((vreal)((mask) & (vint)ONE))
 
 DEFINE_MAP(copy, 1, x)
-DEFINE_MAP(add, 2, x + y)
-DEFINE_MAP(subtract, 2, x - y)
-DEFINE_MAP(multiply, 2, x * y)
-DEFINE_MAP(divide, 2, x / y)
-DEFINE_MAP(maximum, 2, v_select((x >= y) | (x != x), x, y))
-DEFINE_MAP(minimum, 2, v_select((x <= y) | (x != x), x, y))
+DEFINE_MAP_NUMBERS_2(add, x + y)
+DEFINE_MAP_NUMBERS_2(subtract, x - y)
+DEFINE_MAP_NUMBERS_2(multiply, x * y)
+DEFINE_MAP_NUMBERS_2(divide, x / y)
+DEFINE_MAP_NUMBERS_2(maximum, v_select((x >= y) | (x != x), x, y))
+DEFINE_MAP_NUMBERS_2(minimum, v_select((x <= y) | (x != x), x, y))
 DEFINE_MAP(negative, 1, -x)
 DEFINE_MAP(absolute, 1, v_abs(x))
 DEFINE_MAP(sign, 1, v_select(x > 0, ONE, v_select(x < 0, -ONE, v_select(x == 0, ZERO, x))))
@@ -57,18 +106,20 @@ DEFINE_MAP(sigmoid, 1, v_sigmoid(x))
 DEFINE_MAP(softplus, 1, v_softplus(x))
 DEFINE_MAP(erf, 1, v_erf(x))
 DEFINE_MAP(relu, 1, v_select(x < 0, ZERO, x))
-DEFINE_MAP(leaky_relu, 2, v_select(x > 0, x, y * x))
+DEFINE_MAP_NUMBERS_2(leaky_relu, v_select(x > 0, x, y * x))
 DEFINE_MAP(elu, 2, v_select(x > 0, x, y * v_expm1(x)))
 DEFINE_MAP(gelu, 1, v_gelu(x))
 DEFINE_MAP(silu, 1, v_silu(x))
-DEFINE_MAP(greater, 2, TRUTH(x > y))
-DEFINE_MAP(greater_equal, 2, TRUTH(x >= y))
-DEFINE_MAP(less, 2, TRUTH(x < y))
-DEFINE_MAP(less_equal, 2, TRUTH(x <= y))
-DEFINE_MAP(equal, 2, TRUTH(x == y))
-DEFINE_MAP(not_equal, 2, TRUTH(x != y))
-DEFINE_MAP(where, 3, v_select(x != 0, y, z))
-DEFINE_MAP(multiply_add, 3, x * y + z)
+DEFINE_MAP_NUMBERS_2(greater, TRUTH(x > y))
+DEFINE_MAP_NUMBERS_2(greater_equal, TRUTH(x >= y))
+DEFINE_MAP_NUMBERS_2(less, TRUTH(x < y))
+DEFINE_MAP_NUMBERS_2(less_equal, TRUTH(x <= y))
+DEFINE_MAP_NUMBERS_2(equal, TRUTH(x == y))
+DEFINE_MAP_NUMBERS_2(not_equal, TRUTH(x != y))
+DEFINE_MAP_NUMBERS_3(where, v_select(x != 0, y, z))
+DEFINE_MAP_NUMBERS_3(multiply_add, x * y + z)
+DEFINE_MAP_NUMBERS_3(multiply_subtract, x * y - z)
+DEFINE_MAP_NUMBERS_3(subtract_multiply, z - x * y)
 
 DEFINE_MAP(floor, 1, v_floor(x))
 DEFINE_MAP(ceil, 1, v_ceil(x))
@@ -92,14 +143,14 @@ DEFINE_MAP(isfinite, 1, TRUTH(v_abs(x) < DLC_INFINITY))
 /* out[i] = expression of numbers x = a[i], y = b[i]. What is rare in networks is left to C, whose functions know all
  * special values and are right to about 2 ULP (cbrt to 4), but take 3 to 24 ns an element, where a vector expression
  * takes 0.2 to 5. (Of the powers, square, sqrt and reciprocal have instructions of their own.) */
-#define DEFINE_SCALAR_MAP(name, arity, expression)                                            \
-    static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n) \
-    {                                                                                         \
-        UNUSED_##arity                                                                        \
-        for (int64_t i = 0; i < n; i++) {                                                     \
-            SCALAR_##arity(i)                                                                 \
-            ((real *)out)[i] = (expression);                                                  \
-        }                                                                                     \
+#define DEFINE_SCALAR_MAP(name, arity, expression)     \
+    MAP_HEAD(name)                                     \
+    {                                                  \
+        UNUSED_##arity                                 \
+        for (int64_t i = 0; i < n; i++) {              \
+            SCALAR_##arity(i)                          \
+            ((real *)out)[i] = (expression);           \
+        }                                              \
     }
 
 /* x - y floor(x / y), with the sign of y */

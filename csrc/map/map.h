@@ -30,16 +30,19 @@ typedef struct dlc_map_literal {
 
 /* dst = op(a, b, c). Registers: first the n_out outputs, then the n_in inputs, the literals, the temporaries.
  * Only outputs and temporaries are written, and each is written before it is read; in the store of a GEMM
- * register 0 holds the product from the start. What stands in operands beyond the op's arity is ignored. */
+ * register 0 holds the product from the start. What stands in operands beyond the op's arity is ignored, and
+ * replaced by a, so that every operand is a register. */
 typedef struct dlc_map_instruction {
     uint16_t op;
     uint8_t dst, a, b, c;
+    uint8_t numbers; /* operands that are literals and are read as one number: DLC_MAP_A, ... */
 } dlc_map_instruction;
 
 typedef struct dlc_map_program {
     int32_t dtype; /* the real dtype it computes in; inputs of other dtypes are converted as they are read */
     int32_t n_out, n_in, n_literals, n_temps, n_instructions;
     int32_t reduction; /* of every output over the axes where its extent is 1 and that of the space is not */
+    uint32_t filled_literals; /* as bits: those that some instruction reads as an array */
     dlc_map_literal literals[DLC_MAP_MAX_LITERALS];
     dlc_map_instruction instructions[DLC_MAP_MAX_INSTRUCTIONS];
 } dlc_map_program;
@@ -48,7 +51,8 @@ typedef struct dlc_map_program {
 int dlc_map_arity(int op);
 const char *dlc_map_name(int op);
 
-/* For programs that C builds: an empty one, and one more instruction at its end. Not checked. */
+/* For programs that C builds: an empty one, and one more instruction at its end, after the literals that it reads. Not
+ * checked. */
 void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out, int32_t n_in, int32_t reduction);
 void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c);
 

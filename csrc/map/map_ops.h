@@ -5,6 +5,9 @@
 #ifndef DLC_MAP_OPS_H
 #define DLC_MAP_OPS_H
 
+/* Operands that are one number for all elements, as bits. */
+enum { DLC_MAP_A = 1, DLC_MAP_B = 2, DLC_MAP_C = 4 };
+
 /* X(CODE, NAME, name, arity) */
 #define DLC_MAP_OPS(X)                         \
     X(0, COPY, copy, 1)                        \
@@ -74,7 +77,9 @@
     X(64, LOGICAL_NOT, logical_not, 1)         \
     X(65, ISNAN, isnan, 1)                     \
     X(66, ISINF, isinf, 1)                     \
-    X(67, ISFINITE, isfinite, 1)
+    X(67, ISFINITE, isfinite, 1)               \
+    X(68, MULTIPLY_SUBTRACT, multiply_subtract, 3) \
+    X(69, SUBTRACT_MULTIPLY, subtract_multiply, 3)
 
 typedef enum dlc_map_op {
 #define X(code, NAME, name, arity) DLC_MAP_##NAME = code,

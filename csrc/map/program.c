@@ -73,13 +73,57 @@ void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out
     program->n_out = n_out;
     program->n_in = n_in;
     program->n_literals = program->n_temps = program->n_instructions = 0;
+    program->filled_literals = 0;
     program->reduction = reduction;
+}
+
+/* Which of these operands, as bits, the op's kernel takes as one number. */
+static unsigned numbers_taken(int op, unsigned literals)
+{
+    switch (op) {
+    case DLC_MAP_ADD:
+    case DLC_MAP_SUBTRACT:
+    case DLC_MAP_MULTIPLY:
+    case DLC_MAP_DIVIDE:
+    case DLC_MAP_MAXIMUM:
+    case DLC_MAP_MINIMUM:
+    case DLC_MAP_LEAKY_RELU:
+    case DLC_MAP_GREATER:
+    case DLC_MAP_GREATER_EQUAL:
+    case DLC_MAP_LESS:
+    case DLC_MAP_LESS_EQUAL:
+    case DLC_MAP_EQUAL:
+    case DLC_MAP_NOT_EQUAL:
+        return literals & DLC_MAP_B ? DLC_MAP_B : literals & DLC_MAP_A;
+    case DLC_MAP_WHERE:
+    case DLC_MAP_MULTIPLY_ADD:
+    case DLC_MAP_MULTIPLY_SUBTRACT:
+    case DLC_MAP_SUBTRACT_MULTIPLY:
+        return literals & (DLC_MAP_B | DLC_MAP_C);
+    default:
+        return 0;
+    }
+}
+
+static void add_instruction(dlc_map_program *program, int index, uint16_t op, uint8_t dst, uint8_t a, uint8_t b,
+                            uint8_t c)
+{
+    const uint8_t read[3] = {a, arity_of[op] > 1 ? b : a, arity_of[op] > 2 ? c : a};
+    int first = program->n_out + program->n_in;
+    unsigned literals = 0;
+    for (int i = 0; i < arity_of[op]; i++)
+        if (read[i] >= first && read[i] < first + program->n_literals)
+            literals |= 1u << i;
+    unsigned numbers = numbers_taken(op, literals);
+    for (int i = 0; i < arity_of[op]; i++)
+        if ((literals & ~numbers) >> i & 1)
+            program->filled_literals |= 1u << (read[i] - first);
+    program->instructions[index] = (dlc_map_instruction){op, dst, read[0], read[1], read[2], (uint8_t)numbers};
 }
 
 void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c)
 {
-    program->instructions[program->n_instructions++] =
-        (dlc_map_instruction){(uint16_t)op, (uint8_t)dst, (uint8_t)a, (uint8_t)b, (uint8_t)c};
+    add_instruction(program, program->n_instructions++, (uint16_t)op, (uint8_t)dst, (uint8_t)a, (uint8_t)b, (uint8_t)c);
 }
 
 static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, int64_t n_words,
@@ -111,6 +155,7 @@ static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, 
     program->n_literals = (int32_t)words[4];
     program->n_temps = (int32_t)words[5];
     program->n_instructions = (int32_t)words[6];
+    program->filled_literals = 0;
     if (program->n_out + program->n_in > DLC_MAP_MAX_OPERANDS)
         return dlc_fail(DLC_INVALID_PLAN, "a map program has %d operands; the limit is %d",
                         program->n_out + program->n_in, DLC_MAP_MAX_OPERANDS);
@@ -123,18 +168,15 @@ static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, 
     return DLC_OK;
 }
 
-static dlc_status decode_instruction(dlc_map_instruction *instruction, int64_t word, int index)
+static dlc_status decode_instruction(dlc_map_program *program, int64_t word, int index)
 {
     if ((uint64_t)word >> 48)
         return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has bits set above its fields", index);
-    instruction->op = (uint16_t)word;
-    instruction->dst = (uint8_t)(word >> 16);
-    instruction->a = (uint8_t)(word >> 24);
-    instruction->b = (uint8_t)(word >> 32);
-    instruction->c = (uint8_t)(word >> 40);
-    if (instruction->op >= DLC_MAP_OP_COUNT)
-        return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has the unknown code %d", index,
-                        instruction->op);
+    uint16_t op = (uint16_t)word;
+    if (op >= DLC_MAP_OP_COUNT)
+        return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has the unknown code %d", index, op);
+    add_instruction(program, index, op, (uint8_t)(word >> 16), (uint8_t)(word >> 24), (uint8_t)(word >> 32),
+                    (uint8_t)(word >> 40));
     return DLC_OK;
 }
 
@@ -152,7 +194,7 @@ static dlc_status check_definitions(const dlc_map_program *program, bool first_d
     for (int i = 0; i < program->n_instructions; i++) {
         const dlc_map_instruction *instruction = &program->instructions[i];
         const uint8_t read[3] = {instruction->a, instruction->b, instruction->c};
-        for (int j = 0; j < arity_of[instruction->op]; j++)
+        for (int j = 0; j < 3; j++)
             if (read[j] >= n_registers || !defined[read[j]])
                 return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program reads register %d, which %s", i,
                                 read[j], read[j] >= n_registers ? "does not exist" : "holds nothing yet");
@@ -181,7 +223,7 @@ dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_
                             (long long)words[1]);
     }
     for (int i = 0; i < program->n_instructions; i++)
-        DLC_TRY(decode_instruction(&program->instructions[i], words[i], i));
+        DLC_TRY(decode_instruction(program, words[i], i));
     return check_definitions(program, first_defined);
 }
 

@@ -167,8 +167,10 @@ static void place(dlc_plan *plan, history *history)
         dlc_op *op = &plan->ops[i];
         for (int64_t j = last_suspect(history, plan, op); j >= first && !op->barrier_before; j--)
             op->barrier_before = conflict(plan, &plan->ops[j], op);
-        if (op->barrier_before)
+        if (op->barrier_before) {
             first = i;
+            plan->barriers++;
+        }
         record_op(history, op, i);
     }
 }

@@ -293,20 +293,34 @@ static dlc_status check_bindings(const dlc_plan *plan, const dlc_run *run)
 
 /* ---- The run ---- */
 
-/* The cost of a step between two barriers, on average: what a team shares out before it has to meet again. (64-256-10 in
- * batches of 64, about 80 us a step, lost 25% to a second thread; 256-256-10, 230 us, won 15%.) */
+/* The cost of a step for the operands that the table holds. */
 static int64_t cost_of_step(const dlc_plan *plan, const dlc_array *table)
 {
-    int64_t cost = 0, barriers = 1;
+    int64_t cost = 0;
     for (int64_t i = 0; i < plan->header->n_ops; i++) {
         const dlc_op *op = &plan->ops[i];
         cost = dlc_cost_add(cost, op->def->cost(op, table + dlc_first_operand(plan, op)));
-        barriers += op->barrier_before;
     }
-    return cost / barriers;
+    return cost;
 }
 
-/* The largest team to ask for. The arena's room for the table of thread 0 serves to find the cost of a step. */
+/* How many threads a step of a number of rows deserves, by its cost between two barriers, on average: what a team shares
+ * out before it has to meet again. (64-256-10 in batches of 64, about 80 us a step, lost 25% to a second thread;
+ * 256-256-10, 230 us, won 15%.) The arena's room for the table of thread 0 serves to find the cost of fewer rows than
+ * the capacity, unless even those of the capacity deserve no team. */
+static int threads_for_step(const dlc_team *team, int64_t rows)
+{
+    const dlc_plan *plan = team->plan;
+    int64_t parts = plan->barriers + 1;
+    int threads = dlc_threads_for(plan->cost / parts);
+    if (threads == 1 || rows == plan->header->row_capacity)
+        return threads;
+    dlc_array *table = (dlc_array *)(thread_part(team, 0) + team->layout.table);
+    resolve(table, plan, team->run, rows);
+    return dlc_threads_for(cost_of_step(plan, table) / parts);
+}
+
+/* The largest team to ask for. */
 static dlc_status choose_threads(int *threads, const dlc_team *team)
 {
     const dlc_run *run = team->run;
@@ -319,10 +333,8 @@ static dlc_status choose_threads(int *threads, const dlc_team *team)
                         (long long)run->arena_bytes, (long long)needed);
     *threads = run->threads;
     if (run->threads == 0) {
-        dlc_array *table = (dlc_array *)(thread_part(team, 0) + team->layout.table);
-        resolve(table, team->plan, run, dlc_min64(run->batch_rows, run->epoch_rows));
         int64_t room = (run->arena_bytes - team->layout.threads) / team->layout.thread_size;
-        *threads = (int)dlc_min64(dlc_threads_for(cost_of_step(team->plan, table)), room);
+        *threads = (int)dlc_min64(threads_for_step(team, dlc_min64(run->batch_rows, run->epoch_rows)), room);
     }
     return DLC_OK;
 }

@@ -25,7 +25,8 @@ struct dlc_plan {
     dlc_moving *moving;
     int64_t n_moving;
     int64_t shared_bytes, own_bytes; /* the largest scratch of an op, aligned */
-    int64_t cost; /* of one step at row capacity */
+    int64_t cost;     /* of one step at row capacity */
+    int64_t barriers; /* within one step */
 };
 
 /* Sets plan's tables and plan->views from its bytes, after checking every header field, slot and tensor. */

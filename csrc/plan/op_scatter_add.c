@@ -105,7 +105,7 @@ static void add_rows(const dlc_op_call *call, int64_t o, int64_t j, const dlc_ro
         if (row < p->rows.begin || row >= p->rows.end)
             continue;
         char *sum = row_of(out, o, row, col);
-        add(sum, sum, row_of(g, o, j + i, col), NULL, cols);
+        add(sum, sum, row_of(g, o, j + i, col), NULL, cols, 0);
     }
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from dlcore.errors import DlcoreError
+from dlcore.errors import DivergenceError, DlcoreError
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ _NAMES = {
     ),
     "check_grad": "dlcore.gradient_check",
     "load": "dlcore.io.model_file",
+    "minimize": "dlcore.descent",
     "set_num_threads": "dlcore._native",
     "get_num_threads": "dlcore._native",
     "config_info": "dlcore.config",
@@ -37,7 +38,7 @@ _NAMES = {
     "get_library_dir": "dlcore.config",
 }
 
-__all__ = ["DlcoreError", "__version__", *_MODULES, *_NAMES]
+__all__ = ["DivergenceError", "DlcoreError", "__version__", *_MODULES, *_NAMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -404,6 +404,8 @@ cdef class Call:
     constants : sequence of (int, ndarray)
         Slots that are bound to the same array at every call. One that is in another order or dtype
         than plans read is copied each time, so that changes of it are seen.
+    as_one : bool
+        Whether calls return the only result itself, and not a tuple of results.
     """
 
     cdef Plan _plan
@@ -411,9 +413,11 @@ cdef class Call:
     cdef _Array *_results
     cdef Py_ssize_t _n_arguments, _n_results
     cdef list _constants
+    cdef bint _as_one
 
-    def __cinit__(self, Plan plan, arguments, results, constants):
+    def __cinit__(self, Plan plan, arguments, results, constants, bint as_one):
         self._plan = plan
+        self._as_one = as_one
         self._constants = list(constants)
         self._n_arguments = len(arguments)
         self._n_results = len(results)
@@ -431,7 +435,7 @@ cdef class Call:
         free(self._results)
 
     def __call__(self, tuple arguments not None, uint64_t seed=0, uint64_t counter=0):
-        """The results as a list of arrays (of scalars where they have no axes).
+        """The results as arrays, or as NumPy's scalars where they have no axes.
 
         None unless every argument is an array of the expected dtype and shape, in C order. ``seed``
         and ``counter`` are the key of the random generator.
@@ -448,7 +452,7 @@ cdef class Call:
         finally:
             self._plan._idle.append(workspace)
 
-    cdef list _run(
+    cdef object _run(
         self, tuple arguments, _Workspace workspace, uint64_t seed, uint64_t counter
     ):
         cdef dlc_run run
@@ -491,8 +495,9 @@ cdef class Call:
         check(status)
         for i in range(self._n_results):
             if self._results[i].ndim == 0:
-                results[i] = results[i][()]
-        return results
+                array = results[i]
+                results[i] = cnp.PyArray_ToScalar(cnp.PyArray_DATA(array), array)
+        return results[0] if self._as_one else tuple(results)
 
     cdef cnp.ndarray _native(self, int64_t slot, cnp.ndarray array):
         cdef int dtype = self._plan._slots[slot].dtype

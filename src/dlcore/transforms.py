@@ -187,11 +187,12 @@ def _value_and_gradient(
     kwargs: dict[str, Any],
 ) -> tuple[Tensor, Any]:
     inputs = _Inputs(argnums, args)
-    value = _scalar(f(*inputs.args, **kwargs))
+    value = scalar_result(f(*inputs.args, **kwargs))
     return value, inputs.like(gradient(value, inputs.nodes))
 
 
-def _scalar(value: Any) -> Tensor:
+def scalar_result(value: Any) -> Tensor:
+    """What a function returned, where that has to be a scalar to differentiate."""
     if isinstance(value, tuple | list | dict) or value is None:
         raise TypeError(f"the function returned a {type(value).__name__}; expected one scalar")
     node = as_tensor(value)
@@ -369,7 +370,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Function:
             raise TypeError("hvp: expected the arguments of the function and then the vector")
         *args_of_f, vector = args
         inputs = _Inputs(argnums, tuple(args_of_f))
-        first = gradient(_scalar(f(*inputs.args, **kwargs)), inputs.nodes)
+        first = gradient(scalar_result(f(*inputs.args, **kwargs)), inputs.nodes)
         along = _like_inputs(vector, inputs)
         total = as_tensor(0.0)
         for g, v in zip(first, along, strict=True):

@@ -43,6 +43,14 @@ class ArraySpec(NamedTuple):
     def __str__(self) -> str:
         return "float" if self.weak else f"{self.dtype} {describe(self.shape)}"
 
+    def slot(self, name: str) -> Slot:
+        weak = float if self.weak else None
+        return Slot(name, "fixed", stored_dtype(self.dtype), self.shape, weak=weak)
+
+    def node(self, slot: Slot) -> Tensor:
+        """The argument in a graph that reads it from the slot."""
+        return apply("cast", leaf(slot), dtype=self.dtype)
+
 
 class Static(NamedTuple):
     """An argument that is no array: a plan is made for its value."""
@@ -93,9 +101,8 @@ class Trace:
         values = []
         for i, (spec, name) in enumerate(zip(specs, names, strict=True)):
             if isinstance(spec, ArraySpec):
-                weak = float if spec.weak else None
-                slots[i] = Slot(name, "fixed", stored_dtype(spec.dtype), spec.shape, weak=weak)
-                values.append(apply("cast", leaf(slots[i]), dtype=spec.dtype))
+                slots[i] = spec.slot(name)
+                values.append(spec.node(slots[i]))
             else:
                 values.append(static_value(spec))
         args, kwargs = tree.unflatten(structure, values)
@@ -104,6 +111,10 @@ class Trace:
         self.is_random = streams.used
         self.results = [_result(value, i) for i, value in enumerate(results)]
         self.dtypes = [slot.dtype for slot in slots.values()]
+        as_computed = all(_is_as_computed(result) for result in self.results)
+        self.is_single = as_computed and self.structure == tree.LEAF
+        # Whether what the plan gives is the function's result as it is.
+        self.is_direct = self.is_single or (as_computed and tree.is_flat_tuple(self.structure))
         self.plan = self._compile()
         self.call = self._make_call(list(slots.values()))
 
@@ -126,16 +137,20 @@ class Trace:
 
         constants = [(i, slot.value) for slot, i in index.items() if slot.value is not None]
         return Call(
-            self.plan.native, described(arguments), described(self.result_slots), constants
+            self.plan.native,
+            described(arguments),
+            described(self.result_slots),
+            constants,
+            self.is_single,
         )
 
-    def assemble(self, computed: list[Any]) -> Any:
+    def assemble(self, computed: Any) -> Any:
         """The function's result of what the plan computed."""
-        if self.structure == tree.LEAF and self.results[0].dtype == self.results[0].storage:
-            return computed[0]
+        if self.is_direct:
+            return computed
         values = iter(computed)
         leaves = [
-            _in_dtype(next(values), result) if isinstance(result, Tensor) else result
+            next(values).astype(result.dtype, copy=False) if isinstance(result, Tensor) else result
             for result in self.results
         ]
         return tree.unflatten(self.structure, leaves)
@@ -157,8 +172,8 @@ def _result(value: Any, index: int) -> Any:
         raise TypeError(f"result {index} of the function: {error}") from None
 
 
-def _in_dtype(value: Any, node: Tensor) -> Any:
-    return value if node.dtype == node.storage else value.astype(node.dtype)
+def _is_as_computed(result: Any) -> bool:
+    return isinstance(result, Tensor) and result.dtype == result.storage
 
 
 class _Plans:
@@ -216,7 +231,7 @@ class Function:
         if latest is not None and not kwargs:
             computed = latest.call(args)
             if computed is not None:
-                return latest.assemble(computed)
+                return computed if latest.is_direct else latest.assemble(computed)
         return self._call_any(args, kwargs)
 
     def _call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -225,7 +240,7 @@ class Function:
             return self._function(*args, **kwargs)
         trace = self._trace(leaves, structure)
         arrays = [value for value in leaves if is_array(value)]
-        converted = tuple(map(_native, arrays, trace.dtypes))
+        converted = tuple(map(native_argument, arrays, trace.dtypes))
         if trace.is_random:
             computed = trace.call(converted, *random.next_key())
         else:
@@ -270,7 +285,8 @@ def is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray | np.generic) or type(value) is float
 
 
-def _native(value: Any, dtype: np.dtype) -> np.ndarray:
+def native_argument(value: Any, dtype: np.dtype) -> np.ndarray:
+    """The argument as an array that plans read as the dtype."""
     array = native_array(value, "an argument")
     if array.dtype != dtype:
         raise ValueError(f"an argument of dtype {value.dtype} has values that {dtype} cannot hold")

@@ -22,7 +22,7 @@ from dlcore.graph.program import (
     build_program,
     literal_of,
 )
-from dlcore.graph.shape import Shape
+from dlcore.graph.shape import Shape, broadcast
 from dlcore.graph.tensor import Tensor, topological
 
 # Recomputing these where they are needed costs less than storing and reading their result.
@@ -60,16 +60,30 @@ class Launch:
 
     @cached_property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What the launch reads: nodes outside it, views too, literals of programs not."""
+        """What the launch reads: nodes outside it, views too, literals of programs mostly not."""
+        if self.stored_literals:
+            return tuple(i for i in self._operands if i.op.name != "literal")
+        records = {operand for node in self.records for operand in node.inputs}
+        return tuple(i for i in self._operands if i in records or literal_of(i) is None)
+
+    @cached_property
+    def _operands(self) -> tuple[Tensor, ...]:
         members = (*self.records, *self.body, *self.roots)
-        inside, records = set(members), set(self.records)
-        found: dict[Tensor, None] = {}
-        for node in members:
-            for operand in node.inputs:
-                literal = node not in records and literal_of(operand) is not None
-                if operand not in inside and not literal:
-                    found[operand] = None
-        return tuple(found)
+        operands = dict.fromkeys(operand for node in members for operand in node.inputs)
+        inside = set(members)
+        return tuple(operand for operand in operands if operand not in inside)
+
+    @cached_property
+    def stored_literals(self) -> bool:
+        """Whether views of literals are read from memory.
+
+        A reduction takes the extents of its space from what it reads; where that is too little, the
+        views have the others.
+        """
+        if self.reduction is None:
+            return False
+        shapes = [operand.shape for operand in self._operands if literal_of(operand) is None]
+        return self.space not in shapes and broadcast(*shapes) != self.space
 
     @cached_property
     def program(self) -> Program:
@@ -80,6 +94,7 @@ class Launch:
             reduction=self.reduction,
             product=product,
             keep_product=self.keep_product,
+            stored_literals=self.stored_literals,
         )
 
     @cached_property

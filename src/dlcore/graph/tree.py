@@ -41,6 +41,14 @@ def _put_together(structure: Structure, leaves: Iterator[Any]) -> Any:
     return kind(*values) if hasattr(kind, "_fields") else kind(values)
 
 
+def is_flat_tuple(structure: Structure) -> bool:
+    """Whether the tree is a plain tuple of leaves."""
+    if structure == LEAF:
+        return False
+    kind, _, children = structure
+    return kind is tuple and all(child == LEAF for child in children)
+
+
 def paths(structure: Structure, prefix: str = "") -> list[str]:
     """A name for each leaf, as Python would reach it: ``params['w'][0]``."""
     if structure == LEAF:
