@@ -9,6 +9,7 @@ import numpy as np
 
 from dlcore import random
 from dlcore.graph.interface import TensorInterface
+from dlcore.graph.purity import no_numpy_random
 from dlcore.graph.shape import describe
 from dlcore.graph.tensor import Tensor
 from dlcore.nn.layers import Layer
@@ -101,7 +102,8 @@ class _Pass:
         """The result of layer i."""
         layer = self.container.layers[i]
         try:
-            result = layer.apply(_within(self.parameters, i), x, self.training)
+            with no_numpy_random(layer.apply):
+                result = layer.apply(_within(self.parameters, i), x, self.training)
             if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
                 result, state = result
                 self._keep(i, layer, state)

@@ -82,7 +82,9 @@ class LayerNorm(Layer):
         result = deviation * (1.0 / np.sqrt(variance + self.eps))
         if self.gain:
             result = result * self._along(parameters["gain"], axes, x.ndim)
-        return result + self._along(parameters["bias"], axes, x.ndim) if self.bias else result
+        if self.bias:
+            result = result + self._along(parameters["bias"], axes, x.ndim)
+        return result
 
     def _checked_axes(self, x: Tensor) -> tuple[int, ...]:
         """The axes, none of them negative, in the order of ``features``."""
@@ -96,10 +98,10 @@ class LayerNorm(Layer):
         return axes
 
     def _along(self, parameter: Tensor, axes: tuple[int, ...], ndim: int) -> Tensor:
-        """The parameter with its axes at those of x."""
+        """The parameter in a shape that broadcasts with its axes at those of x."""
         order = sorted(range(len(axes)), key=axes.__getitem__)
         extents = dict(zip(axes, self.features, strict=True))
-        shape = tuple(extents.get(axis, 1) for axis in range(ndim))
+        shape = tuple(extents.get(axis, 1) for axis in range(min(axes), ndim))
         return parameter.transpose(order).reshape(shape)
 
 
@@ -206,7 +208,7 @@ class BatchNorm(Layer):
     ) -> dict[str, Tensor]:
         count = literal(elements[0], mean.dtype, elements[1])
         several = count > 1.0
-        momentum = np.where(several, self.momentum, 0.0)
+        momentum = np.where(several, literal(self.momentum, mean.dtype), 0.0)
         unbiased = variance * (count / np.where(several, count - 1.0, 1.0))
         return {
             name: (1.0 - momentum) * parameters[name] + momentum * batch
