@@ -687,6 +687,40 @@ def test_a_layer_written_in_numpy_trains_like_the_others():
     assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
+class Columns(nn.Layer):
+    """A layer with an array of its own, of Python's numbers."""
+
+    def __init__(self, offsets):
+        self.offsets = offsets
+
+    def apply(self, parameters, x, training):
+        return x * np.array([1.0, -1.0, 2.0, 0.5, 3.0]) + self.offsets
+
+
+def test_arrays_of_a_layer_do_not_change_the_dtype_of_the_model():
+    """NumPy makes float64 of float32 and float64; the model goes on in its own dtype."""
+    model = nn.Sequential(Columns(np.ones(5)), nn.Linear(5, 2), nn.Tanh()).init()
+    assert model.predict(X).dtype == np.float32
+    assert "float64" not in model.plan_summary().split("matmul")[1]
+    alone = nn.Sequential(Columns(np.ones(5))).init()
+    expected = X * [1.0, -1.0, 2.0, 0.5, 3.0] + 1.0
+    np.testing.assert_allclose(alone.predict(X), expected, rtol=1e-5, atol=1e-6)
+    alone.layers[0].offsets = np.zeros(5)  # another array is another plan
+    np.testing.assert_allclose(alone.predict(X), expected - 1.0, rtol=1e-5, atol=1e-6)
+    alone.layers[0].offsets[...] = 1.0  # the same one is read where it lies
+    np.testing.assert_allclose(alone.predict(X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_results_that_are_no_floats_are_converted():
+    class Positive(nn.Layer):
+        def apply(self, parameters, x, training):
+            return x > 0
+
+    got = nn.Sequential(Positive()).init().predict(X)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, X > 0)
+
+
 def test_state_is_handed_back_while_training():
     """Batch by batch, by the name within a container, and not by predict."""
     model = nn.Sequential(nn.Residual(RunningMax()), nn.Linear(5, 1), dtype="float64").init()
@@ -756,6 +790,74 @@ def test_layers_may_not_draw_from_numpy():
 
     with pytest.raises(TypeError, match="np.random in a traced function"):
         nn.Sequential(Noise()).init().predict(X)
+
+
+# PyTorch
+
+
+def torch_pairs(torch):
+    """Layers of ours and of theirs, an input, and their parameters by our names."""
+    t = torch.nn
+    norm = {"weight": "gain", "bias": "bias"}
+    running = {"running_mean": "running_mean", "running_var": "running_var"}
+    return {
+        "Mish": (nn.Mish(), t.Mish(), X, {}),
+        "Hardswish": (nn.Hardswish(), t.Hardswish(), X, {}),
+        "PReLU": (nn.PReLU(5), t.PReLU(5), X, {"weight": "slope"}),
+        "LayerNorm": (nn.LayerNorm(6), t.LayerNorm(6), X3, norm),
+        "LayerNorm over two axes": (nn.LayerNorm((4, 6)), t.LayerNorm((4, 6)), X3, norm),
+        "BatchNorm": (nn.BatchNorm(5), t.BatchNorm1d(5), X, norm | running),
+        "Embedding": (
+            nn.Embedding(4, 3), t.Embedding(4, 3), RNG.integers(0, 4, (7, 2)), {"weight": "weight"},
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Mish",
+        "Hardswish",
+        "PReLU",
+        "LayerNorm",
+        "LayerNorm over two axes",
+        "BatchNorm",
+        "Embedding",
+    ],
+)
+def test_layers_are_those_of_pytorch(name, training):
+    """Results, gradients and, after a pass in training, running statistics."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    ours, theirs, x, names = torch_pairs(torch)[name]
+    model = initialised(ours)
+    theirs = theirs.double().train(training)
+    theirs.load_state_dict(
+        {name: torch.tensor(model.parameters()[f"0.{own}"]) for name, own in names.items()},
+        strict=False,
+    )
+    tensor = torch.tensor(x, requires_grad=x.dtype.kind == "f")
+    expected = theirs(tensor)
+    probe = np.random.default_rng(9).normal(size=expected.shape)
+    (expected * torch.tensor(probe)).sum().backward()
+
+    def f(p, x):
+        result, state = model.forward(p, x, training=training)
+        return np.sum(result * probe), result, state
+
+    _, result, state = dl.jit(f)(arrays(model), x)
+    np.testing.assert_allclose(result, expected.detach().numpy(), rtol=1e-10, atol=1e-12)
+    for key, value in state.items():
+        theirs_now = getattr(theirs, key.removeprefix("0.")).numpy()
+        np.testing.assert_allclose(value, theirs_now, rtol=1e-10)
+    gradients = dl.grad(lambda p, x: f(p, x)[0])(arrays(model), x) if names else {}
+    for key, own in names.items():
+        if not key.startswith("running"):
+            theirs_now = getattr(theirs, key).grad.numpy()
+            np.testing.assert_allclose(gradients[f"0.{own}"], theirs_now, rtol=1e-9, atol=1e-12)
+    if x.dtype.kind == "f":
+        got = dl.grad(lambda p, x: f(p, x)[0], argnums=1)(arrays(model), x)
+        np.testing.assert_allclose(got, tensor.grad.numpy(), rtol=1e-8, atol=1e-11)
 
 
 # Everything together

@@ -83,7 +83,10 @@ def load(path: str | Path, *, layers: Mapping[str, type[nn.Layer]] | None = None
     OSError
         If the file cannot be read.
     ValueError
-        If it is no dlcore model, or what it holds does not fit together.
+        If it is no dlcore model, what it holds does not fit together, or it has layers that are
+        not dlcore's and are not passed.
+    TypeError
+        If an entry of ``layers`` is no layer class.
 
     Examples
     --------
@@ -93,6 +96,9 @@ def load(path: str | Path, *, layers: Mapping[str, type[nn.Layer]] | None = None
     >>> dl.load("line.safetensors").parameters()["0.bias"]
     array([0.], dtype=float32)
     """
+    for name, layer in (layers or {}).items():
+        if not (isinstance(layer, type) and issubclass(layer, nn.Layer)):
+            raise TypeError(f"layers[{name!r}] must be a subclass of Layer, not {layer!r}")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")

@@ -11,7 +11,7 @@ from dlcore import random
 from dlcore.graph.interface import TensorInterface
 from dlcore.graph.purity import no_numpy_random
 from dlcore.graph.shape import describe
-from dlcore.graph.tensor import Tensor
+from dlcore.graph.tensor import Tensor, apply
 from dlcore.nn.layers import Layer
 
 
@@ -107,9 +107,21 @@ class _Pass:
             if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
                 result, state = result
                 self._keep(i, layer, state)
+            result = self._no_wider(result, x)
         except (TypeError, ValueError, IndexError, NotImplementedError) as error:
             error.add_note(f"in layer {i}: {layer!r}")
             raise
+        return result
+
+    def _no_wider(self, result: Any, x: Any) -> Any:
+        """The result in the dtype of what it was made of: NumPy makes float64 of float32 with an
+        array of Python's numbers."""
+        inputs = x.values() if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
+        known = [a.dtype for a in (*inputs, *self.parameters.values()) if a.dtype.kind == "f"]
+        if isinstance(result, Tensor) and result.dtype.kind == "f" and known:
+            widest = np.result_type(*known)
+            if result.dtype.itemsize > widest.itemsize:
+                return apply("cast", result, dtype=widest)
         return result
 
     def _keep(self, i: int, layer: Layer, state: Mapping[str, Any]) -> None:

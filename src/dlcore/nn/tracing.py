@@ -44,7 +44,7 @@ class _Trace:
             prediction, state = model.forward(self.parameters, unflatten(arrays), training=training)
         if not isinstance(prediction, Tensor):
             raise TypeError(f"the last layer returned a {type(prediction).__name__}, no array")
-        self.prediction = prediction
+        self.prediction = self.in_dtype(prediction)
         self.state = state
 
     def rows(
@@ -64,10 +64,10 @@ class _Trace:
         goal = self._target(loss, *target[0])
         if weighted is None:
             total = literal(1.0, self.model.dtype, power=1)
-            return self._in_dtype(loss.mean(self.prediction, goal)), total, None
+            return self.in_dtype(loss.mean(self.prediction, goal)), total, None
         weight = self.rows("sample_weight", weighted, (), self.model.dtype)
         summed, total = total_weight(weight)
-        return self._in_dtype(loss.mean(self.prediction, goal, weight, total)), total, summed
+        return self.in_dtype(loss.mean(self.prediction, goal, weight, total)), total, summed
 
     def _target(self, loss: Loss, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
         kind = loss.target_kind(np.dtype(dtype), shape)
@@ -76,8 +76,8 @@ class _Trace:
             return self.rows(name, dtype, shape, np.int64, classes=classes)
         return self.rows(name, dtype, shape, np.int64 if kind == "integers" else self.model.dtype)
 
-    def _in_dtype(self, value: Tensor) -> Tensor:
-        """The value as the model computes: integer targets make float64 of what meets them."""
+    def in_dtype(self, value: Tensor) -> Tensor:
+        """The value in the model's dtype, of which other arrays and targets may have led away."""
         return apply("cast", value, dtype=self.model.dtype)
 
 
