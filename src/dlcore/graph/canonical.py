@@ -32,7 +32,7 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
                 else operand
                 for i, operand in enumerate(inputs)
             )
-        replaced[node] = known.unique(_with_inputs(node, inputs))
+        replaced[node] = known.unique(node.with_inputs(inputs))
     return [replaced[node] for node in outputs]
 
 
@@ -46,7 +46,7 @@ def merge_equal(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[
             replaced[node] = node
         else:
             inputs = tuple(replaced[i] for i in node.inputs)
-            replaced[node] = known.unique(_with_inputs(node, inputs))
+            replaced[node] = known.unique(node.with_inputs(inputs))
     return [replaced[node] for node in outputs]
 
 
@@ -60,12 +60,6 @@ class _Known:
         """The first node that computes the same."""
         key = (node.op.name, *map(id, node.inputs), *_attribute_key(node))
         return self._nodes.setdefault(key, node)
-
-
-def _with_inputs(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-    if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
-        return node
-    return Tensor(node.op, inputs, node.attributes, node.weak)
 
 
 def _attribute_key(node: Tensor) -> list[Any]:

@@ -105,6 +105,8 @@ def broadcast(*shapes: Shape) -> Shape:
     ValueError
         If they do not; an extent of rows agrees only with itself and with 1.
     """
+    if shapes and all(shape == shapes[0] for shape in shapes[1:]):
+        return shapes[0]
     ndim = max((len(shape) for shape in shapes), default=0)
     result: list[Extent] = []
     for axis in range(-ndim, 0):

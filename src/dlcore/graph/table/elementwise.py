@@ -25,6 +25,8 @@ from dlcore.graph.tensor import (
 
 def sum_to(g: Tensor, like: Tensor) -> Tensor:
     """The gradient of a broadcast: ``g`` summed over the axes along which ``like`` was repeated."""
+    if g.shape == like.shape:
+        return g
     added = g.ndim - like.ndim
     axes = tuple(range(max(added, 0))) + tuple(
         axis + added
@@ -38,7 +40,7 @@ def sum_to(g: Tensor, like: Tensor) -> Tensor:
 
 def full(g: Tensor, node: Tensor) -> Tensor:
     """``g`` with the shape of ``node``: gradients of means arrive as scalars."""
-    return apply("broadcast_to", g, shape=node.shape)
+    return g if g.shape == node.shape else apply("broadcast_to", g, shape=node.shape)
 
 
 def _shape(*inputs: Tensor) -> Any:
