@@ -99,6 +99,11 @@ int dlc_threads_for(int64_t cost)
 
 void dlc_split(int64_t *begin, int64_t *end, int64_t count, int64_t grain, int thread, int n_threads)
 {
+    if (n_threads == 1) { /* without divisions, which small ops would feel */
+        *begin = 0;
+        *end = count;
+        return;
+    }
     int64_t grains = count / grain + (count % grain != 0);
     int64_t share = grains / n_threads, rest = grains % n_threads;
     int64_t first = thread * share + dlc_min64(thread, rest);

@@ -13,7 +13,7 @@
 #include "dlcore.h"
 #include "map/map_ops.h"
 
-/* out[i] = op(a[i], b[i], c[i]) for i < n; unused inputs are NULL. */
+/* out[i] = op(a[i], b[i], c[i]) for i < n; inputs beyond the op's arity are not looked at. */
 typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void *c, int64_t n);
 
 /* out[i] = in[i * stride] as the table's real type. */
@@ -67,6 +67,7 @@ typedef struct dlc_real_kernels {
     dlc_map_kernel *const *map;         /* [DLC_MAP_OP_COUNT], by operation */
     dlc_convert_kernel *const *convert; /* [DLC_DTYPE_COUNT], by source dtype */
 
+    void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
     /* x (n): sum in lanes, added up in double; max and min pass NaN on; n == 0 gives 0, -inf, +inf. */
     double (*sum)(const void *x, int64_t n);
     double (*max)(const void *x, int64_t n);

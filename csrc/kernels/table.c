@@ -9,6 +9,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .gemm = &DLC_NAME(dlc_gemm_kernels),
     .map = DLC_NAME(dlc_map_kernels),
     .convert = DLC_NAME(dlc_convert_kernels),
+    .fill = DLC_NAME(dlc_fill),
     .sum = DLC_NAME(dlc_sum),
     .max = DLC_NAME(dlc_max),
     .min = DLC_NAME(dlc_min),

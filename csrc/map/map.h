@@ -30,7 +30,8 @@ typedef struct dlc_map_literal {
 
 /* dst = op(a, b, c). Registers: first the n_out outputs, then the n_in inputs, the literals, the temporaries.
  * Only outputs and temporaries are written, and each is written before it is read; in the store of a GEMM
- * register 0 holds the product from the start. What stands in operands beyond the op's arity is ignored. */
+ * register 0 holds the product from the start. What stands in operands beyond the op's arity is ignored, and
+ * replaced by a, so that every operand is a register. */
 typedef struct dlc_map_instruction {
     uint16_t op;
     uint8_t dst, a, b, c;

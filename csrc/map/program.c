@@ -76,10 +76,15 @@ void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out
     program->reduction = reduction;
 }
 
+static dlc_map_instruction make_instruction(uint16_t op, uint8_t dst, uint8_t a, uint8_t b, uint8_t c)
+{
+    return (dlc_map_instruction){op, dst, a, arity_of[op] > 1 ? b : a, arity_of[op] > 2 ? c : a};
+}
+
 void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c)
 {
     program->instructions[program->n_instructions++] =
-        (dlc_map_instruction){(uint16_t)op, (uint8_t)dst, (uint8_t)a, (uint8_t)b, (uint8_t)c};
+        make_instruction((uint16_t)op, (uint8_t)dst, (uint8_t)a, (uint8_t)b, (uint8_t)c);
 }
 
 static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, int64_t n_words,
@@ -127,14 +132,11 @@ static dlc_status decode_instruction(dlc_map_instruction *instruction, int64_t w
 {
     if ((uint64_t)word >> 48)
         return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has bits set above its fields", index);
-    instruction->op = (uint16_t)word;
-    instruction->dst = (uint8_t)(word >> 16);
-    instruction->a = (uint8_t)(word >> 24);
-    instruction->b = (uint8_t)(word >> 32);
-    instruction->c = (uint8_t)(word >> 40);
-    if (instruction->op >= DLC_MAP_OP_COUNT)
-        return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has the unknown code %d", index,
-                        instruction->op);
+    uint16_t op = (uint16_t)word;
+    if (op >= DLC_MAP_OP_COUNT)
+        return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program has the unknown code %d", index, op);
+    *instruction = make_instruction(op, (uint8_t)(word >> 16), (uint8_t)(word >> 24), (uint8_t)(word >> 32),
+                                    (uint8_t)(word >> 40));
     return DLC_OK;
 }
 
@@ -152,7 +154,7 @@ static dlc_status check_definitions(const dlc_map_program *program, bool first_d
     for (int i = 0; i < program->n_instructions; i++) {
         const dlc_map_instruction *instruction = &program->instructions[i];
         const uint8_t read[3] = {instruction->a, instruction->b, instruction->c};
-        for (int j = 0; j < arity_of[instruction->op]; j++)
+        for (int j = 0; j < 3; j++)
             if (read[j] >= n_registers || !defined[read[j]])
                 return dlc_fail(DLC_INVALID_PLAN, "instruction %d of a map program reads register %d, which %s", i,
                                 read[j], read[j] >= n_registers ? "does not exist" : "holds nothing yet");

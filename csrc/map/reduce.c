@@ -204,7 +204,8 @@ static bool is_direct(const dlc_map_walk *w)
 static void reduce_item(const dlc_map_walk *space, const reduction *plan, const box *item, double *sums, char *columns,
                         char *registers)
 {
-    dlc_map_walk w = *space;
+    dlc_map_walk w;
+    dlc_map_walk_copy(&w, space);
     double start = identity(w.program->reduction);
     w.capacity = plan->tile_elements;
     w.sums = sums;
@@ -218,9 +219,10 @@ static void reduce_item(const dlc_map_walk *space, const reduction *plan, const 
     int64_t elements = w.program->n_out * w.capacity;
     const bool in_columns = !w.reduced[w.ndim - 1];
     if (in_columns)
-        dlc_map_fill(columns, start, w.size, elements);
+        w.kernels->fill(columns, start, elements);
     else
-        dlc_map_fill((char *)sums, start, sizeof *sums, elements);
+        for (int64_t i = 0; i < elements; i++)
+            sums[i] = start;
     int64_t blocks = dlc_map_walk_begin(&w, registers);
     dlc_map_walk_run(&w, 0, blocks);
     if (in_columns)
