@@ -311,6 +311,15 @@ def test_programs_are_checked(change, message):
         _native.run_map(words, [out], [x], (3,), 1)
 
 
+def test_operands_that_an_instruction_does_not_take_are_ignored():
+    """They need not be registers, and nothing is read by them."""
+    x, out = np.array([1.0, -2.0, 3.0]), np.zeros(3)
+    instructions = [("negative", 2, 1, 255, 200), ("multiply", 0, 2, 1, 254)]
+    words = words_of(instructions, temps=1)
+    _native.run_map(words, [out], [x], (3,), 1)
+    assert_same_bits(out, -x * x)
+
+
 def test_a_program_cut_short_is_refused():
     words = words_of([("exp", 0, 1)])
     for n in range(len(words)):

@@ -128,8 +128,8 @@ static bool contiguous_by_row_only(const dlc_map_walk *w, const dlc_map_operand 
            o->stride[row] != 0;
 }
 
-/* Most arrays are one block, and most runs start at the first one: the divisions that this spares were a third of the
- * time of a map of a few elements. */
+/* Most arrays are one block, and most runs start at the first one: without the divisions that such do not need, a map
+ * of a few elements takes a seventh less time. */
 static int64_t count_blocks(int64_t extent, int64_t block)
 {
     return extent <= block ? extent > 0 : dlc_ceil_div(extent, block);
