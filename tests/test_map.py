@@ -78,6 +78,18 @@ def test_a_program_of_several_outputs_temporaries_and_literals(dtype, shape, rng
     np.testing.assert_array_equal(second, np.maximum(expected, -x) / 4)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("shape", [(500, 0), (0, 900), (0, 30, 900), (30, 0, 900), (30, 900, 0)])
+def test_an_empty_space_that_is_part_of_an_array(shape, reduction):
+    """Literals have no register there. A sanitizer build shows that none is filled."""
+    frame = np.full([extent + 9 for extent in shape], 7.0)
+    part = frame[tuple(slice(extent) for extent in shape)]
+    words = words_of([("add", 0, 1, 2)], literals=[(1.0, 0)], reduction=reduction)
+    out = part if reduction == "none" else np.full([min(extent, 1) for extent in shape], np.nan)
+    _native.run_map(words, [out], [part], shape, 1)
+    assert np.all(frame == 7)
+
+
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize(
     ("x_shape", "y_shape"),
