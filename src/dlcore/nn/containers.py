@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +90,15 @@ def walk(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
         yield from walk(child, f"{path}{i}.")
 
 
+def _guard(layer: Layer) -> AbstractContextManager[None]:
+    """Refuses NumPy's random numbers in layers that are not dlcore's own.
+
+    It reads the code of ``apply``, which takes 2 ms: as long as tracing ten layers.
+    """
+    own = type(layer).__module__.startswith("dlcore.")
+    return nullcontext() if own else no_numpy_random(layer.apply)
+
+
 class _Pass:
     """One pass through the layers of a container, which collects what they make of their state."""
 
@@ -102,7 +112,7 @@ class _Pass:
         """The result of layer i."""
         layer = self.container.layers[i]
         try:
-            with no_numpy_random(layer.apply):
+            with _guard(layer):
                 result = layer.apply(_within(self.parameters, i), x, self.training)
             if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
                 result, state = result
