@@ -201,7 +201,7 @@ def test_batches_are_normalised_by_their_own_weights(case):
     )
 
 
-EXPONENTIAL = (losses.Poisson, losses.Gamma, losses.Tweedie, losses.GaussianNLL)
+EXPONENTIAL = (losses.Poisson, losses.Gamma, losses.Tweedie)
 
 
 @pytest.mark.parametrize(
@@ -363,6 +363,33 @@ def test_class_weights_multiply_the_sample_weights(given):
         np.testing.assert_allclose(called, expected[0], rtol=1e-12)
     without = step(measure, linear_start(Z), np.eye(N), LABELS)
     np.testing.assert_allclose(measure(Z, LABELS), without[0], rtol=1e-12)
+
+
+def test_class_weights_that_leave_nothing_are_refused():
+    model = nn.Sequential(nn.Linear(N, 3)).init()
+    with pytest.raises(ValueError, match="class_weight is 0 for every row"):
+        model.fit(
+            np.eye(N), np.zeros(N, int), loss=losses.CrossEntropy(class_weight={0: 0.0}), epochs=1
+        )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_traced_functions_take_labels_of_any_integers(dtype, smoothing):
+    measure = losses.CrossEntropy(label_smoothing=smoothing)
+    labels = LABELS.astype(dtype)
+    expected = cross_entropy(Z, LABELS, smoothing).mean()
+    captured = dl.jit(lambda z: measure(z, labels))(Z)
+    passed = dl.jit(lambda z, t: measure(z, t))(Z, labels)
+    computed = dl.jit(lambda z, t: measure(z, t + 1 - 1))(Z, labels)
+    np.testing.assert_allclose([captured, passed, computed], expected, rtol=1e-10)
+
+
+def test_labels_out_of_range_do_not_pass_in_traced_functions():
+    with pytest.raises(ValueError, match=r"label 3 in row 1 of the batch is outside \[0, 3\)"):
+        losses.CrossEntropy()(Z[:2], [0, 3])
+    for label in (3, -1):
+        assert np.isnan(losses.CrossEntropy(label_smoothing=0.1)(Z[:2], [0, label]))
 
 
 def test_class_weights_are_those_of_pytorch():

@@ -320,7 +320,10 @@ class Sequential(Model):
         return self._weighted(data, measure), measure
 
     def _weighted(self, data: Data, measure: Loss) -> Data:
-        return replace(data, weight=measure.weights(data.target, data.weight))
+        weight = measure.weights(data.target, data.weight)
+        if weight is data.weight:
+            return data
+        return replace(data, weight=train.check_weight(weight, len(data), "class_weight"))
 
     def _training_plan(
         self,

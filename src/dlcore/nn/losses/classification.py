@@ -90,17 +90,22 @@ class CrossEntropy(Loss):
         return table
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if not self.label_smoothing:
-            return apply("softmax_cross_entropy", prediction, target)
-        classes = fixed(prediction.shape[-1])
+        readable = target.dtype.kind == "f" or target.storage == np.int64
+        if self.label_smoothing or not readable:
+            smooth = self._smooth(target, fixed(prediction.shape[-1]))
+            target = astype(smooth, prediction.dtype)
+        return apply("softmax_cross_entropy", prediction, target)
+
+    def _smooth(self, target: Tensor, classes: int) -> Tensor:
+        """The targets as smoothed distributions, of NaN for a label that is out of range."""
         rest = self.label_smoothing / classes
         if target.dtype.kind == "f":
-            smooth = (1.0 - self.label_smoothing) * target + rest
-        else:
-            column = apply("reshape", target, shape=(target.shape[0], 1))
-            chosen = apply("equal", column, np.arange(classes))
-            smooth = where(chosen, 1.0 - self.label_smoothing + rest, rest)
-        return apply("softmax_cross_entropy", prediction, astype(smooth, prediction.dtype))
+            return (1.0 - self.label_smoothing) * target + rest
+        column = apply("reshape", target, shape=(target.shape[0], 1))
+        inside = apply("logical_and", column >= 0, column < classes)
+        column = where(inside, column, np.nan)
+        chosen = apply("equal", column, np.arange(classes))
+        return where(chosen, 1.0 - self.label_smoothing + rest, rest + 0.0 * column)
 
     def _row_weights(self, prediction: Tensor, target: Tensor, sample_weight: Any) -> Any:
         if self.class_weight is None:
