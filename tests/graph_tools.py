@@ -26,7 +26,7 @@ def compile_outputs(
     outputs: list[Tensor], *, capacity: int, fusion: bool = True
 ) -> tuple[CompiledPlan, list[Slot]]:
     slots = [
-        Slot(f"out{i}", "fixed" if not _has_rows(node) else "stream", node.storage, node.shape, True)
+        Slot(f"out{i}", "stream" if _has_rows(node) else "step", node.storage, node.shape, True)
         for i, node in enumerate(outputs)
     ]
     plan = compile_plan(list(zip(slots, outputs, strict=True)), capacity=capacity, fusion=fusion)

@@ -59,6 +59,12 @@ W = _away_from_zero((5, 4), 5)
 LABELS = np.array([0, 4, 2, 2, 1, 3, 0])
 SOFT = P / P.sum(axis=1, keepdims=True)
 SCALE = _positive((N,), 6)
+BETWEEN = np.random.default_rng(15).uniform(-0.9, 0.9, (N, 5))
+QUOTIENTS = np.random.default_rng(19).integers(-3, 4, (N, 5)) + _positive((N, 5), 20) / 2.5
+SOURCE = _away_from_zero((2, 4, 3), 16)
+ROW_SOURCE = _away_from_zero((N, 4, 2), 17)
+INDEX = np.array([[3, 0, 0, -1, 2]])
+ROW_INDEX = np.random.default_rng(18).integers(-4, 4, (N, 3))
 
 
 def _unary(name: str, x: np.ndarray = A, differentiable: bool = True) -> Case:
@@ -67,6 +73,19 @@ def _unary(name: str, x: np.ndarray = A, differentiable: bool = True) -> Case:
 
 def _binary(name: str, differentiable: bool = True) -> Case:
     return Case(lambda a, v: apply(name, a, v), (A,), (V,), differentiable)
+
+
+def _with_rule(x: Tensor) -> Tensor:
+    """x**2 by way of a custom gradient."""
+    return apply("custom_gradient", x * x, x, rule=lambda g: [g * (2.0 * x)])
+
+
+def _with_infinities(name: str) -> Case:
+    def build(a: Tensor, b: Tensor) -> Tensor:
+        special = apply("where", b > 0.0, np.nan, -np.inf)
+        return apply(name, apply("where", a > 0.0, a, special))
+
+    return Case(build, (A, B), differentiable=False)
 
 
 CASES: dict[str, dict[str, Case]] = {
@@ -87,12 +106,102 @@ CASES: dict[str, dict[str, Case]] = {
             "relu",
             "gelu",
             "silu",
+            "identity",
+            "floor",
+            "ceil",
+            "trunc",
+            "rint",
+            "sin",
+            "cos",
+            "sinh",
+            "cosh",
+            "arctan",
+            "arcsinh",
+            "cbrt",
+            "exp2",
         ]
     },
-    **{name: {"plain": _unary(name, P)} for name in ["sqrt", "log", "log1p", "reciprocal"]},
+    **{
+        name: {"plain": _unary(name, P)}
+        for name in ["sqrt", "log", "log1p", "log2", "log10", "reciprocal"]
+    },
+    **{name: {"plain": _unary(name, BETWEEN)} for name in ["tan", "arcsin", "arccos", "arctanh"]},
+    "arccosh": {"plain": _unary("arccosh", P + 1.0)},
+    **{name: {"plain": _with_infinities(name)} for name in ["isnan", "isinf", "isfinite"]},
+    **{
+        name: {"row": Case(lambda a, v, n=name: apply(n, a > 0.0, v > 0.0), (A,), (V,), False)}
+        for name in ["logical_and", "logical_or", "logical_xor"]
+    },
+    "logical_not": {
+        "truth": Case(lambda a: apply("logical_not", a > 0.5), (A,), differentiable=False),
+        "numbers": Case(lambda a: apply("logical_not", apply("floor", a)), (P,), (), False),
+    },
+    "stop_gradient": {"plain": _unary("stop_gradient", differentiable=False)},
+    "custom_gradient": {"square": Case(_with_rule, (A,))},
     **{
         name: {"row": _binary(name), "same": Case(lambda a, b, n=name: apply(n, a, b), (A, B))}
-        for name in ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+        for name in [
+            "add",
+            "subtract",
+            "multiply",
+            "divide",
+            "maximum",
+            "minimum",
+            "arctan2",
+            "hypot",
+            "copysign",
+            "logaddexp",
+        ]
+    },
+    **{
+        name: {
+            "row": Case(lambda a, v, n=name: apply(n, a, v), (V * QUOTIENTS,), (V,)),
+            "same": Case(lambda a, b, n=name: apply(n, a, b), (B * QUOTIENTS, B)),
+        }
+        for name in ["remainder", "fmod", "floor_divide"]
+    },
+    "slice": {
+        "steps": Case(
+            lambda a: apply("slice", a, begin=(0, 1), step=(1, 2), extent=(ROWS, 2)) * 2.0, (A,)
+        ),
+        "of a slice": Case(
+            lambda w: w[1:4, ::2][1:] * w[:2, :2],
+            (),
+            (W,),
+        ),
+    },
+    "embed": {
+        "one part": Case(
+            lambda a: apply("embed", a, shape=(ROWS, 9), places=(((0, 3), (1, 1)),)), (A,)
+        ),
+        "parts that overlap": Case(
+            lambda a, b: apply(
+                "embed", a, b, shape=(ROWS, 12), places=(((0, 1), (1, 2)), ((0, 3), (1, 1)))
+            ),
+            (A, B),
+        ),
+    },
+    "concatenate": {
+        "columns": Case(lambda a, b: apply("concatenate", a, b, a * b, axis=1), (A, B)),
+        "first axis": Case(
+            lambda w, v: apply("concatenate", w.T, apply("reshape", v, shape=(1, 5)), axis=0),
+            (),
+            (W, V),
+        ),
+    },
+    "take": {
+        "shared indices": Case(lambda s, i: apply("take", s, i), (), (SOURCE, INDEX)),
+        "indices of each row": Case(lambda s, i: apply("take", s, i), (ROW_SOURCE, ROW_INDEX)),
+    },
+    "scatter_add": {
+        "shared indices": Case(
+            lambda g, i: apply("scatter_add", g, i, extent=4),
+            (),
+            (np.ones((2, 5, 3)) + V[:, None], INDEX),
+        ),
+        "indices of each row": Case(
+            lambda g, i: apply("scatter_add", g[:, :3], i, extent=4), (ROW_SOURCE, ROW_INDEX)
+        ),
     },
     **{
         name: {"row": Case(lambda a, v, n=name: apply(n, a, v), (REPEATED,), (REPEATED[2],), False)}
@@ -291,6 +400,13 @@ def test_gradient_of_relu_at_zero_is_zero():
     (g,) = gradient(reduce("sum", apply("relu", node)), [node])
     (got,) = run_native([g], {node: x}, rows=1)
     np.testing.assert_array_equal(got, np.zeros((1, 3)))
+
+
+def test_gradient_stops():
+    node = row_leaf("a", A)
+    (g,) = gradient(reduce("sum", apply("stop_gradient", node) * node), [node])
+    (got,) = run_native([g], {node: A}, rows=N)
+    np.testing.assert_array_equal(got, A)
 
 
 def test_only_scalars_have_gradients():

@@ -23,6 +23,7 @@ TRACE_STREAM = 0x2000_0000
 EAGER_STREAM = 0x3000_0000
 # 0xffff_ffff belongs to the shuffling of epochs, see csrc/rng.
 
+
 class Streams:
     """Numbers the random ops of one trace."""
 
@@ -70,6 +71,11 @@ def tracing() -> Iterator[Streams]:
         yield streams
     finally:
         _streams.reset(token)
+
+
+def is_tracing() -> bool:
+    """Whether a function is being traced by this thread."""
+    return _streams.get() is not None
 
 
 class _Key:

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from dlcore import random
 from dlcore.graph import tree
-from dlcore.graph.function import Function
+from dlcore.graph.function import Function, is_array
 from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
@@ -127,9 +128,9 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
 
 
 def _checked_argnums(argnums: Argnums) -> int | tuple[int, ...]:
-    if isinstance(argnums, int) and not isinstance(argnums, bool):
+    if type(argnums) is int:
         return argnums
-    if isinstance(argnums, Iterable) and all(isinstance(i, int) for i in argnums):
+    if isinstance(argnums, Iterable) and all(type(i) is int for i in argnums):
         return tuple(argnums)
     raise TypeError(f"argnums must be an int or a sequence of ints, not {argnums!r}")
 
@@ -168,6 +169,8 @@ class _Inputs:
 
 def _differentiable(value: Any, name: str) -> Tensor:
     """A node that stands for this argument alone, even where it is passed twice or captured."""
+    if is_array(value):  # within a traced function, a value that does not depend on its arguments
+        value = as_tensor(value)
     if not isinstance(value, Tensor):
         found = f"{value!r} ({type(value).__name__})"
     elif value.dtype.kind == "f":
@@ -232,8 +235,12 @@ class _Jacobian:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, _ = tree.flatten((args, kwargs))
-        if any(isinstance(leaf, Tensor) for leaf in leaves):
+        if random.is_tracing() or any(isinstance(leaf, Tensor) for leaf in leaves):
             return self._symbolic(args, kwargs)
+        with random.fixed_key():
+            return self._by_runs(args, kwargs)
+
+    def _by_runs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = _array_result(self._value.trace(*args, **kwargs))
         shape, dtype = output.shape, output.dtype
         rows = []
@@ -241,8 +248,6 @@ class _Jacobian:
             cotangent = np.zeros(shape, dtype)
             cotangent[index] = 1
             rows.append(self._pull(cotangent, args, kwargs))
-        if not rows:
-            raise ValueError(f"the function returned shape {describe(shape)}, which is empty")
         return _stacked(rows, shape, np.stack)
 
     def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -266,6 +271,8 @@ def _array_result(trace: Any) -> Tensor:
 
 def _stacked(rows: Sequence[Any], shape: Any, join: Callable[..., Any]) -> Any:
     """Trees of arrays as one tree of arrays with the axes of the result in front."""
+    if not rows:
+        raise ValueError(f"the function returned shape {describe(shape)}, which is empty")
     flat = [tree.flatten(row) for row in rows]
     joined = []
     for parts in zip(*(leaves for leaves, _ in flat), strict=True):

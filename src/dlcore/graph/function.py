@@ -115,6 +115,8 @@ class Trace:
         self.is_random = streams.used
         self.results = [_result(value, i) for i, value in enumerate(results)]
         self.dtypes = [slot.dtype for slot in slots.values()]
+        # Whether any arrays of the slots' dtypes and shapes have this signature.
+        self.takes_arrays = _is_of_arrays(structure) and all(map(_is_read_as_it_is, specs))
         as_computed = all(_is_as_computed(result) for result in self.results)
         self.is_single = as_computed and self.structure == tree.LEAF
         # Whether what the plan gives is the function's result as it is.
@@ -168,6 +170,16 @@ def _result(value: Any, index: int) -> Any:
         return in_real_storage(as_tensor(value))
     except TypeError as error:
         raise TypeError(f"result {index} of the function: {error}") from None
+
+
+def _is_of_arrays(structure: Any) -> bool:
+    """Whether ``(args, kwargs)`` are positional arguments that are no trees."""
+    _, _, (positional, named) = structure
+    return tree.is_flat_tuple(positional) and not named[1]
+
+
+def _is_read_as_it_is(spec: Spec) -> bool:
+    return isinstance(spec, ArraySpec) and not spec.weak and spec.dtype == stored_dtype(spec.dtype)
 
 
 def _is_as_computed(result: Any) -> bool:
@@ -231,6 +243,8 @@ class Function:
         return f"<dlcore function {self._key[0]} of {_name(self._original)}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if random.is_tracing():
+            return self._function(*args, **kwargs)
         latest = self._latest
         if latest is not None and not kwargs:
             computed = latest.call(args)
@@ -240,7 +254,7 @@ class Function:
 
     def _call_any(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
-        if any(isinstance(value, Tensor) for value in leaves):
+        if any(isinstance(value, Tensor) for value in leaves):  # of a graph made by hand
             return self._function(*args, **kwargs)
         trace = self._trace(leaves, structure)
         arrays = [value for value in leaves if is_array(value)]
@@ -249,7 +263,7 @@ class Function:
             computed = trace.call(converted, *random.next_key())
         else:
             computed = trace.call(converted)
-            self._latest = trace if len(arrays) == len(args) and not kwargs else None
+            self._latest = trace if trace.takes_arrays else None
         assert computed is not None, "arrays of the wrong dtype or shape"
         return trace.assemble(computed)
 
@@ -265,7 +279,7 @@ class Function:
             if config.log_traces:
                 signature = ", ".join(f"{n}: {s}" for n, s in zip(names, specs, strict=True))
                 _log.warning("tracing %s for %s", self, signature)
-            with no_numpy_random(self._original):
+            with no_numpy_random(self._original, leaves):
                 return Trace(self._function, structure, specs, names)
 
         self._shown = _plans.get((self._key, structure, specs), make)

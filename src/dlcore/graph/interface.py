@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import linecache
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 # What to write in place of a function that is not supported.
 REWRITES: dict[str, str] = {}
 
-_LIBRARIES = (str(Path(__file__).parent.parent), str(Path(np.__file__).parent))
+_LIBRARIES = tuple(f"{Path(f).parent}{os.sep}" for f in (Path(__file__).parent, np.__file__))
 
 
 def user_line() -> str:
@@ -49,8 +50,7 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _name_of(function: Any) -> str:
     module = getattr(function, "__module__", None) or "numpy"
-    prefix = "np.linalg." if module.startswith("numpy.linalg") else "np."
-    return prefix + function.__name__
+    return f"np{module.removeprefix('numpy')}.{function.__name__}"
 
 
 def _refuse(name: str, known: list[str]) -> NoReturn:
@@ -140,6 +140,7 @@ class TensorInterface:
     __index__ = _unavailable(
         "a traced array cannot be an index or a size", "write np.take(a, i) for a[i]"
     )
+    __round__ = _unavailable("a traced array cannot be rounded by round()", "write np.rint")
     item = _unavailable("a traced array has no item()", "go on with the array itself")
     tolist = _unavailable("a traced array has no tolist()", "go on with the array itself")
     tobytes = _unavailable("a traced array has no bytes", "go on with the array itself")

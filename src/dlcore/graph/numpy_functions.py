@@ -700,7 +700,7 @@ FUNCTIONS[np.ones_like] = _like(1)
 @_implements(np.result_type)
 def result_type(*operands: Any) -> np.dtype:
     kinds = [kind_of(o) if isinstance(o, Tensor) else o for o in operands]
-    return np.result_type(*(kind(0) if kind in (int, float) else kind for kind in kinds))
+    return np.result_type(*(kind(0) if isinstance(kind, type) else kind for kind in kinds))
 
 
 @_implements(np.isclose)
@@ -794,6 +794,26 @@ REWRITES.update(
         "np.allclose": "np.all(np.isclose(a, b))",
         "np.dstack": "np.stack(arrays, axis=2)",
         "np.nansum": "np.sum(np.where(np.isnan(x), 0, x))",
+        "np.round": "np.rint(x * 10**n) / 10**n",
+        "np.around": "np.rint(x * 10**n) / 10**n",
+        "np.fix": "np.trunc",
+        "np.divmod": "a // b and a % b",
+        "np.signbit": "x < 0",
+        "np.gradient": "np.diff",
+        "np.trapezoid": "np.sum((y[1:] + y[:-1]) * np.diff(x)) / 2",
+        "np.meshgrid": "x[None, :] and y[:, None], which broadcast",
+        "np.block": "np.concatenate",
+        "np.append": "np.concatenate",
+        "np.matvec": "np.squeeze(a @ x[..., None], -1)",
+        "np.nanmean": "np.average(np.where(np.isnan(x), 0, x), weights=~np.isnan(x))",
+        **dict.fromkeys(
+            ["np.sort", "np.argsort", "np.unique", "np.searchsorted", "np.quantile"],
+            "np.take with indices that are found outside of the traced function",
+        ),
+        **dict.fromkeys(
+            ["np.linalg.inv", "np.linalg.solve", "np.linalg.det"],
+            "np.matmul with a matrix that is inverted outside of the traced function",
+        ),
         "np.fmax": "np.where(np.isnan(a), b, np.maximum(a, b))",
         "np.fmin": "np.where(np.isnan(a), b, np.minimum(a, b))",
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable, Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,14 @@ def _refuse(what: str) -> None:
 
 
 @contextmanager
-def no_numpy_random(function: Callable[..., Any]) -> Iterator[None]:
+def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[None]:
     """Raises TypeError where the function draws from ``np.random`` or a generator that it sees."""
-    variables = list(_visible(function))
+    functions = _reachable(function)
+    variables = [*arguments, *(v for each in functions for v in _visible(each))]
     generators = [v for v in variables if isinstance(v, np.random.Generator)]
     before = _states(generators)
-    _check_makers(function)
+    for each in functions:
+        _check_makers(each)
     yield
     if _states(generators) != before:
         _refuse("np.random")
@@ -37,6 +41,36 @@ def _states(generators: list[np.random.Generator]) -> list[str]:
     assert isinstance(legacy, dict)
     position = (legacy["state"]["key"].tobytes(), legacy["state"]["pos"], legacy["gauss"])
     return [repr(position), *(repr(g.bit_generator.state) for g in generators)]
+
+
+def _reachable(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The function, and those of the user's that it sees, that these see, and so on."""
+    found = {_underlying(function): None}
+    stack = list(found)
+    while stack:
+        for value in _visible(stack.pop()):
+            each = _underlying(value) if callable(value) else None
+            if (
+                isinstance(each, FunctionType | MethodType)
+                and each not in found
+                and _is_users(each)
+            ):
+                found[each] = None
+                stack.append(each)
+    return list(found)
+
+
+def _underlying(function: Any) -> Any:
+    """What has the code: the function that was wrapped, or the method of a callable object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    return function if hasattr(function, "__code__") else function.__call__
+
+
+def _is_users(function: FunctionType | MethodType) -> bool:
+    package = (function.__module__ or "").partition(".")[0]
+    return package not in ("numpy", "dlcore")
 
 
 def _codes(function: Callable[..., Any]) -> Iterator[CodeType]:
@@ -50,7 +84,10 @@ def _codes(function: Callable[..., Any]) -> Iterator[CodeType]:
 
 
 def _visible(function: Callable[..., Any]) -> Iterator[Any]:
-    """The values of its closure and of the globals that it names."""
+    """The values of its closure, defaults and object, and of the globals that it names."""
+    yield from getattr(function, "__defaults__", None) or ()
+    yield from (getattr(function, "__kwdefaults__", None) or {}).values()
+    yield from getattr(getattr(function, "__self__", None), "__dict__", {}).values()
     for cell in getattr(function, "__closure__", None) or ():
         try:
             yield cell.cell_contents

@@ -312,7 +312,7 @@ def as_tensor(operand: Any) -> Tensor:
         return constant(operand)
     if isinstance(operand, list | tuple):
         return constant(np.asarray(operand))
-    raise TypeError(f"expected an array or a number, not {type(operand).__name__}")
+    raise TypeError(f"expected an array or a real number, not {type(operand).__name__}")
 
 
 def topological(outputs: Sequence[Tensor]) -> list[Tensor]:
