@@ -12,7 +12,7 @@ All functions raise
   that is read-only or overlaps an input.
 
 Results are the same at any number of threads, bit by bit. In a function that is traced (see
-:mod:`dlcore.transforms`), all but the optimiser steps take traced arrays, too, and are a part of it.
+:mod:`dlcore.transforms`), all but the optimiser steps take traced arrays and are a part of it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def run(function: str, *args: Any, out: Any = None) -> Tensor:
 
     def checked() -> Tensor:
         if out is not None:
-            raise TypeError("out= would write a traced value into an ndarray; write y = dl.ops.f(x)")
+            raise TypeError("out= would write a traced value into an ndarray; leave it out")
         return _FUNCTIONS[function](*args)
 
     return call(checked)
@@ -39,7 +39,8 @@ def _linear(x: Any, w: Any, b: Any, activation: str, parameter: float) -> Tensor
         result = result + b
     if activation == "copy":
         return result
-    return _elementwise(activation, result, parameter if activation in ("leaky_relu", "elu") else None)
+    takes_parameter = activation in ("leaky_relu", "elu")
+    return _elementwise(activation, result, parameter if takes_parameter else None)
 
 
 def _softmax(name: str, x: Any, axis: int) -> Tensor:
