@@ -232,3 +232,74 @@ def test_same_bits_at_any_number_of_threads(seed):
     for other in results[1:]:
         for got, expected in zip(other, results[0], strict=True):
             assert_same_bits(got, expected)
+
+
+# Mixed dtypes: bool, integers and both precisions, in programs, views, joins and reductions.
+
+MIXED_DTYPES = ("?", "u1", "i4", "i8", "f4", "f8")
+UNARY = [
+    np.abs, np.sign, np.floor, np.logical_not, np.copy,
+    lambda a: a * 2, lambda a: a * 0.5, lambda a: a + True, lambda a: a > 0,
+    lambda a: a.astype("f4"), lambda a: a.astype("i4"), lambda a: a.astype(bool),
+    lambda a: np.where(a > 1, a, 0), lambda a: np.clip(a, 0, 2),
+    lambda a: a.T, lambda a: a[::-1], lambda a: a[:, 1:], lambda a: a[[0, -1, 0]],
+    lambda a: np.reshape(a, (-1, 2)), lambda a: np.roll(a, 1, 0), lambda a: np.pad(a, 1),
+    lambda a: np.repeat(a, 2, axis=0), lambda a: np.broadcast_to(a, (2, *np.shape(a)))[1],
+    lambda a: np.sum(a, axis=0, keepdims=True), lambda a: np.mean(a, axis=1, keepdims=True),
+    lambda a: np.max(a, axis=-1, keepdims=True), lambda a: np.any(a, axis=0, keepdims=True),
+    lambda a: np.all(a, axis=1, keepdims=True),
+]  # fmt: skip
+BINARY = [
+    np.add, np.multiply, np.maximum, np.less, np.equal, np.logical_and, np.matmul,
+    lambda a, b: np.where(a > b, a, b), lambda a, b: a / (1.5 + b * b),
+    lambda a, b: np.concatenate([a, b], axis=0), lambda a, b: np.stack([a, b], -1)[..., 1],
+]  # fmt: skip
+
+
+def _fits_exactly(result: np.ndarray) -> bool:
+    """Whether a result is small enough to go on with, and no integer has wrapped around."""
+    if result.dtype == np.float16 or result.ndim != 2 or not 0 < result.size <= 200:
+        return False
+    return bool(np.max(np.abs(result.astype(float))) < (1e3 if result.dtype.kind == "f" else 100))
+
+
+def _mixed_graph(seed: int) -> tuple[Callable[..., Any], list[np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    inputs = [rng.integers(0, 4, (3, 4)).astype(dtype) for dtype in MIXED_DTYPES]
+    inputs += [rng.normal(size=(1, 4)).astype("f4"), rng.normal(size=(3, 1))]
+    values, steps = list(inputs), []
+    while len(steps) < 4 + seed % 40:
+        table, arity = (UNARY, 1) if rng.random() < 0.5 else (BINARY, 2)
+        op = table[rng.integers(len(table))]
+        picked = [max(0, len(values) - int(rng.geometric(0.15))) for _ in range(arity)]
+        try:
+            result = op(*(values[i] for i in picked))
+        except (TypeError, ValueError):  # of shapes or dtypes that do not go together
+            continue
+        if _fits_exactly(result):
+            steps.append((op, picked))
+            values.append(result)
+
+    def run(*args: Any) -> Any:
+        known = list(args)
+        for op, picked in steps:
+            known.append(op(*(known[i] for i in picked)))
+        return known[-1], known[-3], known[len(known) // 2], known[-1]
+
+    return run, inputs
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_functions_of_mixed_dtypes_are_numpys(seed):
+    f, inputs = _mixed_graph(seed)
+    for got, expected in zip(dl.jit(f)(*inputs), f(*inputs), strict=True):
+        assert got.dtype == expected.dtype
+        assert got.shape == expected.shape
+        tolerance = 2e-5 if expected.dtype.kind == "f" else 0
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=20 * tolerance)
+
+
+def test_integers_that_are_embedded_twice():
+    x = np.arange(6).reshape(2, 3)
+    expected = np.pad(x, 1) + np.pad(x, 1)
+    np.testing.assert_array_equal(dl.jit(lambda x: np.pad(x, 1) + np.pad(x, 1))(x), expected)
