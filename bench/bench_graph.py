@@ -373,7 +373,7 @@ def run(case: str, threads: int, rounds: int) -> dict[str, Any]:
 
 
 def errors(measured: Rounds) -> dict[str, float]:
-    """The largest difference of each contestant's results from dlcore's, relative to the largest."""
+    """The largest difference of each contestant's results from dlcore's, relative to them."""
     base = measured.results[contest.SUBJECT][-1]
     found = {}
     for name, results in measured.results.items():

@@ -306,8 +306,16 @@ def every_combination(values, arity):
     return [np.ascontiguousarray(g.ravel()) for g in np.meshgrid(*[values] * arity, indexing="ij")]
 
 
+# How the product of the first two operands meets the third.
+CONTRACTIONS = {
+    "multiply_add": lambda product, c: product + c,
+    "multiply_subtract": lambda product, c: product - c,
+    "subtract_multiply": lambda product, c: c - product,
+}
+
+
 def test_every_instruction_is_tested():
-    tested = {*EXACT, *LIMITS, *C_BINARY_LIMITS, "elu", "logaddexp", "multiply_add"}
+    tested = {*EXACT, *LIMITS, *C_BINARY_LIMITS, *CONTRACTIONS, "elu", "logaddexp"}
     assert tested == set(_native.map_instructions())
 
 
@@ -373,14 +381,15 @@ def test_special_values_equal_numpy(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", REALS)
-def test_multiply_add_rounds_once_or_twice(dtype):
+@pytest.mark.parametrize("name", CONTRACTIONS)
+def test_contractions_round_once_or_twice(name, dtype):
     """The product may be rounded before the sum; nothing else may be lost."""
     a, b, c = every_combination(special_values(dtype), 3)
     wide = [v.astype(np.float64 if dtype == np.float32 else np.longdouble) for v in (a, b, c)]
-    product = a * b
-    once = (wide[0] * wide[1] + wide[2]).astype(dtype)
-    twice = product + c
-    got = _native.apply("multiply_add", a, b, c)
+    join = CONTRACTIONS[name]
+    once = join(wide[0] * wide[1], wide[2]).astype(dtype)
+    twice = join(a * b, c)
+    got = _native.apply(name, a, b, c)
     nan = np.isnan(got) & (np.isnan(once) | np.isnan(twice))
     assert np.all((got == once) | (got == twice) | nan)
 

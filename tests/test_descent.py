@@ -109,9 +109,7 @@ def test_callbacks_see_every_point_and_may_end_the_run(optimizer):
         seen.append((step, x.copy(), fun))
         return step == 3
 
-    result = dl.minimize(
-        bowl, np.zeros(3), (CENTER, SCALE), optimizer=optimizer, callback=callback
-    )
+    result = dl.minimize(bowl, np.zeros(3), (CENTER, SCALE), optimizer=optimizer, callback=callback)
     assert [step for step, _, _ in seen] == [0, 1, 2, 3]
     assert result.n_steps == 3
     assert not result.converged
@@ -129,7 +127,8 @@ def test_no_steps_give_the_start(optimizer):
 
 
 def test_divergence_is_reported_with_step_loss_and_hint():
-    with pytest.raises(dl.DivergenceError, match="after 3 steps.*learning rate than 0.01") as caught:
+    message = "after 3 steps.*learning rate than 0.01"
+    with pytest.raises(dl.DivergenceError, match=message) as caught:
         dl.minimize(rosenbrock, START, optimizer=dl.optim.SGD(0.01))
     error = caught.value
     assert error.step == 3

@@ -178,3 +178,13 @@ def test_shapes_with_rows_elsewhere_are_refused_by_name():
     x = row_leaf("x", X)
     with pytest.raises(NotImplementedError, match="rows must stay the first axis"):
         compile_outputs([apply("reshape", x.T, shape=(ROWS, 5)) * 1.0], capacity=9)
+
+
+def test_programs_of_different_dtypes_stay_apart():
+    """A scalar in float32 and one in float64, of which one is read by the other."""
+    x = row_leaf("x", X.astype(np.float32))
+    narrow = reduce("sum", x) + 1.0
+    wide = apply("cast", narrow, dtype=np.dtype(np.float64)) * 0.1
+    total, scaled = run_native([narrow, wide], {x: X.astype(np.float32)}, rows=9)
+    np.testing.assert_allclose(total, np.sum(X) + 1, rtol=1e-6)
+    assert scaled == np.float64(total) * 0.1

@@ -78,6 +78,18 @@ def test_a_program_of_several_outputs_temporaries_and_literals(dtype, shape, rng
     np.testing.assert_array_equal(second, np.maximum(expected, -x) / 4)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("shape", [(500, 0), (0, 900), (0, 30, 900), (30, 0, 900), (30, 900, 0)])
+def test_an_empty_space_that_is_part_of_an_array(shape, reduction):
+    """Literals have no register there. A sanitizer build shows that none is filled."""
+    frame = np.full([extent + 9 for extent in shape], 7.0)
+    part = frame[tuple(slice(extent) for extent in shape)]
+    words = words_of([("add", 0, 1, 2)], literals=[(1.0, 0)], reduction=reduction)
+    out = part if reduction == "none" else np.full([min(extent, 1) for extent in shape], np.nan)
+    _native.run_map(words, [out], [part], shape, 1)
+    assert np.all(frame == 7)
+
+
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize(
     ("x_shape", "y_shape"),
@@ -309,6 +321,15 @@ def test_programs_are_checked(change, message):
         words[place] = word
     with pytest.raises(DlcoreError, match=message):
         _native.run_map(words, [out], [x], (3,), 1)
+
+
+def test_operands_that_an_instruction_does_not_take_are_ignored():
+    """They need not be registers, and nothing is read by them."""
+    x, out = np.array([1.0, -2.0, 3.0]), np.zeros(3)
+    instructions = [("negative", 2, 1, 255, 200), ("multiply", 0, 2, 1, 254)]
+    words = words_of(instructions, temps=1)
+    _native.run_map(words, [out], [x], (3,), 1)
+    assert_same_bits(out, -x * x)
 
 
 def test_a_program_cut_short_is_refused():

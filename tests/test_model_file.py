@@ -194,14 +194,189 @@ def test_optimizer_state_that_does_not_fit_is_refused(tmp_path):
         dl.load(path)
 
 
-def test_custom_layers_are_refused_by_name(tmp_path):
-    class Doubled(dl.nn.Layer):
+class Power(dl.nn.Layer):
+    """A layer of one's own with a parameter, arguments of several kinds, and a layer in it."""
+
+    def __init__(self, inner, exponents=(1, 2), *, options=None, name="power"):
+        self.inner = inner
+        self.exponents = exponents
+        self.options = options
+        self.name = name
+
+    def children(self):
+        return (self.inner,)
+
+    def init(self, initializer):
+        inner = {f"0.{k}": v for k, v in self.inner.init(initializer).items()}
+        return {"scale": initializer.normal((4,), 1.0), **inner}
+
+    def apply(self, parameters, x, training):
+        inner = {k.removeprefix("0."): v for k, v in parameters.items()}
+        x = self.inner.apply(inner, x, training)
+        return sum(np.tanh(x * parameters["scale"]) ** e for e in self.exponents)
+
+
+def fitted_with_everything():
+    """Containers, ties (to a layer that comes later, too), state, frozen and custom layers."""
+    late = dl.nn.Linear(4, 3, l1=1e-3)
+    early = dl.nn.Linear(3, 4, tie=late, bias=False)
+    model = dl.nn.Sequential(
+        dl.nn.Parallel(
+            dl.nn.Chain(dl.nn.Linear(4, 3), dl.nn.BatchNorm(3, momentum=0.2)),
+            dl.nn.Linear(4, 3),
+            combine="add",
+        ),
+        early,
+        Power(dl.nn.Linear(4, 4), (1, 3), options={"a": [1, None, "b"], "c": 0.5}),
+        dl.nn.Residual(dl.nn.LayerNorm((4,), axis=(-1,), eps=1e-3), dl.nn.Mish()),
+        dl.nn.PReLU(4, initial=0.1),
+        dl.nn.Dropout(0.1),
+        late,
+    )
+    model.freeze("0.1.*")
+    model.fit(X, Y, loss="cross_entropy", epochs=2, batch_size=16, seed=4)
+    return model
+
+
+def test_a_model_of_all_kinds_of_layers_goes_on_after_loading(tmp_path):
+    path = tmp_path / "m.safetensors"
+    model = fitted_with_everything()
+    model.save(path, training_state=True)
+    loaded = dl.load(path, layers={"Power": Power})
+    assert repr(loaded) == repr(model)
+    assert loaded.frozen == model.frozen == ("0.1.weight", "0.1.bias")
+    assert loaded.layers[1].tie is loaded.layers[6]
+    assert loaded.layers[2].options == {"a": [1, None, "b"], "c": 0.5}
+    assert loaded.layers[2].exponents == (1, 3)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    for m in (model, loaded):
+        m.fit(X, Y, loss="cross_entropy", epochs=2, batch_size=16, resume=True)
+    assert list(loaded.parameters()) == list(model.parameters())
+    for name, value in model.parameters().items():
+        np.testing.assert_array_equal(loaded.parameters()[name], value, err_msg=name)
+
+
+def test_embeddings_and_keys_survive_a_file(tmp_path):
+    path = tmp_path / "m.safetensors"
+    branches = dl.nn.Parallel(
+        dl.nn.Identity(), dl.nn.Sequential(dl.nn.Embedding(3, 2)), keys=("x", "c")
+    )
+    model = dl.nn.Sequential(branches, dl.nn.Linear(6, 1)).init(seed=2)
+    model.save(path)
+    inputs = {"c": Y, "x": X}
+    np.testing.assert_array_equal(dl.load(path).predict(inputs), model.predict(inputs))
+
+
+def test_layers_of_ones_own_have_to_be_passed(tmp_path):
+    path = tmp_path / "m.safetensors"
+    fitted_with_everything().save(path)
+    with pytest.raises(ValueError, match=r"layer 'Power' .* pass layers=\{'Power': Power\}"):
+        dl.load(path)
+    with pytest.raises(TypeError, match=r"layers\['Power'\] must be a subclass of Layer, not 3"):
+        dl.load(path, layers={"Power": 3})
+
+
+def test_a_layer_that_shadows_a_name_is_not_taken_for_the_other(tmp_path):
+    class Tanh(dl.nn.Layer):
         def apply(self, parameters, x, training):
             return 2.0 * x
 
-    model = dl.nn.Sequential(Doubled()).init()
-    with pytest.raises(NotImplementedError, match="layer Doubled is not one of dlcore.nn"):
+    path = tmp_path / "m.safetensors"
+    dl.nn.Sequential(Tanh()).init().save(path)
+    with pytest.raises(ValueError, match="layer 'Tanh' is not one of dlcore.nn"):
+        dl.load(path)
+    np.testing.assert_array_equal(dl.load(path, layers={"Tanh": Tanh}).predict(X), 2 * X)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (np.ones(3), "its argument inner is a ndarray; files hold numbers"),
+        (np.tanh, "its argument inner is a ufunc; files hold"),
+        (dl.nn.ReLU(), r"its argument inner is a layer that is no part of the model: ReLU\(\)"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_named(tmp_path, argument, message):
+    class Holder(dl.nn.Layer):
+        def __init__(self, inner):
+            self.inner = inner
+
+        def apply(self, parameters, x, training):
+            return x
+
+    model = dl.nn.Sequential(dl.nn.Chain(Holder(argument))).init()
+    with pytest.raises(TypeError, match=f"layer 0.0, a Holder, cannot be saved: {message}"):
         model.save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_have_to_be_attributes(tmp_path):
+    class Forgetful(dl.nn.Layer):
+        def __init__(self, rate):
+            self.r = rate
+
+        def apply(self, parameters, x, training):
+            return x
+
+    class Open(Forgetful):
+        def __init__(self, **options):
+            self.options = options
+
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(AttributeError, match="Forgetful has the argument rate, but no attribute"):
+        dl.nn.Sequential(Forgetful(1)).init().save(path)
+    with pytest.raises(TypeError, match=r"Open takes \*\*options; name its arguments one by one"):
+        dl.nn.Sequential(Open(rate=1)).init().save(path)
+
+
+def test_a_graph_that_holds_an_array_is_left_out(tmp_path):
+    """The model is saved all the same, and built again of its layers."""
+
+    class Fixed(dl.nn.Layer):
+        def apply(self, parameters, x, training):
+            return x * np.arange(3.0)
+
+    path = tmp_path / "m.safetensors"
+    model = dl.nn.Sequential(dl.nn.Linear(4, 3), Fixed()).init()
+    model.save(path)
+    with safe_open(path, framework="numpy") as file:
+        assert "graph" not in file.metadata()
+    np.testing.assert_array_equal(
+        dl.load(path, layers={"Fixed": Fixed}).predict(X), model.predict(X)
+    )
+
+
+def _tied_to_itself(metadata):
+    return metadata["model"].replace('{"place": "6"}', '{"place": "1"}')
+
+
+def _tied_to_nothing(metadata):
+    return metadata["model"].replace('{"place": "6"}', '{"place": "9.1"}')
+
+
+def _unknown_value(metadata):
+    return metadata["model"].replace('{"place": "6"}', '{"code": "6"}')
+
+
+def _frozen_nothing(metadata):
+    return metadata["model"].replace("0.1.weight", "3.weight")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_tied_to_itself, "tied to place '1', where there is none"),
+        (_tied_to_nothing, "tied to place '9.1', where there is none"),
+        (_unknown_value, "unknown value 'code'"),
+        (_frozen_nothing, "'3.weight' fits no parameter"),
+    ],
+)
+def test_layers_that_contradict_themselves_are_refused(tmp_path, change, message):
+    path = tmp_path / "m.safetensors"
+    fitted_with_everything().save(path)
+    rewrite(path, lambda _, metadata: metadata.update(model=change(metadata)))
+    with pytest.raises(ValueError, match=message):
+        dl.load(path, layers={"Power": Power})
 
 
 def test_metadata_must_be_text(tmp_path):

@@ -214,6 +214,18 @@ cdef object result_of(cnp.ndarray array, bint is_own):
     return array[()] if is_own and cnp.PyArray_NDIM(array) == 0 else array
 
 
+# Traced arrays: within a function that is traced, the result is a graph node.
+
+cdef bint is_traced(object value):
+    return not cnp.PyArray_CheckExact(value) and hasattr(type(value), "__dlcore_traced__")
+
+
+cdef object traced(str function, tuple arguments, object out=None):
+    from dlcore.graph import traced_ops
+
+    return traced_ops.run(function, *arguments, out=out)
+
+
 # Elementwise functions.
 
 def _instructions():
@@ -227,6 +239,7 @@ def _instructions():
 
 
 _INSTRUCTIONS = _instructions()
+_NAMES = list(_INSTRUCTIONS)
 
 
 def map_instructions():
@@ -236,6 +249,8 @@ def map_instructions():
 
 def elementwise(int op, x, out=None, parameter=None):
     """An instruction of one array, and of a number where it takes two operands."""
+    if is_traced(x):
+        return traced("elementwise", (_NAMES[op], x, parameter), out)
     cdef cnp.ndarray array = real_array(x, "x")
     cdef cnp.ndarray result
     cdef dlc_array out_view
@@ -359,6 +374,8 @@ cdef cnp.ndarray as_double(cnp.ndarray array):
 
 def matmul(a, b, bint transpose_a=False, bint transpose_b=False, out=None):
     """See dlcore.ops.matmul."""
+    if is_traced(a) or is_traced(b):
+        return traced("matmul", (a, b, transpose_a, transpose_b), out)
     cdef cnp.ndarray left = real_array(a, "a"), right = real_array(b, "b"), result
     cdef dlc_array a_view, b_view, out_view
     cdef int64_t[8] shape
@@ -419,6 +436,11 @@ cdef int check_ndim(cnp.ndarray array, int ndim, str name) except -1:
 
 def linear(x, w, b=None, activation="identity", out=None):
     """See dlcore.ops.linear."""
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
+    name, value = _ACTIVATIONS[activation]
+    if is_traced(x) or is_traced(w) or is_traced(b):
+        return traced("linear", (x, w, b, name, value), out)
     cdef cnp.ndarray x_array = real_array(x, "x"), w_array = real_array(w, "w"), result
     cdef cnp.ndarray b_array = None if b is None else real_array(b, "b")
     cdef dlc_array x_view, w_view, b_view, out_view
@@ -426,9 +448,6 @@ def linear(x, w, b=None, activation="identity", out=None):
     cdef cnp.npy_intp[2] dims
     cdef dlc_status status
     cdef int number = cnp.PyArray_TYPE(x_array)
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
-    name, value = _ACTIVATIONS[activation]
     cdef int32_t op = _INSTRUCTIONS[name][0]
     cdef double parameter = value
     if cnp.PyArray_TYPE(w_array) != number or (bias != NULL and cnp.PyArray_TYPE(b_array) != number):
@@ -475,6 +494,8 @@ cdef void move_axis_last(dlc_array *view, int axis) noexcept:
 
 def softmax(x, axis=-1, out=None, bint logarithm=False):
     """See dlcore.ops.softmax and dlcore.ops.log_softmax."""
+    if is_traced(x):
+        return traced("softmax", ("log_softmax" if logarithm else "softmax", x, axis), out)
     cdef cnp.ndarray array = real_array(x, "x"), result
     cdef dlc_array x_view, out_view
     cdef dlc_status status
@@ -518,6 +539,8 @@ _LOSSES = {
 
 def elementwise_loss(str name, pred, target, sample_weight=None, double delta=1.0):
     """The mean of a loss that has a value for each element; see dlcore.ops.mse and its like."""
+    if is_traced(pred) or is_traced(target) or is_traced(sample_weight):
+        return traced("elementwise_loss", (name, pred, target, sample_weight, delta))
     cdef cnp.ndarray p = real_array(pred, "pred"), t = real_array(target, "target")
     cdef cnp.ndarray w = weight_array(sample_weight)
     cdef dlc_array p_view, t_view, w_view
@@ -545,6 +568,8 @@ cdef cnp.ndarray with_contiguous_rows(cnp.ndarray array):
 
 def cross_entropy(pred, target, sample_weight=None):
     """See dlcore.ops.cross_entropy."""
+    if is_traced(pred) or is_traced(target) or is_traced(sample_weight):
+        return traced("cross_entropy", (pred, target, sample_weight))
     cdef cnp.ndarray p = real_array(pred, "pred"), t = plain_array(target)
     cdef cnp.ndarray w = weight_array(sample_weight)
     cdef dlc_array p_view, t_view, w_view

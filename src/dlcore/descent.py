@@ -221,8 +221,9 @@ class _Descent:
         gradients = gradient(value, list(parameters.values()))
         largest: Tensor = literal(0.0, np.float64)
         for g in gradients:
-            steepest = reduce("max", apply("absolute", g)) if 0 not in g.shape else literal(0.0, float)
-            largest = apply("maximum", largest, apply("cast", steepest, dtype=np.dtype(float)))
+            if 0 not in g.shape:
+                steepest = reduce("max", apply("absolute", g))
+                largest = apply("maximum", apply("cast", steepest, dtype=largest.dtype), largest)
         stores = [(_per_step("value", value), value), (_per_step("slope", largest), largest)]
         if self.recorder.keeps_points:
             stores += [(_per_step(f"point/{n}", node), node) for n, node in parameters.items()]
@@ -416,7 +417,9 @@ class _Recorder:
         points = None
         if self.trajectory:
             flat = [tree.flatten(point)[0] for point in self.points]
-            points = tree.unflatten(problem.structure, [np.stack(p) for p in zip(*flat)])
+            points = tree.unflatten(
+                problem.structure, [np.stack(p) for p in zip(*flat, strict=True)]
+            )
         return MinimizeResult(
             problem.tree(x), self.values[-1], np.array(self.values), len(self.values) - 1,
             converged, message, points,

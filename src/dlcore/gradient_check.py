@@ -187,7 +187,8 @@ def _worst(
         scale = max(abs(got), abs(difference), _FLOOR * largest, np.finfo(np.float64).tiny)
         error = abs(got - difference) / scale
         entry = name + (f"[{', '.join(map(str, index))}]" if index else "")
-        worst = max(worst, GradientError(error if error == error else np.inf, entry, got, difference))
+        error = np.inf if np.isnan(error) else error
+        worst = max(worst, GradientError(error, entry, got, difference))
     return worst
 
 

@@ -11,7 +11,8 @@ All functions raise
 - ``ValueError`` naming the argument, for shapes that do not fit, more than 8 axes, and an ``out``
   that is read-only or overlaps an input.
 
-Results are the same at any number of threads, bit by bit.
+Results are the same at any number of threads, bit by bit. In a function that is traced (see
+:mod:`dlcore.transforms`), all but the optimiser steps take traced arrays and are a part of it.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ class TrainingState:
         rows: int,
         batch_size: int,
     ) -> TrainingState:
-        """The state before the first step."""
+        """The state before the first step of training these parameters."""
         arrays = {}
         for state in optimizer.state_names:
             for name, parameter in parameters.items():
@@ -292,6 +292,15 @@ class TrainingState:
                 array[...] = optimizer.initial_state(state, parameter)
                 arrays[f"{state}/{name}"] = array
         return cls(optimizer, arrays, seed, rows, batch_size)
+
+    def fits(self, parameters: dict[str, np.ndarray]) -> bool:
+        """Whether the arrays are those of training these parameters."""
+        expected = {
+            f"{state}/{name}": parameter.shape
+            for state in self.optimizer.state_names
+            for name, parameter in parameters.items()
+        }
+        return expected == {name: array.shape for name, array in self.arrays.items()}
 
 
 @dataclass(frozen=True)

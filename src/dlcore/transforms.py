@@ -11,9 +11,10 @@ does with them follow its plan and those of its derivatives. The rules:
 - Control flow may depend on shapes and on arguments that are no arrays, not on values of arrays.
 - Random numbers come from :mod:`dlcore.random`.
 - Of a maximum of two equal arguments the first has the derivative; equal elements of a ``np.max``
-  share it evenly; the derivatives of relu and abs at 0 are 0. ``np.where`` gives the branch that is
-  not taken the derivative 0: where that branch is inf or NaN itself, make its argument harmless
-  first, as in ``np.where(x > 0, np.log(np.where(x > 0, x, 1)), 0)``.
+  share it evenly; the derivatives of relu, which ``np.maximum(x, 0)`` is, and of abs at 0 are 0.
+  ``np.where`` gives the branch that is not taken the derivative 0: where that branch is inf or NaN
+  itself, make its argument harmless first, as in
+  ``np.where(x > 0, np.log(np.where(x > 0, x, 1)), 0)``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from dlcore import nn, ops, optim
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply
-from dlcore.nn.losses import LOSSES, Loss
+from dlcore.nn.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
 from dlcore.train import Callback, Fit
 
 _ACTIVATIONS = {
@@ -34,19 +34,22 @@ _ACTIVATIONS = {
 
 
 @dataclass(frozen=True)
-class _Scaled:
-    """The elements of a loss times a number."""
+class _Scaled(Loss):
+    """Another loss times a number."""
 
-    elements: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     scale: float
 
-    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return self.scale * self.elements(prediction, target)
+    def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return self.scale * self.loss.elements(prediction, target)
+
+    def check(self, target: np.ndarray, name: str) -> None:
+        self.loss.check(target, name)
 
 
 def _summed_over_outputs(loss: Loss, factor: float, outputs: int) -> Loss:
     """The loss whose mean over rows and outputs is the mean over rows of scikit-learn's sum."""
-    return Loss(loss.name, _Scaled(loss.elements, factor * outputs), loss.target)
+    return _Scaled(loss, factor * outputs)
 
 
 @dataclass(frozen=True)
@@ -496,8 +499,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
 
     def _loss(self, target: np.ndarray) -> Loss:
         if target.ndim == 1:
-            return LOSSES["cross_entropy"]
-        return _summed_over_outputs(LOSSES["binary_cross_entropy"], 1.0, target.shape[1])
+            return CrossEntropy()
+        return _summed_over_outputs(BinaryCrossEntropy(), 1.0, target.shape[1])
 
     def _validation_score(self, X: np.ndarray, target: np.ndarray, weight: Any) -> float:
         outputs = self._model.predict(X)
@@ -673,7 +676,7 @@ class MLPRegressor(RegressorMixin, _BaseMLP):
             self.out_activation_ = "identity"
             self._flat_target = y.ndim == 1
             target = y.reshape(len(y), -1)
-            loss = _summed_over_outputs(LOSSES["mse"], 0.5, target.shape[1])
+            loss = _summed_over_outputs(MSE(), 0.5, target.shape[1])
             self._fit_model(X, target, sample_weight, loss, hidden)
         return self
 

@@ -343,6 +343,8 @@ class _Joiner:
 
     def _join(self, producer: Launch, consumer: Launch) -> bool:
         """Joins them, unless the consumer needs the producer otherwise too, or they do not fit."""
+        if producer.outputs[0].storage != consumer.outputs[0].storage:
+            return False  # a program computes in one dtype
         ahead = self._needed_ahead(producer, consumer)
         if ahead is None:
             return False

@@ -103,6 +103,8 @@ class TensorInterface:
 
     __slots__ = ()
 
+    __dlcore_traced__ = True  # what dl.ops looks for
+
     shape: Any
     dtype: np.dtype
 

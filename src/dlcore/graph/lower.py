@@ -151,8 +151,8 @@ class _Lowering:
     def compile(self) -> CompiledPlan:
         self._find_literals()
         self.offsets, arena_bytes = arena.place(self._lifetimes())
-        for literal in self.literals:
-            self.records.append(self._fill(literal))
+        for number in self.literals:
+            self.records.append(self._fill(number))
         for launch in self.launches:
             self.records += self._lower(launch)
         self.records += [self._lower_update(update) for update in self.updates]
@@ -384,9 +384,7 @@ def _place(ndim: int, axis: int, begin: int) -> tuple[tuple[int, ...], tuple[int
     return tuple(begin if i == axis else 0 for i in range(ndim)), (1,) * ndim
 
 
-def _part_of(
-    source: View, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape
-) -> View:
+def _part_of(source: View, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape) -> View:
     """The view of every ``step``-th of its elements from ``begin`` on."""
     first = sum(b * stride for b, stride in zip(begin, source.stride, strict=True))
     stride = tuple(by * stride for by, stride in zip(step, source.stride, strict=True))

@@ -23,7 +23,7 @@ def _refuse(what: str) -> None:
 
 
 @contextmanager
-def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[None]:
+def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> Iterator[None]:
     """Raises TypeError where the function draws from ``np.random`` or a generator that it sees."""
     functions = _reachable(function)
     variables = [*arguments, *(v for each in functions for v in _visible(each))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from dlcore import nn, optim
 from dlcore.graph.serialise import from_json, to_json
+from dlcore.io.layer_config import decode_layers, encode_layers
 from dlcore.nn import tracing
 from dlcore.nn.sequential import Sequential
 from dlcore.train import TrainingState
@@ -42,7 +43,13 @@ def save(
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "model": json.dumps(_model_config(model)),
+        "model": json.dumps(
+            {
+                "dtype": model.dtype.name,
+                "layers": encode_layers(model.layers),
+                "frozen": list(model.frozen),
+            }
+        ),
         "metadata": json.dumps(metadata),
     }
     graph = _graph(model)
@@ -57,12 +64,15 @@ def save(
     _write_whole(path, tensors, header)
 
 
-def load(path: str | Path) -> Sequential:
+def load(path: str | Path, *, layers: Mapping[str, type[nn.Layer]] | None = None) -> Sequential:
     """Reads a model that ``Sequential.save`` wrote.
 
     Parameters
     ----------
     path : str or Path
+    layers : mapping of str to class, optional
+        Layer classes of your own by the names that the file has for them: ``{"Scale": Scale}``. A
+        file holds no code, and nothing is imported for it.
 
     Returns
     -------
@@ -73,7 +83,10 @@ def load(path: str | Path) -> Sequential:
     OSError
         If the file cannot be read.
     ValueError
-        If it is no dlcore model, or what it holds does not fit together.
+        If it is no dlcore model, what it holds does not fit together, or it has layers that are
+        not dlcore's and are not passed.
+    TypeError
+        If an entry of ``layers`` is no layer class.
 
     Examples
     --------
@@ -83,6 +96,9 @@ def load(path: str | Path) -> Sequential:
     >>> dl.load("line.safetensors").parameters()["0.bias"]
     array([0.], dtype=float32)
     """
+    for name, layer in (layers or {}).items():
+        if not (isinstance(layer, type) and issubclass(layer, nn.Layer)):
+            raise TypeError(f"layers[{name!r}] must be a subclass of Layer, not {layer!r}")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -97,15 +113,19 @@ def load(path: str | Path) -> Sequential:
     if header.get("version") != VERSION:
         raise ValueError(f"{path} has version {header.get('version')!r}; this reads {VERSION!r}")
     try:
-        return _rebuild(header, tensors)
+        return _rebuild(header, tensors, layers or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no valid model: {error}") from error
 
 
-def _rebuild(header: dict[str, str], tensors: dict[str, np.ndarray]) -> Sequential:
+def _rebuild(
+    header: dict[str, str], tensors: dict[str, np.ndarray], custom: Mapping[str, type[nn.Layer]]
+) -> Sequential:
     config = json.loads(header["model"])
-    layers = [_layer(entry) for entry in config["layers"]]
+    layers = decode_layers(config["layers"], custom)
     model = Sequential(*layers, dtype=config["dtype"]).init()
+    if config["frozen"]:
+        model.freeze(*config["frozen"])
     parameters = _with_prefix(tensors, "parameter/")
     if parameters.keys() != model.parameters().keys():
         raise ValueError(
@@ -119,11 +139,7 @@ def _rebuild(header: dict[str, str], tensors: dict[str, np.ndarray]) -> Sequenti
     model.metadata = json.loads(header["metadata"])
     if "training" in header:
         model._state = _state(json.loads(header["training"]), _with_prefix(tensors, "state/"))
-        expected = TrainingState.fresh(
-            model._state.optimizer, model._initialised(), seed=0, rows=1, batch_size=1
-        ).arrays
-        shapes = {name: array.shape for name, array in model._state.arrays.items()}
-        if shapes != {name: array.shape for name, array in expected.items()}:
+        if not model._state.fits({name: model.parameters()[name] for name in model.trained()}):
             raise ValueError("the state of its optimizer does not fit its parameters")
     return model
 
@@ -132,32 +148,31 @@ def _with_prefix(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.nd
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _model_config(model: Sequential) -> dict[str, Any]:
-    layers = []
-    for layer in model.layers:
-        name = type(layer).__name__
-        if getattr(nn, name, None) is not type(layer):
-            raise NotImplementedError(f"layer {name} is not one of dlcore.nn and cannot be saved")
-        layers.append({"type": name, **layer.config()})
-    return {"dtype": model.dtype.name, "layers": layers}
-
-
-def _layer(entry: dict[str, Any]) -> nn.Layer:
-    arguments = dict(entry)
-    name = arguments.pop("type")
-    layer = getattr(nn, name, None)
-    if not (isinstance(layer, type) and issubclass(layer, nn.Layer)):
-        raise ValueError(f"unknown layer {name!r}")
-    return layer(**arguments)
-
-
 def _graph(model: Sequential) -> str | None:
-    """The graph of ``predict`` for flat samples, where the first weight tells how wide they are."""
-    widths = [layer.in_features for layer in model.layers if isinstance(layer, nn.Linear)]
-    if not widths:
+    """The graph of ``predict``; None where the layers do not tell what a sample looks like, or
+    compute with arrays of their own."""
+    width = _sample_width(model.layers)
+    if width is None:
         return None
-    inputs = (("x", model.dtype.str, (widths[0],)),)
-    return to_json({"prediction": tracing.prediction_node(model, inputs)})
+    try:
+        node = tracing.prediction_node(model, (("x", model.dtype.str, (width,)),))
+        return to_json({"prediction": node})
+    except (TypeError, ValueError):
+        return None
+
+
+def _sample_width(layers: Sequence[nn.Layer]) -> int | None:
+    """The columns of flat samples, of which the first layer that has a width tells."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            return layer.in_features
+        if isinstance(layer, nn.BatchNorm):
+            return layer.features
+        if isinstance(layer, nn.Chain | nn.Residual):
+            return _sample_width(layer.layers)
+        if isinstance(layer, nn.Embedding | nn.Parallel):
+            return None
+    return None
 
 
 def _state_config(state: TrainingState) -> dict[str, Any]:

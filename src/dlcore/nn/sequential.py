@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from dlcore import random, train
+from dlcore import train
 from dlcore.graph.lower import CompiledPlan
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty, native_array
 from dlcore.nn import losses, tracing
-from dlcore.nn.layers import Layer
+from dlcore.nn.losses import Loss
+from dlcore.nn.model import Model
 from dlcore.optim import Adam, Optimizer
-from dlcore.optim.optimizer import AVERAGE
 from dlcore.train import Data, Fit, History, TrainingState
 
 # Rows of a step of predict: enough that the packing of the weights is small beside the products,
 # and that the activations of usual widths stay in the second-level cache.
 _PREDICT_ROWS = 1024
-# Compiled plans that a model keeps.
-_MAX_PLANS = 16
 
 
-class Sequential:
+class Sequential(Model):
     """Layers, each applied to the result of the one before.
 
     Parameters
     ----------
-    *layers : Layer
+    *layers : Layer or Sequential
+        A Sequential stands for its layers, as :class:`Chain` does; it must have no parameters yet.
     dtype : {'float32', 'float64'}, default 'float32'
         What parameters are and the model computes in.
 
@@ -42,6 +39,8 @@ class Sequential:
     layers : tuple of Layer
     metadata : dict of str to str
         What ``save`` was given and ``load`` read.
+    frozen : tuple of str
+        The names of the parameters that ``freeze`` named.
 
     Examples
     --------
@@ -54,168 +53,7 @@ class Sequential:
     array([[2.]], dtype=float32)
     """
 
-    def __init__(self, *layers: Layer, dtype: Any = "float32"):
-        if not layers:
-            raise ValueError("a Sequential needs at least one layer")
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                raise TypeError(f"layer {i} is no dlcore.nn.Layer, but {layer!r}")
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64, not {self.dtype}")
-        self.layers = layers
-        self.metadata: dict[str, str] = {}
-        self._parameters: dict[str, np.ndarray] | None = None
-        self._state: TrainingState | None = None
-        self._reset_runtime()
-
-    def _reset_runtime(self) -> None:
-        self._plans: dict[Any, Any] = {}
-        self._plans_lock = threading.Lock()
-        self._fitting = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_plans", "_plans_lock", "_fitting")
-        return {k: v for k, v in vars(self).items() if k not in runtime}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._reset_runtime()
-
-    def __copy__(self) -> Sequential:
-        # Sharing parameters with a model that may be fitted meanwhile helps nobody.
-        return copy.deepcopy(self)
-
-    def __repr__(self) -> str:
-        layers = ", ".join(map(repr, self.layers))
-        return f"Sequential({layers}, dtype={self.dtype.name!r})"
-
-    # Parameters
-
-    def init(self, seed: int = 0) -> Sequential:
-        """Draws all parameters anew and forgets the training state; returns the model."""
-        initializer = random.Initializer(train.check_seed(seed), self.dtype)
-        parameters = {}
-        for i, layer in enumerate(self.layers):
-            for name, value in layer.init(initializer).items():
-                parameters[f"{i}.{name}"] = aligned_empty(value.shape, self.dtype)
-                parameters[f"{i}.{name}"][...] = value
-        self._parameters = parameters
-        self._state = None
-        return self
-
-    def parameters(self) -> Mapping[str, np.ndarray]:
-        """The parameters by name (``"0.weight"``, ``"0.bias"``, ...), as live read-only views.
-
-        Raises
-        ------
-        ValueError
-            Before the first ``fit`` or ``init``.
-        """
-        return _read_only(self._initialised())
-
-    def averaged_parameters(self) -> Mapping[str, np.ndarray]:
-        """The means of the trained parameters that the last ``fit`` kept, by name.
-
-        An optimiser with the option ``average`` keeps them; they are in the parameters' shapes and
-        dtype, live and read-only, and part of what ``save(training_state=True)`` writes and
-        ``fit(resume=True)`` goes on with.
-
-        Raises
-        ------
-        ValueError
-            If the last fit kept none.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import dlcore as dl
-        >>> x = np.linspace(0, 1, 100)[:, None]
-        >>> model = dl.nn.Sequential(dl.nn.Linear(1, 1))
-        >>> optimizer = dl.optim.SGD(0.5, average=0.9)
-        >>> history = model.fit(x, 2 * x + 1, loss="mse", optimizer=optimizer, epochs=200)
-        >>> model.set_parameters(model.averaged_parameters())
-        >>> model.predict(np.array([[0.5]])).round(2)
-        array([[2.]], dtype=float32)
-        """
-        state = self._state
-        if state is None or state.optimizer.average is None:
-            raise ValueError("there are no averages: the last fit had no optimizer with average=")
-        prefix = f"{AVERAGE}/"
-        return _read_only(
-            {k.removeprefix(prefix): v for k, v in state.arrays.items() if k.startswith(prefix)}
-        )
-
-    def set_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Copies values into parameters.
-
-        Parameters
-        ----------
-        parameters : mapping of str to array_like
-            Any of the model's parameters, in their shapes.
-
-        Raises
-        ------
-        ValueError
-            If a name is unknown, a shape differs, or a value does not fit in the model's dtype.
-        TypeError
-            If a value is not numeric. In either case nothing is changed.
-        """
-        fresh = self._parameters is None
-        if fresh:
-            self.init()
-        try:
-            checked = {
-                name: self._checked_parameter(name, value) for name, value in parameters.items()
-            }
-        except BaseException:
-            if fresh:
-                self._parameters = None
-            raise
-        for name, array in checked.items():
-            self._initialised()[name][...] = array
-
-    def _checked_parameter(self, name: str, value: Any) -> np.ndarray:
-        """The value in the model's dtype."""
-        own = self._initialised()
-        if name not in own:
-            raise ValueError(f"there is no parameter {name!r}; there are {', '.join(own)}")
-        array = np.asarray(value)
-        if array.dtype.kind not in "buif":
-            raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
-        if array.shape != own[name].shape:
-            raise ValueError(f"{name} has shape {array.shape}, expected {own[name].shape}")
-        with np.errstate(over="ignore"):
-            converted = array.astype(self.dtype)
-        if np.any(np.isinf(converted) & ~np.isinf(array)):
-            raise ValueError(f"{name} has values that do not fit in {self.dtype}")
-        return converted
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The parameters' shapes by name."""
-        return {name: value.shape for name, value in self._initialised().items()}
-
-    def _initialised(self) -> dict[str, np.ndarray]:
-        if self._parameters is None:
-            raise ValueError("the model has no parameters yet; call fit, init or set_parameters")
-        return self._parameters
-
-    def _parameter_bindings(self) -> dict[str, np.ndarray]:
-        return {tracing.parameter_slot(k): v for k, v in self._initialised().items()}
-
     # Computing
-
-    def forward(self, parameters: Mapping[str, Tensor], x: Any, *, training: bool) -> Tensor:
-        """The model as a graph expression."""
-        for i, layer in enumerate(self.layers):
-            prefix = f"{i}."
-            own = {k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)}
-            try:
-                x = layer.apply(own, x, training)
-            except (TypeError, ValueError) as error:
-                error.add_note(f"in layer {i}: {layer!r}")
-                raise
-        return x
 
     def predict(self, X: Any) -> np.ndarray:
         """The outputs (n, ...) for the rows of X, in the model's dtype.
@@ -230,7 +68,7 @@ class Sequential:
         ValueError
             If the samples' shape does not fit, or the model has no parameters yet.
         """
-        arrays = train.flatten_inputs(X)
+        arrays = self._inputs(X)
         plan, shape = self._prediction_plan(arrays, _PREDICT_ROWS)
         rows = len(next(iter(arrays.values())))
         output = aligned_empty((rows, *shape[1:]), self.dtype)
@@ -265,6 +103,15 @@ class Sequential:
         train.run_forward(plan, bindings, 1, threads=1)
         return out
 
+    def _inputs(self, X: Any) -> dict[str, np.ndarray]:
+        """The input arrays by slot name, which the layers that read them find right."""
+        arrays = train.flatten_inputs(X)
+        self._chain.check_input(tracing.unflatten(arrays), "x")
+        return arrays
+
+    def _parameter_bindings(self) -> dict[str, np.ndarray]:
+        return {tracing.parameter_slot(k): v for k, v in self._initialised().items()}
+
     def _prediction_plan(self, arrays: dict[str, np.ndarray], capacity: int) -> tuple[Any, Any]:
         inputs = tracing.signature(arrays)
         self._initialised()
@@ -273,18 +120,6 @@ class Sequential:
             lambda: tracing.prediction_plan(self, inputs, capacity, fusion=True),
         )
 
-    def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What ``make`` gave for the key and the layers as they are; the least used goes."""
-        key = (key, tuple(map(repr, self.layers)))
-        with self._plans_lock:
-            plan = self._plans.pop(key, None)
-            if plan is None:
-                plan = make()
-            self._plans[key] = plan
-            if len(self._plans) > _MAX_PLANS:
-                del self._plans[next(iter(self._plans))]
-        return plan
-
     # Training
 
     def fit(
@@ -292,7 +127,7 @@ class Sequential:
         X: Any,
         y: Any,
         *,
-        loss: str | losses.Loss,
+        loss: Loss | str | Callable[[Any, Any], Any],
         optimizer: Optimizer | None = None,
         batch_size: int = 32,
         epochs: int = 10,
@@ -316,10 +151,14 @@ class Sequential:
             place and converted batch by batch.
         y : array_like
             For ``cross_entropy`` class labels (n,) from 0, or distributions (n, classes); for
-            the other losses numbers in the shape of the model's output, or (n,) where that has one
-            column.
-        loss : {'mse', 'mae', 'huber', 'cross_entropy', 'binary_cross_entropy'}
-            The cross-entropies take logits.
+            ``gaussian_nll`` half as many columns as the model gives; for the other losses numbers
+            in the shape of the model's output. (n,) stands for one column.
+        loss : str, Loss or function
+            A name: ``mse``, ``mae``, ``huber``, ``log_cosh``, ``quantile``, ``poisson``, ``gamma``,
+            ``tweedie``, ``gaussian_nll``, ``cosine``, or, for logits, ``cross_entropy``,
+            ``binary_cross_entropy`` (also called ``multilabel``), ``focal``, ``hinge``. Or one of
+            :mod:`dlcore.nn.losses` with parameters of its own. Or a function of prediction and
+            target written in NumPy, as ``lambda p, t: (p - t) ** 2``, for which see the notes.
         optimizer : Optimizer, optional
             Default ``Adam()``. With ``resume`` it must be left out or be the one of the run that
             goes on.
@@ -330,7 +169,8 @@ class Sequential:
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Its loss is recorded after every epoch as ``val_loss``.
         sample_weight : array_like (n,), optional
-            Each batch's loss is the weighted mean over its rows.
+            Each batch's loss is the mean over its rows with these weights, normalised by their sum
+            in the batch: with all rows in one batch, a weight of 2 is as good as the row twice.
         callbacks : Callback or function, or several, optional
         shuffle : bool, default True
             Whether every epoch takes the rows in a new order.
@@ -356,6 +196,18 @@ class Sequential:
             If an argument does not fit; the model is unchanged then.
         RuntimeError
             If another thread is fitting this model.
+
+        Notes
+        -----
+        A function that serves as loss is called once with traced arrays, whose first axis is the
+        rows (see :mod:`dlcore.transforms`). Targets are floats in the model's dtype, or int64 where
+        y holds integers; (n,) becomes (n, 1) where the model gives one column. It returns elements
+        with the rows first, which are averaged, or a scalar, which is the batch's loss as it
+        stands. A scalar should be a mean over the rows: the last, smaller batch of an epoch makes
+        an update of its own by its own scalar, and weighs by its rows in ``history`` alone; and it
+        excludes sample weights. The same function object finds the plan of an earlier fit.
+
+        What layers add by ``l1`` and ``l2`` is part of ``history["loss"]``, not of ``val_loss``.
         """
         if not self._fitting.acquire(blocking=False):
             raise RuntimeError("another fit of this model is running")
@@ -382,7 +234,7 @@ class Sequential:
         self,
         X: Any,
         y: Any,
-        loss: str | losses.Loss,
+        loss: Loss | str | Callable[[Any, Any], Any],
         optimizer: Optimizer | None,
         batch_size: int,
         epochs: int,
@@ -407,7 +259,7 @@ class Sequential:
         if fresh:
             self.init(seed)
         try:
-            data = self._data(X, y, sample_weight, measure)
+            data, measure = self._training_data(X, y, sample_weight, measure)
             if len(data) == 0:
                 raise ValueError("x has no rows")
             if state is not None and (state.rows, state.batch_size) != (len(data), batch_size):
@@ -424,9 +276,13 @@ class Sequential:
                 self._parameters = None
             raise
         if state is None:
-            state = TrainingState.fresh(optimizer, self._initialised(), seed, len(data), batch_size)
+            arrays = self._trained_arrays()
+            state = TrainingState.fresh(optimizer, arrays, seed, len(data), batch_size)
         fit = Fit(self, optimizer, int(epochs), validates=validate is not None)
         return plan, data, fit, state, validate
+
+    def _trained_arrays(self) -> dict[str, np.ndarray]:
+        return {name: self._initialised()[name] for name in self.trained()}
 
     def _resumed_state(self, optimizer: Optimizer | None, seed: int | None) -> TrainingState:
         state = self._state
@@ -436,24 +292,43 @@ class Sequential:
             raise ValueError(f"resume=True goes on with {state.optimizer!r}, not {optimizer!r}")
         if seed is not None and seed != state.seed:
             raise ValueError(f"resume=True goes on with seed={state.seed}, not {seed}")
+        if not state.fits(self._trained_arrays()):
+            raise ValueError(
+                "resume=True goes on with those parameters frozen that were so in that fit"
+            )
         return state
 
-    def _data(self, X: Any, y: Any, weight: Any, measure: losses.Loss) -> Data:
-        inputs = train.flatten_inputs(X)
-        prediction = self._cached(
-            ("shape", signature := tracing.signature(inputs)),
-            lambda: tracing.prediction_node(self, signature),
-        )
-        target = losses.prepare_target(native_array(y, "y"), measure, prediction, "y")
+    def _data(self, X: Any, y: Any, weight: Any, measure: Loss) -> Data:
+        inputs = self._inputs(X)
+        target = native_array(y, "y")
+        if target.ndim == 0:
+            raise ValueError("y has no axis of rows")
+        target = measure.prepare(target, self._prediction_node(inputs), "y")
         rows = len(next(iter(inputs.values())))
         if len(target) != rows:
             raise ValueError(f"y has {len(target)} rows, but x has {rows}")
         return Data(inputs, target, train.check_weight(weight, rows))
 
+    def _prediction_node(self, inputs: dict[str, np.ndarray]) -> Tensor:
+        signature = tracing.signature(inputs)
+        return self._cached(("shape", signature), lambda: tracing.prediction_node(self, signature))
+
+    def _training_data(self, X: Any, y: Any, weight: Any, measure: Loss) -> tuple[Data, Loss]:
+        """The data, and the loss with what it takes from it."""
+        data = self._data(X, y, weight, measure)
+        measure = measure.fitted(data.target, self._prediction_node(data.inputs))
+        return self._weighted(data, measure), measure
+
+    def _weighted(self, data: Data, measure: Loss) -> Data:
+        weight = measure.weights(data.target, data.weight)
+        if weight is data.weight:
+            return data
+        return replace(data, weight=train.check_weight(weight, len(data), "class_weight"))
+
     def _training_plan(
         self,
         data: Data,
-        measure: losses.Loss,
+        measure: Loss,
         optimizer: Optimizer,
         batch_size: int,
         penalty: tracing.Penalty | None,
@@ -468,13 +343,14 @@ class Sequential:
         )
 
     def _validation(
-        self, validation_data: tuple[Any, ...], measure: losses.Loss
+        self, validation_data: tuple[Any, ...], measure: Loss
     ) -> Callable[[], dict[str, float]]:
         if len(validation_data) not in (2, 3):
             raise ValueError("validation_data must be (X, y) or (X, y, sample_weight)")
         X, y, *weight = validation_data
         try:
             data = self._data(X, y, weight[0] if weight else None, measure)
+            data = self._weighted(data, measure)
         except (TypeError, ValueError) as error:
             error.add_note("in validation_data")
             raise
@@ -482,7 +358,7 @@ class Sequential:
             raise ValueError("validation_data has no rows")
         return lambda: {"val_loss": self._loss(data, measure)}
 
-    def _loss(self, data: Data, measure: losses.Loss) -> float:
+    def _loss(self, data: Data, measure: Loss) -> float:
         """The mean loss over the data, with layers as in ``predict``."""
         arguments = (*_signatures(data), measure, min(_PREDICT_ROWS, len(data)))
         plan = self._cached(
@@ -536,13 +412,6 @@ class Sequential:
         from dlcore.io.model_file import save
 
         save(self, path, training_state=training_state, metadata=metadata)
-
-
-def _read_only(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    views = {name: value.view() for name, value in arrays.items()}
-    for view in views.values():
-        view.flags.writeable = False
-    return MappingProxyType(views)
 
 
 def _signatures(data: Data) -> tuple[tracing.Signature, tracing.Signature, str | None]:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from dlcore import random
+from dlcore.graph.fusion import base
 from dlcore.graph.gradient import gradient
-from dlcore.graph.lower import CompiledPlan, compile_plan
-from dlcore.graph.shape import ROWS, Shape, fixed
-from dlcore.graph.tensor import Slot, SlotKind, Tensor, apply, leaf, literal
-from dlcore.nn.losses import Loss
+from dlcore.graph.lower import CompiledPlan, Update, compile_plan
+from dlcore.graph.program import build_program
+from dlcore.graph.shape import ROWS, Shape, describe, fixed
+from dlcore.graph.tensor import Slot, SlotKind, Tensor, apply, as_tensor, leaf, literal
+from dlcore.nn.losses import Loss, total_weight
+from dlcore.nn.model import Model
 from dlcore.optim import Optimizer
 
 # penalty(parameters, total): total is the sum of the batch's weights, or its number of rows
 Penalty = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
-
-
-class Model(Protocol):
-    """What tracing asks of a model."""
-
-    dtype: np.dtype
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]: ...
-
-    def forward(self, parameters: dict[str, Tensor], x: Any, *, training: bool) -> Tensor: ...
 
 
 def signature(arrays: Mapping[str, np.ndarray]) -> Signature:
@@ -48,7 +41,11 @@ class _Trace:
         }
         arrays = {name: self.rows(name, dtype, shape, model.dtype) for name, dtype, shape in inputs}
         with random.tracing():
-            self.prediction = model.forward(self.parameters, _unflatten(arrays), training=training)
+            prediction, state = model.forward(self.parameters, unflatten(arrays), training=training)
+        if not isinstance(prediction, Tensor):
+            raise TypeError(f"the last layer returned a {type(prediction).__name__}, no array")
+        self.prediction = self.in_dtype(prediction)
+        self.state = state
 
     def rows(
         self, name: str, dtype: str, shape: tuple[int, ...], wanted: Any, classes: int | None = None
@@ -64,24 +61,28 @@ class _Trace:
         self, loss: Loss, target: Signature, weighted: str | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The mean loss, what it was divided by, and the sum of the weights or None."""
-        name, dtype, shape = target[0]
-        if loss.target == "classes" and shape == ():
-            classes = fixed(self.prediction.shape[-1])
-            goal = self.rows(name, dtype, shape, np.int64, classes=classes)
-        else:
-            goal = self.rows(name, dtype, shape, self.model.dtype)
+        goal = self._target(loss, *target[0])
         if weighted is None:
             total = literal(1.0, self.model.dtype, power=1)
-            return loss.mean(self.prediction, goal, None, total), total, None
+            return self.in_dtype(loss.mean(self.prediction, goal)), total, None
         weight = self.rows("sample_weight", weighted, (), self.model.dtype)
-        summed = apply("sum", weight, axis=(0,), keepdims=False)
-        # a batch whose weights are all 0 has loss 0 and no gradient
-        total = summed + apply("equal", summed, 0.0)
-        return loss.mean(self.prediction, goal, weight, total), total, summed
+        summed, total = total_weight(weight)
+        return self.in_dtype(loss.mean(self.prediction, goal, weight, total)), total, summed
+
+    def _target(self, loss: Loss, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
+        kind = loss.target_kind(np.dtype(dtype), shape)
+        if kind == "labels":
+            classes = fixed(self.prediction.shape[-1])
+            return self.rows(name, dtype, shape, np.int64, classes=classes)
+        return self.rows(name, dtype, shape, np.int64 if kind == "integers" else self.model.dtype)
+
+    def in_dtype(self, value: Tensor) -> Tensor:
+        """The value in the model's dtype, of which other arrays and targets may have led away."""
+        return apply("cast", value, dtype=self.model.dtype)
 
 
-def _unflatten(arrays: dict[str, Tensor]) -> Any:
-    """One tensor, or a tuple or dict of them, as ``flatten_inputs`` took them apart."""
+def unflatten(arrays: Mapping[str, Any]) -> Any:
+    """One array, or a tuple or dict of them, as ``flatten_inputs`` took them apart."""
     if list(arrays) == ["x"]:
         return arrays["x"]
     if "x[0]" in arrays:
@@ -112,14 +113,44 @@ def training_plan(
     """The plan of a training step: gather, forward, loss, backward, update."""
     trace = _Trace(model, inputs, "dataset", training=True)
     value, total, total_weight = trace.loss(loss, target, weighted)
+    own_penalty = model.penalty(trace.parameters)
+    if own_penalty is not None:
+        value = value + own_penalty
     if penalty is not None:
         value = value + penalty(trace.parameters, total)
-    gradients = gradient(value, list(trace.parameters.values()))
-    updates = optimizer.updates(trace.parameters, gradients)
+    trained = {name: trace.parameters[name] for name in model.trained()}
+    gradients = gradient(value, list(trained.values()))
+    updates = optimizer.updates(trained, gradients) + _state_updates(trace)
     stores = [(_step_slot("loss", model.dtype), value)]
     if total_weight is not None:
         stores.append((_step_slot("loss_weight", model.dtype), total_weight))
     return compile_plan(stores, updates, capacity=capacity, fusion=fusion)
+
+
+def _state_updates(trace: _Trace) -> list[Update]:
+    """What writes the new values of the layers' state at the end of the step."""
+    updates = []
+    for name, value in trace.state.items():
+        if name in trace.model.frozen:
+            continue
+        slot = trace.parameters[name]
+        new = apply("cast", as_tensor(value), dtype=slot.dtype)
+        if new.shape != slot.shape:
+            raise ValueError(
+                f"the new value of {name} has shape {describe(new.shape)}, "
+                f"expected {describe(slot.shape)}"
+            )
+        updates.append(_assignment(slot, new))
+    return updates
+
+
+def _assignment(target: Tensor, value: Tensor) -> Update:
+    """Copies the value, as it was before any update, into the slot."""
+    if base(value).op.lowering == "leaf":
+        value = apply("copy", value)
+    source = leaf(Slot("value", "fixed", value.storage, value.shape))
+    program = build_program([copied := apply("copy", source)], [copied])
+    return Update("map", (target,), (value,), tuple(program.words))
 
 
 def evaluation_plan(

@@ -236,11 +236,23 @@ _elementwise(
     _simplify_divide,
 )
 _elementwise("negative", np.negative, lambda node, g, a: (-g,), _simplify_negative)
+
+
+def _simplify_maximum(a: Tensor, b: Tensor) -> Tensor | None:
+    # relu, whose gradient needs its result alone
+    for operand, bound in ((a, b), (b, a)):
+        is_zero = is_literal(bound, 0.0) and math.copysign(1.0, bound.attributes["value"]) > 0
+        if is_zero and operand.dtype.kind == "f":
+            return apply("relu", operand)
+    return None
+
+
 # A tie sends the whole gradient to the first argument.
 _elementwise(
     "maximum",
     np.maximum,
     lambda node, g, a, b: (where(a >= b, g, 0.0), where(a >= b, 0.0, g)),
+    _simplify_maximum,
 )
 _elementwise(
     "minimum",

@@ -1,0 +1,113 @@
+"""The functions of :mod:`dlcore.ops` on graph nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dlcore.graph.interface import call
+from dlcore.graph.numpy_functions import swapaxes
+from dlcore.graph.shape import describe, normalise_axes
+from dlcore.graph.table.contraction import product, swap_last
+from dlcore.graph.table.shaping import reduce
+from dlcore.graph.tensor import Tensor, apply, as_tensor
+
+
+def run(function: str, *args: Any, out: Any = None) -> Tensor:
+    """A function of ``dl.ops`` by name; its errors tell the line of the traced function."""
+
+    def checked() -> Tensor:
+        if out is not None:
+            raise TypeError("out= would write a traced value into an ndarray; leave it out")
+        return _FUNCTIONS[function](*args)
+
+    return call(checked)
+
+
+def _elementwise(name: str, x: Any, parameter: float | None) -> Tensor:
+    return apply(name, x) if parameter is None else apply(name, x, parameter)
+
+
+def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Tensor:
+    a, b = as_tensor(a), as_tensor(b)
+    return product(swap_last(a) if transpose_a else a, swap_last(b) if transpose_b else b)
+
+
+def _linear(x: Any, w: Any, b: Any, activation: str, parameter: float) -> Tensor:
+    result = product(as_tensor(x), as_tensor(w))
+    if b is not None:
+        result = result + b
+    if activation == "copy":
+        return result
+    takes_parameter = activation in ("leaky_relu", "elu")
+    return _elementwise(activation, result, parameter if takes_parameter else None)
+
+
+def _softmax(name: str, x: Any, axis: int) -> Tensor:
+    x = as_tensor(x)
+    (place,) = normalise_axes(axis, x.ndim)
+    if place == x.ndim - 1:
+        return apply(name, x)
+    return swapaxes(apply(name, swapaxes(x, place, -1)), place, -1)
+
+
+def _mean(elements: Tensor, weight: Any) -> Tensor:
+    if weight is None:
+        return reduce("mean", elements)
+    weight = as_tensor(weight)
+    if weight.shape != elements.shape[:1]:
+        raise ValueError(
+            f"sample_weight has shape {describe(weight.shape)}, "
+            f"but there are {elements.shape[0]} rows"
+        )
+    rows = reduce("mean", elements, tuple(range(1, elements.ndim)))
+    return reduce("sum", rows * weight) / reduce("sum", weight)
+
+
+def _squared(pred: Tensor, target: Tensor, delta: float) -> Tensor:
+    return apply("square", pred - target)
+
+
+def _absolute(pred: Tensor, target: Tensor, delta: float) -> Tensor:
+    return apply("absolute", pred - target)
+
+
+def _huber(pred: Tensor, target: Tensor, delta: float) -> Tensor:
+    error = apply("absolute", pred - target)
+    clipped = apply("minimum", error, delta)
+    return clipped * (error - 0.5 * clipped)
+
+
+def _binary_cross_entropy(pred: Tensor, target: Tensor, delta: float) -> Tensor:
+    return apply("softplus", pred) - target * pred
+
+
+_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "mse": _squared,
+    "mae": _absolute,
+    "huber": _huber,
+    "binary_cross_entropy": _binary_cross_entropy,
+}
+
+
+def _loss(name: str, pred: Any, target: Any, weight: Any, delta: float) -> Tensor:
+    pred, target = as_tensor(pred), as_tensor(target)
+    if pred.shape != target.shape:
+        raise ValueError(
+            f"target has shape {describe(target.shape)}, but pred has {describe(pred.shape)}"
+        )
+    return _mean(_LOSSES[name](pred, target, delta), weight)
+
+
+def _cross_entropy(pred: Any, target: Any, weight: Any) -> Tensor:
+    return _mean(apply("softmax_cross_entropy", pred, target), weight)
+
+
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "elementwise": _elementwise,
+    "matmul": _matmul,
+    "linear": _linear,
+    "softmax": _softmax,
+    "elementwise_loss": _loss,
+    "cross_entropy": _cross_entropy,
+}
