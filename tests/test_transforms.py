@@ -272,6 +272,11 @@ def test_powers_at_zero():
     np.testing.assert_array_equal(exponent, [0.0, 0.0, 0.0])
 
 
+def test_infinite_derivatives_are_inf_and_times_zero_nan():
+    assert dl.grad(np.sqrt)(0.0) == np.inf
+    assert np.isnan(dl.grad(np.linalg.norm)(np.zeros(2))).all()
+
+
 def test_nan_and_infinity_pass_through():
     x = np.array([np.nan, np.inf, 1.0])
     np.testing.assert_allclose(dl.jit(lambda x: np.tanh(x))(x), [np.nan, 1.0, np.tanh(1.0)])

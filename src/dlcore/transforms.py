@@ -6,15 +6,25 @@ does with them follow its plan and those of its derivatives. The rules:
 - Arguments are arrays, floats, and nested dicts, lists and tuples of them; what else is passed (an
   int, a string, a bool) is a part of the plan, and another value makes another plan.
 - What changes between calls belongs in the arguments. Arrays that the function captures are read
-  at every call, where they lie; captured numbers are those of the first call.
-- Dtypes follow NumPy 2. Integers are computed exactly up to 2**53.
+  at every call, where they lie. Captured numbers, and what NumPy computes of captured arrays alone,
+  are those of the first call, as is the array that a captured name stands for.
+- Dtypes follow NumPy 2; floats that are passed are as weak as those that are written. Integers are
+  computed exactly up to 2**53, and only results, not what is between, wrap around at the ends of
+  their dtype.
 - Control flow may depend on shapes and on arguments that are no arrays, not on values of arrays.
 - Random numbers come from :mod:`dlcore.random`.
-- Of a maximum of two equal arguments the first has the derivative; equal elements of a ``np.max``
-  share it evenly; the derivatives of relu, which ``np.maximum(x, 0)`` is, and of abs at 0 are 0.
-  ``np.where`` gives the branch that is not taken the derivative 0: where that branch is inf or NaN
-  itself, make its argument harmless first, as in
-  ``np.where(x > 0, np.log(np.where(x > 0, x, 1)), 0)``.
+
+Derivatives where there are none, or several:
+
+- Of a maximum or minimum of two equal arguments the first has the derivative, and of ``np.clip`` at
+  its bounds the array; equal elements of a ``np.max`` share it evenly.
+- The derivatives of relu and abs at 0 are 0, and so are those of floor, rint, sign and their kin
+  everywhere, of ``x**0`` for x, and of ``0**y`` for y.
+- Where a derivative is infinite it is inf, as that of sqrt at 0; times 0 that is NaN, as in
+  ``np.linalg.norm`` of zeros.
+- ``np.where`` gives the branch that is not taken the derivative 0: where the derivative of that
+  branch is inf or NaN itself, make its argument harmless first, as in
+  ``np.where(x > 0, np.sqrt(np.where(x > 0, x, 1)), 0)``.
 """
 
 from __future__ import annotations

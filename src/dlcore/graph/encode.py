@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dlcore.graph.program import DTYPE_CODES
-from dlcore.graph.shape import Shape, encode
+from dlcore.graph.shape import MAX_NDIM, Shape, encode
 from dlcore.graph.tensor import Slot
 
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
 VERSION = 1
-MAX_NDIM = 8
 SLOT_KINDS = {"fixed": 0, "stream": 1, "step": 2, "dataset": 3}
 ARENA = -1
 

@@ -288,7 +288,9 @@ class _Lowering:
     def _add(self, operand: Tensor, place: View) -> Record:
         """Adds the operand to a part of another tensor's memory."""
         there = leaf(Slot("there", "fixed", place.dtype, operand.shape))
-        program = build_program([total := apply("add", there, operand)], [total])
+        total = apply("add", there, operand)
+        converted = [node for node in total.inputs if node not in {there, operand}]
+        program = build_program([*converted, total], [total])
         return self._into(place, program, {there: place})
 
     def _into(self, place: View, program: Program, known: dict[Tensor, View]) -> Record:

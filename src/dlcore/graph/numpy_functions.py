@@ -90,6 +90,20 @@ def reciprocal(a: Tensor) -> Tensor:
     return apply("reciprocal", a) if a.dtype.kind == "f" else astype(1.0 / a, a.dtype)
 
 
+def _quotient(name: str) -> Callable[..., Tensor]:
+    def implementation(a: Tensor, b: Tensor) -> Tensor:
+        result = apply(name, a, b)
+        if a.dtype.kind == "f":
+            return result
+        return where(apply("equal", b, 0), literal(0, a.dtype), result)  # of integers by 0
+
+    return implementation
+
+
+for _name in ("floor_divide", "remainder", "fmod"):
+    _composed(getattr(np, _name))(_quotient(_name))
+
+
 @_composed(np.float_power)
 def float_power(a: Tensor, b: Tensor) -> Tensor:
     return apply("power", a, b)
@@ -559,11 +573,11 @@ def tile(A: Any, reps: Any) -> Tensor:
     times = [operator.index(r) for r in np.atleast_1d(np.asarray(reps))]
     times = [1] * (a.ndim - len(times)) + times
     shape = (1,) * (len(times) - a.ndim) + a.shape
-    pairs = [(1, extent) for extent in shape]
-    spread = [(count, extent) for count, extent in zip(times, shape, strict=True)]
-    a = apply("reshape", a, shape=tuple(e for pair in pairs for e in pair))
-    a = apply("broadcast_to", a, shape=tuple(e for pair in spread for e in pair))
-    return apply("reshape", a, shape=tuple(extent * count for count, extent in spread))
+    a = apply("reshape", a, shape=shape)
+    for axis, count in enumerate(times):
+        if count != 1:
+            a = concatenate([a] * count, axis) if count else part(a, axis, 0, 0)
+    return a
 
 
 @_implements(np.pad)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 
+MAX_NDIM = 8  # DLC_MAX_NDIM of csrc/include/dlcore.h
+
+
 @dataclass(frozen=True)
 class Rows:
     """An extent of ``factor`` times the rows of the step; only known when a plan runs.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dlcore.graph.interface import TensorInterface
-from dlcore.graph.shape import Rows, Shape, describe
+from dlcore.graph.shape import MAX_NDIM, Rows, Shape, describe
 from dlcore.memory import NATIVE_DTYPES
 
 SlotKind = Literal["fixed", "stream", "step", "dataset"]
@@ -78,6 +78,8 @@ class Tensor(TensorInterface):
         self.attributes = attributes
         self.weak = weak
         self.shape: Shape = op.shape(*inputs, **attributes)
+        if len(self.shape) > MAX_NDIM:
+            raise ValueError(f"shape {describe(self.shape)} has more than {MAX_NDIM} axes")
         self.dtype: np.dtype = op.dtype(*inputs, **attributes)
         self.storage: np.dtype = op.storage(self)
 
