@@ -41,7 +41,7 @@ from dlcore.graph.function import Function, is_array
 from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
-from dlcore.graph.shape import describe
+from dlcore.graph.shape import describe, fixed
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply, as_tensor
 
@@ -253,7 +253,7 @@ class _Jacobian:
 
     def _by_runs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = _array_result(self._value.trace(*args, **kwargs))
-        shape, dtype = output.shape, output.dtype
+        shape, dtype = tuple(map(fixed, output.shape)), output.dtype
         rows = []
         for index in np.ndindex(*shape):
             cotangent = np.zeros(shape, dtype)
@@ -265,7 +265,7 @@ class _Jacobian:
         inputs = _Inputs(self._argnums, args)
         value = _array(self._function(*inputs.args, **kwargs))
         rows = []
-        for index in np.ndindex(*value.shape):
+        for index in np.ndindex(*map(fixed, value.shape)):
             picked = value[index] if index else value
             rows.append(inputs.like(gradient(picked, inputs.nodes)))
         return _stacked(rows, value.shape, stack)
