@@ -362,3 +362,45 @@ def test_outputs_must_be_reduced_alike():
     words = words_of([("copy", 0, 2), ("copy", 1, 2)], n_out=2, reduction="sum")
     with pytest.raises(ValueError, match="outputs 0 and 1 of a map are not reduced over the same"):
         _native.run_map(words, [np.ones((1, 4)), np.ones((3, 1))], [np.ones((3, 4))], (3, 4), 1)
+
+
+PLACES = {
+    arity: [
+        places for n in range(1, arity + 1) for places in itertools.combinations(range(arity), n)
+    ]
+    for arity in (1, 2, 3)
+}
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        pytest.param(name, places, id=f"{name} {places}")
+        for name, (_, arity) in _native.map_instructions().items()
+        for places in PLACES[arity]
+    ],
+)
+def test_a_literal_in_any_place_is_an_array_of_it(name, places, dtype, rng):
+    """Bit by bit: kernels that take numbers as such compute what they compute of arrays."""
+    arity = _native.map_instructions()[name][1]
+    shape = (2051,)
+    arrays = [rng.uniform(0.2, 0.9, shape).astype(dtype) for _ in range(arity)]
+    literals = []
+    registers = []
+    inputs = []
+    for place in range(arity):
+        if place in places:
+            number = 0.25 + 0.375 * place + (name == "arccosh")  # exact in both dtypes
+            arrays[place] = np.full(shape, number, dtype)
+            literals.append((number, 0))
+            registers.append(("literal", len(literals) - 1))
+        else:
+            inputs.append(arrays[place])
+            registers.append(("input", len(inputs) - 1))
+    first = {"input": 1, "literal": 1 + len(inputs)}
+    operands = [first[kind] + index for kind, index in registers]
+    (got,) = run([(name, 0, *operands)], inputs, shape, [shape], dtype=dtype, literals=literals)
+    (expected,) = run([(name, 0, *range(1, 1 + arity))], arrays, shape, [shape], dtype=dtype)
+    assert_same_bits(got, expected)
+    assert not np.all(np.isnan(expected))

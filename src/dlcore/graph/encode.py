@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,8 +42,7 @@ _TENSOR = struct.Struct(f"<2i2q{2 * MAX_NDIM}q")
 _OP = struct.Struct("<6i")
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """Memory that an operand refers to: where it starts, and its strides in elements."""
 
     slot: int
