@@ -18,8 +18,10 @@ Derivatives where there are none, or several:
 
 - Of a maximum or minimum of two equal arguments the first has the derivative, and of ``np.clip`` at
   its bounds the array; equal elements of a ``np.max`` share it evenly.
-- The derivatives of relu, which ``np.maximum(x, 0)`` is, and abs at 0 are 0, and so are those of floor, rint, sign and their kin
-  everywhere, of ``x**0`` for x, and of ``0**y`` for y.
+- The derivatives of abs and relu at 0 are 0; relu is what ``np.maximum(x, 0)`` is, in either order,
+  and ``np.clip`` with a lower bound of 0.
+- The derivatives of floor, rint, sign and their kin are 0, and so are that of ``x**0`` for x and that
+  of ``0**y`` for y.
 - Where a derivative is infinite it is inf, as that of sqrt at 0; times 0 that is NaN, as in
   ``np.linalg.norm`` of zeros.
 - ``np.where`` gives the branch that is not taken the derivative 0: where the derivative of that
@@ -43,7 +45,7 @@ from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
 from dlcore.graph.plan_cache import identity_of
-from dlcore.graph.shape import describe
+from dlcore.graph.shape import describe, fixed
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply, as_tensor
 
@@ -259,7 +261,7 @@ class _Jacobian:
 
     def _by_runs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = _array_result(self._value.trace(*args, **kwargs))
-        shape, dtype = output.shape, output.dtype
+        shape, dtype = tuple(map(fixed, output.shape)), output.dtype
         rows = []
         for index in np.ndindex(*shape):
             cotangent = np.zeros(shape, dtype)
@@ -284,7 +286,7 @@ class _Jacobian:
         inputs = _Inputs(self._argnums, args)
         value = _array(self._function(*inputs.args, **kwargs))
         rows = []
-        for index in np.ndindex(*value.shape):
+        for index in np.ndindex(*map(fixed, value.shape)):
             picked = value[index] if index else value
             rows.append(inputs.like(gradient(picked, inputs.nodes)))
         return _stacked(rows, value.shape, stack)

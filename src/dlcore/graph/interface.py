@@ -99,8 +99,8 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _unavailable(what: str, rewrite: str) -> Callable[..., NoReturn]:
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+def _unavailable(what: str, rewrite: str) -> Callable[..., Any]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         def fail() -> NoReturn:
             raise TypeError(f"{what}: its value is not known while tracing; {rewrite}")
 
@@ -173,7 +173,7 @@ class TensorInterface:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value: Any) -> bool:
-        return bool(np.any(self == value))  # type: ignore[call-overload]
+        return bool(np.any(self == value))
 
     def __getitem__(self, key: Any) -> Any:
         return call(FUNCTIONS[TensorInterface.__getitem__], self, key)
@@ -203,8 +203,8 @@ class TensorInterface:
     # Operators
 
     __hash__ = object.__hash__
-    __eq__ = _operator(np.equal)  # type: ignore[assignment]
-    __ne__ = _operator(np.not_equal)  # type: ignore[assignment]
+    __eq__ = _operator(np.equal)
+    __ne__ = _operator(np.not_equal)
     __gt__ = _operator(np.greater)
     __ge__ = _operator(np.greater_equal)
     __lt__ = _operator(np.less)

@@ -89,7 +89,6 @@ def _floating(*kinds: Kind) -> tuple[np.dtype, ...]:
     return (common,) * len(kinds)
 
 
-@lru_cache(maxsize=256)
 def _common(*kinds: Kind) -> tuple[np.dtype, ...]:
     samples = [kind if isinstance(kind, np.dtype) else kind(0) for kind in kinds]
     return (np.result_type(*samples),) * len(kinds)
@@ -111,8 +110,8 @@ def _elementwise(
 ) -> None:
     """Defines the op; ``gradient(node, g, *inputs)`` may leave results broadcast."""
     if promote is None:
-        is_ufunc = isinstance(reference, np.ufunc)
-        promote = ufunc_promotion(reference) if is_ufunc else _floating
+        ufunc = reference if isinstance(reference, np.ufunc) else None
+        promote = _floating if ufunc is None else ufunc_promotion(ufunc)
 
     def rule(node: Tensor, g: Tensor) -> list[Tensor | None]:
         if gradient is None:
@@ -136,7 +135,7 @@ def _elementwise(
     )
 
 
-def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+def where(condition: Any, a: Any, b: Any) -> Tensor:
     return apply("where", condition, a, b)
 
 
@@ -351,9 +350,7 @@ _elementwise("cos", np.cos, lambda node, g, a: (-(g * apply("sin", a)),))
 _elementwise("tan", np.tan, lambda node, g, a: (g * (1.0 + apply("square", node)),))
 _elementwise("sinh", np.sinh, lambda node, g, a: (g * apply("cosh", a),))
 _elementwise("cosh", np.cosh, lambda node, g, a: (g * apply("sinh", a),))
-_elementwise(
-    "arcsin", np.arcsin, lambda node, g, a: (g / apply("sqrt", 1.0 - apply("square", a)),)
-)
+_elementwise("arcsin", np.arcsin, lambda node, g, a: (g / apply("sqrt", 1.0 - apply("square", a)),))
 _elementwise(
     "arccos", np.arccos, lambda node, g, a: (-(g / apply("sqrt", 1.0 - apply("square", a))),)
 )
@@ -438,9 +435,7 @@ def _cast_gradient(node: Tensor, g: Tensor) -> tuple[Tensor | None]:
     return (apply("cast", full(g, node), dtype=wanted) if wanted in REALS else None,)
 
 
-def _simplify_cast(
-    a: Tensor, dtype: np.dtype, storage: np.dtype | None = None
-) -> Tensor | None:
+def _simplify_cast(a: Tensor, dtype: np.dtype, storage: np.dtype | None = None) -> Tensor | None:
     if storage is None and a.dtype == dtype:
         return a
     if is_literal(a):
