@@ -326,6 +326,13 @@ def _rebuild(transform: str, original: Callable[..., Any], options: tuple[Any, .
     return getattr(transforms, transform)(original, *options)
 
 
+def refuse_traced(name: str, *arguments: Any) -> None:
+    """Raises TypeError where what runs by itself is given a part of a traced function."""
+    leaves, _ = tree.flatten(arguments)
+    if any(isinstance(leaf, Tensor) for leaf in leaves):
+        raise TypeError(f"{name} cannot be a part of a traced function, as its arguments are")
+
+
 def is_array(value: Any) -> bool:
     """Whether an argument is bound when the plan runs, and not a part of the plan."""
     return isinstance(value, np.ndarray | np.generic) or type(value) is float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections import OrderedDict
@@ -55,9 +56,13 @@ class Identity:
     def __init__(self, value: Any):
         self._id = id(value)
         try:
-            self._value: Callable[[], Any] = weakref.ref(value, lambda _: PLANS.forget(self))
+            self._value: Callable[[], Any] = weakref.ref(value, self._is_gone)
         except TypeError:  # NumPy's universal functions, which live for ever
             self._value = lambda: value
+
+    def _is_gone(self, _: Any, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # the module's names may be gone by then
+            PLANS.forget(self)
 
     def __hash__(self) -> int:
         return self._id
