@@ -68,13 +68,24 @@ def _operator(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[..., Any]
         if other is None or isinstance(other, str):
             return NotImplemented
         operands = (other, self) if reflected else (self, other)
-        return call(UFUNCS[ufunc], *operands)
+        result = call(UFUNCS[ufunc], *operands)
+        return _of_operator(result, operands) if self.weak else result
 
     return method
 
 
 def _unary_operator(ufunc: np.ufunc) -> Callable[..., Any]:
-    return lambda self: call(UFUNCS[ufunc], self)
+    def method(self: Any) -> Any:
+        result = call(UFUNCS[ufunc], self)
+        return _of_operator(result, (self,)) if self.weak else result
+
+    return method
+
+
+def _of_operator(result: Any, operands: tuple[Any, ...]) -> Any:
+    from dlcore.graph.tensor import of_operator
+
+    return of_operator(result, operands)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,6 +118,7 @@ class TensorInterface:
 
     shape: Any
     dtype: np.dtype
+    weak: Any
 
     # NumPy's protocols
 
