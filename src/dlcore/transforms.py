@@ -20,8 +20,8 @@ Derivatives where there are none, or several:
   its bounds the array; equal elements of a ``np.max`` share it evenly.
 - The derivatives of abs and relu at 0 are 0; relu is what ``np.maximum(x, 0)`` is, in either order,
   and ``np.clip`` with a lower bound of 0.
-- The derivatives of floor, rint, sign and their kin are 0, and so are that of ``x**0`` for x and that
-  of ``0**y`` for y.
+- The derivatives of floor, rint, sign and their kin are 0, and so are that of ``x**0`` for x and
+  that of ``0**y`` for y.
 - Where a derivative is infinite it is inf, as that of sqrt at 0; times 0 that is NaN, as in
   ``np.linalg.norm`` of zeros.
 - ``np.where`` gives the branch that is not taken the derivative 0: where the derivative of that
