@@ -44,7 +44,7 @@ class GradientError(float):
         self.entry, self.gradient, self.difference = entry, gradient, difference
         return self
 
-    def __getnewargs__(self) -> tuple[float, str, float, float]:
+    def __getnewargs__(self) -> tuple[float, str, float, float]:  # type: ignore[override]
         return float(self), self.entry, self.gradient, self.difference
 
     def __repr__(self) -> str:
@@ -92,8 +92,8 @@ def check_grad(
     Notes
     -----
     Differences are central, computed in float64 whatever the dtype of the arguments, and
-    extrapolated from two steps after Richardson, which are shorter where ``f`` is not finite. Random functions of ``dl.random`` draw the same
-    numbers in all evaluations.
+    extrapolated from two steps after Richardson, which are shorter where ``f`` is not finite.
+    Random functions of ``dl.random`` draw the same numbers in all evaluations.
 
     References
     ----------
