@@ -154,7 +154,8 @@ class DlcoreSequential(_Prepared):
         names = {"0.weight": "w1", "0.bias": "b1", "2.weight": "w2", "2.bias": "b2"}
 
         def loss(parameters: Any, x: Any, t: Any) -> Any:
-            return np.mean((model.forward(parameters, x, training=True) - t) ** 2)
+            prediction, _ = model.forward(parameters, x, training=True)
+            return np.mean((prediction - t) ** 2)
 
         run = dl.value_and_grad(loss)
         parameters = {name: task[source] for name, source in names.items()}
