@@ -229,7 +229,22 @@ def erf_tail(z: mp.mpf) -> mp.mpf:
     )
 
 
+def sin_tail(z: mp.mpf) -> mp.mpf:
+    """(sin(x) / x - 1) / x^2 with z = x^2"""
+    return taylor_tail(
+        lambda y: (mp.sin(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, lambda y: -mp.mpf(1) / 6 + y / 120, z
+    )
+
+
+def cos_tail(z: mp.mpf) -> mp.mpf:
+    """(cos(x) - 1 + x^2 / 2) / x^4 with z = x^2"""
+    return taylor_tail(
+        lambda y: (mp.cos(mp.sqrt(y)) - 1 + y / 2) / y**2, lambda y: mp.mpf(1) / 24 - y / 720, z
+    )
+
+
 LOG_RANGE = ROOT_HALF - 1, 1 / ROOT_HALF - 1
+EIGHTH_TURN = mp.pi / 4 * mp.mpf("1.001")  # a quotient that is rounded may lie a little beyond
 ATANH_LIMIT = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 
 FITS = [
@@ -258,7 +273,25 @@ FITS = [
         mp.mpf(1),
         {"float32": 6, "float64": 12},
     ),
+    Fit(
+        "sin",
+        sin_tail,
+        lambda z: z / (1 + z * sin_tail(z)),
+        mp.mpf(0),
+        EIGHTH_TURN**2,
+        {"float32": 2, "float64": 5},
+    ),
+    Fit(
+        "cos",
+        cos_tail,
+        lambda z: z**2 / mp.cos(mp.sqrt(z)),
+        mp.mpf(0),
+        EIGHTH_TURN**2,
+        {"float32": 2, "float64": 5},
+    ),
 ]
+# pi / 2 in parts: multiples of all but the last, by integers below 2**12 and 2**20, are exact.
+QUARTER_TURN_BITS = {"float32": (12, 12, 12), "float64": (33, 33)}
 
 
 def literal(value: float, dtype: str) -> str:
@@ -274,6 +307,16 @@ def print_table(name: str, coefficients: list[float], dtype: str) -> None:
     print("};")
 
 
+def parts_of(value: mp.mpf, dtype: str) -> list[float]:
+    """The value as a sum: parts of few bits, and what is left of it."""
+    parts = []
+    for bits in QUARTER_TURN_BITS[dtype]:
+        scale = mp.mpf(2) ** (bits - 1 - mp.floor(mp.log(value, 2)))
+        parts.append(float(mp.floor(value * scale) / scale))
+        value -= parts[-1]
+    return [*parts, to_dtype(value, dtype)]
+
+
 def main() -> None:
     for dtype, bits in LN2_HIGH_BITS.items():
         high, low = split(mp.log(2), dtype, bits)
@@ -287,6 +330,8 @@ def main() -> None:
             worst = float(mp.log(largest_error(fit, coefficients), 2))
             print(f"/* error 2^{worst:.1f} */")
             print_table(f"{fit.name}_poly", coefficients, dtype)
+        print_table("quarter_turn", parts_of(mp.pi / 2, dtype), dtype)
+        print(f"#define DLC_QUARTERS {literal(to_dtype(2 / mp.pi, dtype), dtype)} /* 2 / pi */")
         numerator, denominator, worst = fit_normal_tail(dtype)
         print(f"/* error 2^{float(mp.log(worst, 2)):.1f} */")
         print_table("normal_tail_numerator", numerator, dtype)

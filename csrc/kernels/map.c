@@ -178,8 +178,6 @@ static real floor_of_quotient(real x, real y)
 }
 
 DEFINE_SCALAR_MAP(power, 2, DLC_OF_REAL(pow)(x, y))
-DEFINE_SCALAR_MAP(sin, 1, DLC_OF_REAL(sin)(x))
-DEFINE_SCALAR_MAP(cos, 1, DLC_OF_REAL(cos)(x))
 DEFINE_SCALAR_MAP(tan, 1, DLC_OF_REAL(tan)(x))
 DEFINE_SCALAR_MAP(arcsin, 1, DLC_OF_REAL(asin)(x))
 DEFINE_SCALAR_MAP(arccos, 1, DLC_OF_REAL(acos)(x))
@@ -198,6 +196,43 @@ DEFINE_SCALAR_MAP(remainder, 2, remainder_of(x, y))
 DEFINE_SCALAR_MAP(fmod, 2, DLC_OF_REAL(fmod)(x, y))
 DEFINE_SCALAR_MAP(floor_divide, 2, floor_of_quotient(x, y))
 DEFINE_SCALAR_MAP(hypot, 2, DLC_OF_REAL(hypot)(x, y))
+
+/* ---- Angles ---- */
+
+static bool has_far(const real *x, int64_t n)
+{
+    vint far = {0};
+    int64_t i = 0;
+    for (; i + DLC_LANES <= n; i += DLC_LANES)
+        far |= v_abs(v_load(x + i)) > DLC_FAR;
+    if (i < n)
+        far |= v_abs(v_load_part(x + i, n - i, 0)) > DLC_FAR;
+    real_int any = 0;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        any |= far[lane];
+    return any != 0;
+}
+
+/* y, with C's function of the lanes of x that are far from 0 */
+static vreal with_far(vreal y, vreal x, real function(real))
+{
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        if (x[lane] > DLC_FAR || x[lane] < -DLC_FAR)
+            y[lane] = function(x[lane]);
+    return y;
+}
+
+#define DEFINE_ANGLE_MAP(name)                                          \
+    MAP_HEAD(name)                                                      \
+    {                                                                   \
+        UNUSED_1                                                        \
+        if (!has_far(a, n))                                             \
+            LOOP_1(v_##name(x))                                         \
+        else                                                            \
+            LOOP_1(with_far(v_##name(x), x, DLC_OF_REAL(name)))         \
+    }
+DEFINE_ANGLE_MAP(sin)
+DEFINE_ANGLE_MAP(cos)
 
 dlc_map_kernel *const DLC_NAME(dlc_map_kernels)[DLC_MAP_OP_COUNT] = {
 #define X(code, NAME, name, arity) [DLC_MAP_##NAME] = map_##name,

@@ -315,4 +315,46 @@ V_INLINE vreal v_gelu(vreal x)
     return v_select(x < 0, v_splat((real)-0.0), x) - v_scale(quotient, n - 1);
 }
 
+/* x less the nearest multiple of pi / 2, as a sum of which the rest is small, and the number of that multiple in its
+ * low bits. |x| <= DLC_FAR. The parts of pi / 2 are taken off one by one, after Cody and Waite, Software manual for the
+ * elementary functions, 1980; what each subtraction rounds away goes into the rest. */
+typedef struct {
+    vreal r, rest;
+    vuint quarters;
+} vangle;
+
+V_INLINE vangle v_reduce_angle(vreal x)
+{
+    vreal rounded = x * DLC_QUARTERS + DLC_ROUNDER;
+    vreal n = rounded - DLC_ROUNDER;
+    vreal r = x - n * dlc_quarter_turn[0], rest = v_splat(0);
+#pragma GCC unroll 8
+    for (int k = 1; k < (int)(sizeof dlc_quarter_turn / sizeof dlc_quarter_turn[0]); k++) {
+        vreal less = r - n * dlc_quarter_turn[k];
+        rest += (r - less) - n * dlc_quarter_turn[k];
+        r = less;
+    }
+    vreal sum = r + rest;
+    return (vangle){sum, (r - sum) + rest, (vuint)rounded};
+}
+
+/* sin(x + more pi / 2) for |x| <= DLC_FAR, or NaN; of -0 it is 0 */
+V_INLINE vreal v_sin_of_quarters(vreal x, int more)
+{
+    vangle angle = v_reduce_angle(x);
+    vreal r = angle.r, square = r * r, half = square * (real)0.5;
+    vreal sine = r + (r * square * V_POLYNOMIAL(square, dlc_sin_poly) + (angle.rest - angle.rest * half));
+    vreal whole = 1 - half;
+    vreal small = square * square * V_POLYNOMIAL(square, dlc_cos_poly) - r * angle.rest;
+    vreal cosine = whole + (((1 - whole) - half) + small);
+    vuint quarters = angle.quarters + (real_uint)more;
+    vuint odd = -(quarters & 1), negative = (quarters & 2) << (DLC_REAL_BITS - 2);
+    return (vreal)((((vuint)sine & ~odd) | ((vuint)cosine & odd)) ^ negative);
+}
+
+/* Max error 0.83 | 0.78 ULP for |x| <= DLC_FAR, in samples of 5 million. */
+V_INLINE vreal v_sin(vreal x) { return v_select(x == 0, x, v_sin_of_quarters(x, 0)); }
+/* Max error 0.85 | 1.07 ULP, likewise. */
+V_INLINE vreal v_cos(vreal x) { return v_sin_of_quarters(x, 1); }
+
 #endif

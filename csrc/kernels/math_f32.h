@@ -37,6 +37,17 @@ static const real dlc_erf_poly[] = {
     -0x1.a3f708p-11f, 0x1.496a5ep-14f,
 };
 
+/* (sin(r) / r - 1) / r^2 by r^2 for |r| <= pi / 4; error 2^-26.8 of sin(r) */
+static const real dlc_sin_poly[] = {-0x1.555546p-3f, 0x1.110732p-7f, -0x1.994074p-13f};
+
+/* (cos(r) - 1 + r^2 / 2) / r^4 by r^2 for |r| <= pi / 4; error 2^-32.9 of cos(r) */
+static const real dlc_cos_poly[] = {0x1.55554ap-5f, -0x1.6c0c2ap-10f, 0x1.99e8aap-16f};
+
+/* pi / 2 as a sum; multiples of all but the last by integers below 2^12 are exact */
+static const real dlc_quarter_turn[] = {0x1.92p0f, 0x1.fb4p-12f, 0x1.444p-24f, 0x1.68c234p-39f};
+#define DLC_QUARTERS 0x1.45f306p-1f /* 2 / pi */
+#define DLC_FAR 6000.0f             /* sin(x) and cos(x) are C's beyond */
+
 /* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 14.6 as a quotient; error 2^-28.2 of a +
  * S(a) */
 static const real dlc_normal_tail_numerator[] = {

@@ -41,6 +41,23 @@ static const real dlc_erf_poly[] = {
     0x1.0579666b4c905p-34,
 };
 
+/* (sin(r) / r - 1) / r^2 by r^2 for |r| <= pi / 4; error 2^-56.8 of sin(r) */
+static const real dlc_sin_poly[] = {
+    -0x1.5555555555548p-3, 0x1.111111110f78fp-7,   -0x1.a01a019bf5911p-13,
+    0x1.71de356056d84p-19, -0x1.ae5e5487ffefcp-26, 0x1.5d8e04fcef32bp-33,
+};
+
+/* (cos(r) - 1 + r^2 / 2) / r^4 by r^2 for |r| <= pi / 4; error 2^-59.2 of cos(r) */
+static const real dlc_cos_poly[] = {
+    0x1.555555555554bp-5,   -0x1.6c16c16c14f49p-10, 0x1.a01a019c7d0b3p-16,
+    -0x1.27e4f7e55ec0ap-22, 0x1.1ee9d3f0ea716p-29,  -0x1.8fa29ac7e718bp-37,
+};
+
+/* pi / 2 as a sum; multiples of all but the last by integers below 2^20 are exact */
+static const real dlc_quarter_turn[] = {0x1.921fb544p0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
+#define DLC_QUARTERS 0x1.45f306dc9c883p-1 /* 2 / pi */
+#define DLC_FAR 1e6                       /* sin(x) and cos(x) are C's beyond */
+
 /* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 39 as a quotient; error 2^-56.4 of a +
  * S(a) */
 static const real dlc_normal_tail_numerator[] = {

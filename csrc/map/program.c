@@ -39,10 +39,10 @@ static int op_cost(int op)
     case DLC_MAP_GELU:
     case DLC_MAP_SILU:
     case DLC_MAP_LOGADDEXP:
-        return POLYNOMIAL_COST;
-    case DLC_MAP_POWER:
     case DLC_MAP_SIN:
     case DLC_MAP_COS:
+        return POLYNOMIAL_COST;
+    case DLC_MAP_POWER:
     case DLC_MAP_TAN:
     case DLC_MAP_ARCSIN:
     case DLC_MAP_ARCCOS:
