@@ -214,3 +214,50 @@ def test_a_missing_scipy_is_named_with_its_command(monkeypatch):
     monkeypatch.setattr("importlib.import_module", without_scipy)
     with pytest.raises(ImportError, match=r"optimizer='lbfgs' needs scipy: pip install"):
         dl.minimize(rosenbrock, START, optimizer="lbfgs")
+
+
+@pytest.mark.parametrize("optimizer", ["armijo", "lbfgs", dl.optim.SGD(0.1)])
+def test_a_gradient_that_is_not_finite_is_reported(optimizer):
+    """The value alone is finite: where() hides the root, not its derivative."""
+
+    def f(p):
+        return (p[0] - 1.0) ** 2 + np.where(p[1] > 0.0, np.sqrt(p[1]), 0.0)
+
+    with pytest.raises(ValueError, match="gradient of the function is nan at x0"):
+        dl.minimize(f, np.zeros(2), optimizer=optimizer)
+
+
+def test_a_gradient_that_gets_nan_is_divergence():
+    """At 0, which the second step reaches, the derivative of the root is infinite."""
+    with pytest.raises(dl.DivergenceError, match="after 1 steps.*gradient is not finite") as caught:
+        dl.minimize(lambda x: np.sqrt(x) * 2.0, 1.0, optimizer=dl.optim.SGD(1.0))
+    assert caught.value.step == 1
+
+
+def test_the_last_step_may_converge():
+    for optimizer in (dl.optim.SGD(0.5), "armijo"):
+        result = dl.minimize(lambda x: x**2, 1.0, optimizer=optimizer, steps=1, tol=1e-9)
+        assert result.converged
+        assert result.x == 0.0
+        assert "tol" in result.message
+
+
+def test_a_callback_costs_no_room_for_the_points_to_come():
+    x0 = np.ones(1000)
+    result = dl.minimize(
+        lambda x: np.sum(x**2), x0, steps=10**9 // 8, callback=lambda step, x, fun: step == 2
+    )
+    assert result.n_steps == 2
+    assert result.trajectory is None
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", dl.optim.SGD(0.1)])
+def test_a_start_without_arrays_is_refused(optimizer):
+    with pytest.raises(ValueError, match="x0 holds no arrays"):
+        dl.minimize(lambda p: 1.0, {}, optimizer=optimizer)
+
+
+def test_numpys_random_numbers_are_refused_before_the_first_step():
+    rng = np.random.default_rng(0)
+    with pytest.raises(TypeError, match="np.random"):
+        dl.minimize(lambda x: x**2 * rng.normal(), 1.0)

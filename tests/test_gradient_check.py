@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 
 import numpy as np
 import pytest
@@ -127,3 +128,27 @@ def test_what_cannot_be_checked_is_refused():
         dl.check_grad(lambda w: w, W)
     with pytest.raises(TypeError, match="argument 0 is of dtype int64"):
         dl.check_grad(lambda n: np.sum(n) * 1.0, np.arange(3), argnums=0)
+
+
+def test_the_error_pickles():
+    error = dl.check_grad(lambda w: np.sum(np.tanh(w)), np.ones(2))
+    again = pickle.loads(pickle.dumps(error))
+    assert (float(again), again.entry, again.gradient) == (
+        float(error),
+        error.entry,
+        error.gradient,
+    )
+
+
+def test_nothing_to_check_is_an_error():
+    with pytest.raises(ValueError, match="nothing to check"):
+        dl.check_grad(lambda x: np.sum(x), np.zeros((0, 3)))
+
+
+def test_steps_stay_within_the_domain_of_the_function():
+    assert dl.check_grad(lambda x: np.sum(np.log(x)), np.array([1e-5, 1e-4, 1.0])) < 1e-6
+
+
+def test_arguments_that_hold_other_things_too_are_named():
+    with pytest.raises(TypeError, match=r"argument 0\['n'\] is 2"):
+        dl.check_grad(lambda p: np.sum(p["w"]) * p["n"], {"w": np.ones(2), "n": 2})

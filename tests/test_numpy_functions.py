@@ -561,6 +561,7 @@ CASES: dict[Any, list[Case]] = {
         Case(lambda a, b: np.concatenate([a.T, b, np.ones((1, 2))]), ((2, 3), (1, 2))),
         fixed_value((0, 3), (2, 3), f=lambda a, b: np.concatenate([a, b])),
         fixed_value((0, 3), (0, 3), f=lambda a, b: np.concatenate([a, b])),
+        fixed_value((0, 3), f=lambda a: np.concatenate([a, a])),
         Case(lambda a: np.concatenate([a]), ((2, 3),)),
         Case(lambda a: np.concatenate(a, axis=1), ((2, 3, 2),)),
     ],
@@ -632,6 +633,7 @@ CASES: dict[Any, list[Case]] = {
         Case(lambda x: np.pad(x, ((1, 0), (0, 2))), ((2, 3),)),
         Case(lambda x: np.pad(x, (2, 1)), ((2, 3),)),
         fixed_value((0, 3), f=lambda x: np.pad(x, 1)),
+        fixed_value((0, 3), f=lambda x: np.pad(x, ((0, 0), (1, 2)))),
     ],
     np.diagonal: [
         Case(np.diagonal, ((3, 4),)),

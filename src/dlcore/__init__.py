@@ -22,7 +22,13 @@ _NAMES = {
     "MLPRegressor": "dlcore.estimators",
     **dict.fromkeys(
         (
-            "custom_gradient", "grad", "hessian", "hvp", "jacobian", "jit", "stop_gradient",
+            "custom_gradient",
+            "grad",
+            "hessian",
+            "hvp",
+            "jacobian",
+            "jit",
+            "stop_gradient",
             "value_and_grad",
         ),  # fmt: skip
         "dlcore.transforms",

@@ -2,12 +2,12 @@
 
 from libc.math cimport isinf
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from posix.stdlib cimport posix_memalign
 
 cimport numpy as cnp
 
-from dlcore._native cimport check, dlc_status
+from dlcore._native cimport DLC_MAX_NDIM, check, dlc_status
 
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ cdef class _Workspace:
         if posix_memalign(&self.arena, DLC_ALIGNMENT, <size_t>arena_bytes) != 0:
             self.arena = NULL
             raise MemoryError(f"no memory for an arena of {arena_bytes} bytes")
-        self.bindings = <dlc_binding *>malloc(<size_t>(n_slots + 1) * sizeof(dlc_binding))
+        self.bindings = <dlc_binding *>calloc(<size_t>(n_slots + 1), sizeof(dlc_binding))
         if self.bindings == NULL:
             raise MemoryError(f"no memory for {n_slots} bindings")
 
@@ -363,11 +363,13 @@ cdef struct _Array:
     int64_t slot
     int type_number
     int ndim
-    cnp.npy_intp shape[8]
+    cnp.npy_intp shape[DLC_MAX_NDIM]
 
 
 cdef int _describe_array(_Array *array, tuple description) except -1:
     slot, dtype, shape = description
+    if len(shape) > DLC_MAX_NDIM:
+        raise ValueError(f"an array has {len(shape)} axes; the limit is {DLC_MAX_NDIM}")
     array.slot = slot
     array.type_number = (<cnp.dtype>dtype).type_num
     array.ndim = len(shape)

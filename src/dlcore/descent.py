@@ -16,15 +16,19 @@ from dlcore.graph.function import (
     ArraySpec,
     Function,
     argument_names,
+    check_bound,
+    log_trace,
     native_argument,
+    refuse_traced,
     spec_of,
 )
 from dlcore.graph.gradient import gradient
 from dlcore.graph.lower import CompiledPlan, compile_plan
+from dlcore.graph.purity import no_numpy_random
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Slot, Tensor, apply, leaf, literal
 from dlcore.optim import SGD, Optimizer
-from dlcore.transforms import jit, scalar_result, value_and_grad
+from dlcore.transforms import scalar_result, value_and_grad
 
 Method = Literal["armijo", "wolfe", "cg", "lbfgs"]
 Callback = Callable[[int, Any, float], Any]
@@ -138,19 +142,33 @@ def minimize(
     if not isinstance(args, tuple):
         raise TypeError(f"args must be a tuple, not {args!r}; write args=(a,) for one")
     optimizer = SGD(0.01) if optimizer is None else optimizer
-    recorder = _Recorder(callback, trajectory)
-    if isinstance(optimizer, Optimizer):
-        return _Descent(f, x0, args, optimizer, int(steps), tol, recorder).run()
-    if optimizer not in _METHODS:
+    if not isinstance(optimizer, Optimizer) and optimizer not in _METHODS:
         raise ValueError(
             f"optimizer must be a dlcore.optim.Optimizer or one of {', '.join(_METHODS)}, "
             f"not {optimizer!r}"
         )
+    refuse_traced("minimize", x0, args)
+    recorder = _Recorder(callback, trajectory)
+    with random.outside_trace():
+        if isinstance(optimizer, Optimizer):
+            return _Descent(f, x0, args, optimizer, int(steps), tol, recorder).run()
+        return _by_method(optimizer, f, x0, args, int(steps), tol, recorder)
+
+
+def _by_method(
+    method: Method,
+    f: Callable[..., Any],
+    x0: Any,
+    args: tuple[Any, ...],
+    steps: int,
+    tol: float | None,
+    recorder: _Recorder,
+) -> MinimizeResult:
     problem = _Problem(f, x0, args)
-    recorder.accept(problem.tree(problem.start), problem.value(problem.start))
+    recorder.accept(problem, problem.start)
     if recorder.stopped:
-        return recorder.result(problem, problem.start, False, "the callback ended it")
-    x, converged, message = _METHODS[optimizer](problem, int(steps), tol, recorder)
+        return recorder.result(problem, problem.start, False, _STOPPED)
+    x, converged, message = _METHODS[method](problem, steps, tol, recorder)
     return recorder.result(problem, x, converged, message)
 
 
@@ -179,11 +197,9 @@ class _Descent:
         tol: float | None,
         recorder: _Recorder,
     ):
-        self.f, self.args, self.optimizer = f, args, optimizer
-        self.steps, self.tol, self.recorder = steps, tol, recorder
-        leaves, self.structure = tree.flatten(x0)
-        names = tree.paths(self.structure, "x0")
-        self.x = {n: _floating(value, n) for n, value in zip(names, leaves, strict=True)}
+        self.optimizer, self.steps, self.tol = optimizer, steps, tol
+        self.callback, self.keeps_points = recorder.callback, recorder.trajectory
+        self.structure, self.x = _start(x0)
         self.state = {
             f"{state}/{name}": np.array(
                 np.broadcast_to(optimizer.initial_state(state, value), value.shape), value.dtype
@@ -191,142 +207,195 @@ class _Descent:
             for name, value in self.x.items()
             for state in optimizer.state_names
         }
-        self.points = {
-            name: np.empty((steps if recorder.keeps_points else 0, *value.shape), value.dtype)
-            for name, value in self.x.items()
-        }
-        self.plan = self._compile()
+        self.plan = self._compile(f, args)
         seed, counter = random.next_key()
-        self.key = {"seed": seed, "counter": counter << 32}
+        self.key, self.counter = seed, counter << 32
+        self.values, self.slopes = np.empty(steps, self.dtype), np.empty(steps)
+        self.points = self._room_for_points(steps)
 
-    def _compile(self) -> CompiledPlan:
+    def _compile(self, f: Callable[..., Any], args: tuple[Any, ...]) -> CompiledPlan:
         parameters = {
             name: leaf(Slot(f"parameter/{name}", "fixed", value.dtype, value.shape, True))
             for name, value in self.x.items()
         }
-        leaves, structure = tree.flatten((self.args, {}))
+        leaves, structure = tree.flatten((args, {}))
         names = argument_names(structure)
-        self.arrays, inputs = {}, []
-        for value, name in zip(leaves, names, strict=True):
-            spec = spec_of(value, name)
-            if isinstance(spec, ArraySpec):
-                inputs.append(spec.node(slot := spec.slot(name)))
-                self.arrays[name] = native_argument(value, slot.dtype)
-            else:
-                inputs.append(value)
-        args, _ = tree.unflatten(structure, inputs)
-        with random.tracing():
+        specs = list(map(spec_of, leaves, names))
+        log_trace(f"minimize of {f!r}", names, specs)
+        slots = {
+            name: spec.slot(name)
+            for spec, name in zip(specs, names, strict=True)
+            if isinstance(spec, ArraySpec)
+        }
+        self.arrays = {
+            name: native_argument(value, slots[name].dtype)
+            for value, name in zip(leaves, names, strict=True)
+            if name in slots
+        }
+        inputs = [
+            spec.node(slots[name]) if isinstance(spec, ArraySpec) else spec.value
+            for spec, name in zip(specs, names, strict=True)
+        ]
+        with no_numpy_random(f, leaves), random.tracing():
             x = tree.unflatten(self.structure, list(parameters.values()))
-            value = scalar_result(self.f(x, *args))
+            value = scalar_result(f(x, *tree.unflatten(structure, inputs)[0]))
         gradients = gradient(value, list(parameters.values()))
-        largest: Tensor = literal(0.0, np.float64)
-        for g in gradients:
-            if 0 not in g.shape:
-                steepest = reduce("max", apply("absolute", g))
-                largest = apply("maximum", apply("cast", steepest, dtype=largest.dtype), largest)
-        stores = [(_per_step("value", value), value), (_per_step("slope", largest), largest)]
-        if self.recorder.keeps_points:
+        stores = [
+            (_per_step("value", value), value),
+            (_per_step("slope", largest := _largest(gradients)), largest),
+        ]
+        if self.keeps_points:
             stores += [(_per_step(f"point/{n}", node), node) for n, node in parameters.items()]
         self.dtype = value.dtype
         updates = self.optimizer.updates(parameters, gradients)
-        return compile_plan(stores, updates, capacity=1)
+        plan = compile_plan(stores, updates, capacity=1)
+        own = [slot for slot in plan.slots if slot.writable or slot.kind == "step"]
+        check_bound(plan.slots, [*slots.values(), *own])
+        return plan
+
+    def _room_for_points(self, steps: int) -> dict[str, np.ndarray]:
+        if not self.keeps_points:
+            return {}
+        return {name: np.empty((steps, *x.shape), x.dtype) for name, x in self.x.items()}
 
     def run(self) -> MinimizeResult:
-        self.values = np.empty(self.steps, self.dtype)
-        self.slopes = np.empty(self.steps)
-        self.scalars = self.optimizer.scalars(0, self.steps, 1)
-        chunk = 1 if self.recorder.callback is not None else _CHUNK
+        chunk = 1 if self.callback is not None else _CHUNK
         begin = 0
         while begin < self.steps:
             end = min(begin + chunk, self.steps)
             before = {k: v.copy() for k, v in (self.x | self.state).items()}
             self._advance(begin, end)
-            self._check(end)
-            ended = self._end_within(begin, end)
+            self._check(self.values[:end], self.slopes[:end])
+            ended = self._end_within(begin, end, before)
             if ended is not None:
-                step, converged, message = ended
+                step, message = ended
                 for name, value in (self.x | self.state).items():
                     value[...] = before[name]
                 self._advance(begin, step)
-                return self._result(step, converged, message)
+                return self._result(step, message)
             begin = end
-        return self._result(self.steps, False, f"{self.steps} steps were made")
+        return self._result(self.steps, f"{self.steps} steps were made")
 
     def _advance(self, begin: int, end: int) -> None:
+        """Makes steps, and records the value and slope before each."""
+        arrays = {**self.x, **self.state}
+        records = {"value": self.values, "slope": self.slopes}
+        records |= {f"point/{name}": points for name, points in self.points.items()}
+        self._run(arrays, {name: array[begin:] for name, array in records.items()}, begin, end)
+
+    def _look(self, step: int) -> tuple[float, float]:
+        """The value and slope where the run stands; it stays there."""
+        arrays = {name: array.copy() for name, array in (self.x | self.state).items()}
+        records = {"value": np.empty(1, self.dtype), "slope": np.empty(1)}
+        records |= {f"point/{name}": room for name, room in self._room_for_points(1).items()}
+        self._run(arrays, records, step, step + 1)
+        return float(records["value"][0]), float(records["slope"][0])
+
+    def _run(
+        self, arrays: dict[str, np.ndarray], records: dict[str, np.ndarray], begin: int, end: int
+    ) -> None:
         bindings = {
-            **{f"parameter/{name}": value for name, value in self.x.items()},
-            **{f"point/{name}": value for name, value in self.points.items()},
-            **self.state,
+            **{f"parameter/{name}": arrays[name] for name in self.x},
+            **{name: arrays[name] for name in self.state},
             **self.arrays,
-            "value": self.values,
-            "slope": self.slopes,
-            "scalars": self.scalars,
+            **records,
+            "scalars": self.optimizer.scalars(begin, end - begin, 1),
         }
-        while begin < end:
-            done, _ = self.plan.run(
-                bindings, epoch_rows=1, batch_rows=1, step_begin=begin, step_end=end, **self.key
+        done = 0
+        while done < end - begin:
+            ran, _ = self.plan.run(
+                bindings,
+                epoch_rows=1,
+                batch_rows=1,
+                step_begin=done,
+                step_end=end - begin,
+                seed=self.key,
+                counter=self.counter + begin,
             )
-            begin += done
+            done += ran
 
-    def _check(self, end: int, value: float | None = None) -> None:
-        """Raises DivergenceError where one of the first values is not finite, or far too large."""
-        values = self.values[:end] if value is None else np.append(self.values[:end], value)
-        if len(values) == 0:
-            return
-        if not np.isfinite(values[0]):
-            raise ValueError(f"the function is {values[0]:g} at x0; expected a finite number")
+    def _check(self, values: np.ndarray, slopes: np.ndarray) -> None:
+        """Raises DivergenceError at the first point that has got away from every minimum."""
         limit = _BLOW_UP * max(1.0, abs(float(values[0])))
-        wrong = ~(np.abs(values) <= limit)
-        if np.any(wrong):
-            step = int(np.argmax(wrong))
-            rate = self.optimizer.learning_rate
-            hint = (
-                f"try a smaller learning rate than {rate!r}, clip_global_norm, or a line search "
-                "(optimizer='armijo')"
-            )
-            raise diverged(step, float(values[step]), values[: step + 1].copy(), hint)
+        wrong = ~((np.abs(values) <= limit) & np.isfinite(slopes))
+        if not np.any(wrong):
+            return
+        step = int(np.argmax(wrong))
+        value = float(values[step])
+        _check_start(float(values[0]), float(slopes[0]))
+        if abs(value) <= limit:
+            raise diverged(step, value, values[: step + 1].copy(), _NO_SLOPE)
+        hint = (
+            f"try a smaller learning rate than {self.optimizer.learning_rate!r}, "
+            "clip_global_norm, or a line search (optimizer='armijo')"
+        )
+        raise diverged(step, value, values[: step + 1].copy(), hint)
 
-    def _end_within(self, begin: int, end: int) -> tuple[int, bool, str] | None:
-        """The first step of these that is not to be made, whether it has converged, and why."""
-        if self.tol is not None:
-            flat = np.flatnonzero(self.slopes[begin:end] <= self.tol)
-            if len(flat):
-                step = begin + int(flat[0])
-                self._show(begin, step + 1)
-                return step, True, f"no element of the gradient is larger than tol = {self.tol:g}"
-        stopped = self._show(begin, end)
-        return None if stopped is None else (stopped, False, "the callback ended it")
-
-    def _show(self, begin: int, end: int) -> int | None:
-        """Shows points to the callback; the step at which it wants to end."""
-        if self.recorder.callback is None:
-            return None
-        for step in range(begin, end):
-            x = self._tree({name: points[step] for name, points in self.points.items()})
-            if self.recorder.callback(step, x, float(self.values[step])):
-                return step
-        return None
+    def _end_within(
+        self, begin: int, end: int, before: dict[str, np.ndarray]
+    ) -> tuple[int, str] | None:
+        """The first step of these that is not to be made, and why."""
+        flat = np.flatnonzero(self.slopes[begin:end] <= (-1.0 if self.tol is None else self.tol))
+        if self.callback is not None:  # begin is the only step
+            x = self._tree({name: before[name] for name in self.x})
+            if self.callback(begin, x, float(self.values[begin])):
+                return begin, _STOPPED
+        return (begin + int(flat[0]), _FLAT) if len(flat) else None
 
     def _tree(self, leaves: dict[str, np.ndarray]) -> Any:
         return tree.unflatten(self.structure, [value[()].copy() for value in leaves.values()])
 
-    def _result(self, step: int, converged: bool, message: str) -> MinimizeResult:
-        x = self._tree(self.x)
-        fun = float(jit(self.f)(x, *self.args))
-        self._check(step, fun)
+    def _result(self, step: int, message: str) -> MinimizeResult:
+        fun, slope = self._look(step)
         history = np.append(self.values[:step], fun)
+        self._check(history, np.append(self.slopes[:step], slope))
+        converged = self.tol is not None and slope <= self.tol and message != _STOPPED
+        x = self._tree(self.x)
+        if self.callback is not None and message != _STOPPED and step == self.steps:
+            self.callback(step, x, fun)
         points = None
-        if self.recorder.trajectory:
-            points = tree.unflatten(
-                self.structure,
-                [
-                    np.concatenate([points[:step], self.x[name][np.newaxis]])
-                    for name, points in self.points.items()
-                ],
-            )
-        if self.recorder.callback is not None and step == self.steps:
-            self.recorder.callback(step, x, fun)
-        return MinimizeResult(x, fun, history, step, converged, message, points)
+        if self.keeps_points:
+            whole = [
+                np.concatenate([points[:step], self.x[name][np.newaxis]])
+                for name, points in self.points.items()
+            ]
+            points = tree.unflatten(self.structure, whole)
+        return MinimizeResult(
+            x, fun, history, step, converged, _FLAT if converged else message, points
+        )
+
+
+_STOPPED = "the callback ended it"
+_FLAT = "no element of the gradient is larger than tol"
+_NO_SLOPE = (
+    "its gradient is not finite: look for where the derivative of a part is infinite or not "
+    "defined, as that of a root at 0"
+)
+
+
+def _largest(gradients: Sequence[Tensor]) -> Tensor:
+    """The largest element of all, by magnitude; NaN where there is one."""
+    result: Tensor = literal(0.0, np.float64)
+    for g in gradients:
+        if 0 not in g.shape:
+            steepest = reduce("max", apply("absolute", g))
+            result = apply("maximum", apply("cast", steepest, dtype=result.dtype), result)
+    return result
+
+
+def _check_start(value: float, slope: float) -> None:
+    for what, number in (("function", value), ("gradient of the function", slope)):
+        if not np.isfinite(number):
+            raise ValueError(f"the {what} is {number:g} at x0; expected finite numbers")
+
+
+def _start(x0: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """The structure of a starting point, and copies of its arrays by name."""
+    leaves, structure = tree.flatten(x0)
+    if not leaves:
+        raise ValueError("x0 holds no arrays")
+    names = tree.paths(structure, "x0")
+    return structure, {n: _floating(value, n) for n, value in zip(names, leaves, strict=True)}
 
 
 def _floating(value: Any, name: str) -> np.ndarray:
@@ -348,21 +417,18 @@ class _Problem:
     """The function and its gradient for a vector that holds all of ``x``."""
 
     def __init__(self, f: Callable[..., Any], x0: Any, args: tuple[Any, ...]):
-        leaves, self.structure = tree.flatten(x0)
-        names = tree.paths(self.structure, "x0")
-        self.like = [_floating(value, n) for n, value in zip(names, leaves, strict=True)]
+        self.structure, start = _start(x0)
+        self.like = list(start.values())
         self.start = self.vector(self.like)
         self.function: Function = value_and_grad(f)
         self.args = args
         self._last: tuple[np.ndarray, float, np.ndarray] | None = None
-        if not np.isfinite(self.value(self.start)):
-            raise ValueError(
-                f"the function is {self.value(self.start):g} at x0; expected a finite number"
-            )
+        value, slope = self.value_and_gradient(self.start)
+        _check_start(value, float(np.max(np.abs(slope), initial=0.0)))
 
     def vector(self, leaves: Sequence[np.ndarray]) -> np.ndarray:
         flat = [np.ravel(value).astype(np.float64) for value in leaves]
-        return np.concatenate(flat) if flat else np.empty(0)
+        return np.concatenate(flat)
 
     def tree(self, x: np.ndarray) -> Any:
         parts = np.split(x, np.cumsum([value.size for value in self.like])[:-1])
@@ -396,16 +462,15 @@ class _Recorder:
     points: list[Any] = field(default_factory=list)
     stopped: bool = False
 
-    @property
-    def keeps_points(self) -> bool:
-        return self.trajectory or self.callback is not None
-
-    def accept(self, x: Any, value: float) -> None:
+    def accept(self, problem: _Problem, at: np.ndarray) -> None:
+        """Records a point, and shows it to the callback."""
+        value, slope = problem.value_and_gradient(at)
+        x = problem.tree(at)
         self.values.append(value)
         limit = _BLOW_UP * max(1.0, abs(self.values[0]))
-        if not abs(value) <= limit:
-            step = len(self.values) - 1
-            raise diverged(step, value, np.array(self.values), "look for where it has no minimum")
+        if not (abs(value) <= limit and np.all(np.isfinite(slope))):
+            hint = _NO_SLOPE if abs(value) <= limit else "look for where it has no minimum"
+            raise diverged(len(self.values) - 1, value, np.array(self.values), hint)
         if self.trajectory:
             self.points.append(x)
         if self.callback is not None and self.callback(len(self.values) - 1, x, value):
@@ -427,7 +492,6 @@ class _Recorder:
 
 
 _Outcome = tuple[np.ndarray, bool, str]
-_STOPPED = "the callback ended it"
 
 
 def _steepest_descent(
@@ -442,16 +506,16 @@ def _steepest_descent(
     for _ in range(steps):
         value, slope = problem.value_and_gradient(x)
         if np.max(np.abs(slope), initial=0.0) <= tol:
-            return x, True, f"no element of the gradient is larger than tol = {tol:g}"
+            return x, True, _FLAT
         length = search(problem, x, -slope)
         if length is None:
             return x, False, "the line search found no lower point"
         x = x - length * slope
-        recorder.accept(problem.tree(x), problem.value(x))
+        recorder.accept(problem, x)
         if recorder.stopped:
             return x, False, _STOPPED
     converged = bool(np.max(np.abs(problem.gradient(x)), initial=0.0) <= tol)
-    return x, converged, f"{steps} steps were made"
+    return x, converged, _FLAT if converged else f"{steps} steps were made"
 
 
 class _Backtracking:
@@ -506,7 +570,7 @@ def _by_scipy(method: str, name: str) -> Callable[..., _Outcome]:
                 options["ftol"] = 0.0  # nothing but the gradient ends it
 
         def seen(intermediate_result: Any) -> None:
-            recorder.accept(problem.tree(intermediate_result.x), float(intermediate_result.fun))
+            recorder.accept(problem, intermediate_result.x)
             if recorder.stopped:
                 raise StopIteration
 

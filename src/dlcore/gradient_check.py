@@ -10,6 +10,7 @@ import numpy as np
 
 from dlcore import random
 from dlcore.graph import tree
+from dlcore.graph.function import is_array, refuse_traced
 from dlcore.transforms import jit, value_and_grad
 
 # The error of extrapolated differences falls with h**4 and their rounding grows with 1 / h: the
@@ -17,6 +18,10 @@ from dlcore.transforms import jit, value_and_grad
 _STEP = float(np.finfo(np.float64).eps) ** 0.2
 # Derivatives this much smaller than the largest of their array are compared with that.
 _FLOOR = 1e-3
+
+
+# How often a step may be a tenth of what it was.
+_SHORTEST = 12
 
 
 class GradientError(float):
@@ -38,6 +43,9 @@ class GradientError(float):
         self = super().__new__(cls, error)
         self.entry, self.gradient, self.difference = entry, gradient, difference
         return self
+
+    def __getnewargs__(self) -> tuple[float, str, float, float]:  # type: ignore[override]
+        return float(self), self.entry, self.gradient, self.difference
 
     def __repr__(self) -> str:
         return (
@@ -73,19 +81,19 @@ def check_grad(
     -------
     GradientError
         A float: the largest ``|gradient - difference| / scale``, where the scale is the larger of
-        the two, but at least 1e-3 of the largest derivative in the same array. Infinite where the
-        gradient is NaN. Its attributes and its repr tell which entry that is.
+        the two, but at least 1e-3 of the largest derivative in the same array. Infinite where one
+        of them is NaN. Its attributes and its repr tell which entry that is.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`dlcore.value_and_grad`; ValueError if no argument holds floating point.
+        As :func:`dlcore.value_and_grad`; ValueError if there is no floating point to check.
 
     Notes
     -----
     Differences are central, computed in float64 whatever the dtype of the arguments, and
-    extrapolated from two steps after Richardson. Random functions of ``dl.random`` draw the same
-    numbers in all evaluations.
+    extrapolated from two steps after Richardson, which are shorter where ``f`` is not finite.
+    Random functions of ``dl.random`` draw the same numbers in all evaluations.
 
     References
     ----------
@@ -100,9 +108,10 @@ def check_grad(
     >>> error < 1e-9
     True
     """
+    refuse_traced("check_grad", args)
     positions = _positions(args, argnums)
     names = _names(f, len(args))
-    with random.fixed_key():
+    with random.outside_trace(), random.fixed_key():
         _, gradients = value_and_grad(f, argnums=positions)(*args)
         evaluate = jit(f)
         wide = [_in_float64(arg) for arg in args]
@@ -125,6 +134,8 @@ def check_grad(
                 chosen = _chosen(np.shape(leaves[i]), max_entries, rng)
                 found = _worst(at, np.asarray(leaves[i]), np.asarray(derivative), chosen, path)
                 worst = max(worst, found)
+    if worst < 0:
+        raise ValueError("check_grad: there is nothing to check, as the arrays are empty")
     return worst
 
 
@@ -139,9 +150,7 @@ def _positions(args: tuple[Any, ...], argnums: int | Sequence[int] | None) -> tu
 
 def _is_floating(arg: Any) -> bool:
     leaves, _ = tree.flatten(arg)
-    kinds = [leaf.dtype.kind == "f" if hasattr(leaf, "dtype") else False for leaf in leaves]
-    floats = [type(leaf) is float for leaf in leaves]
-    return bool(leaves) and all(a or b for a, b in zip(kinds, floats, strict=True))
+    return any(is_array(leaf) and np.asarray(leaf).dtype.kind == "f" for leaf in leaves)
 
 
 def _names(f: Callable[..., Any], n: int) -> list[str]:
@@ -193,7 +202,7 @@ def _worst(
 
 
 def _difference(f: Callable[[np.ndarray], float], x: np.ndarray, index: tuple[int, ...]) -> float:
-    h = _STEP * max(1.0, abs(float(x[index])))
+    """The derivative for one element; the step is shorter where it would leave f's domain."""
 
     def central(step: float) -> float:
         high, low = x.copy(), x.copy()
@@ -201,4 +210,15 @@ def _difference(f: Callable[[np.ndarray], float], x: np.ndarray, index: tuple[in
         low[index] -= step
         return (f(high) - f(low)) / float(high[index] - low[index])
 
-    return (4.0 * central(h / 2) - central(h)) / 3.0
+    def extrapolated(step: float) -> float:
+        return (4.0 * central(step / 2) - central(step)) / 3.0
+
+    h = _STEP * max(1.0, abs(float(x[index])))
+    found = extrapolated(h)
+    if np.isfinite(found):
+        return found
+    for _ in range(_SHORTEST):
+        h /= 10.0
+        if np.isfinite(extrapolated(h)):
+            return extrapolated(h / 30.0)  # away from where the domain ends
+    return found

@@ -73,6 +73,16 @@ def tracing() -> Iterator[Streams]:
         _streams.reset(token)
 
 
+@contextmanager
+def outside_trace() -> Iterator[None]:
+    """What runs within is no part of a function that is being traced."""
+    token = _streams.set(None)
+    try:
+        yield
+    finally:
+        _streams.reset(token)
+
+
 def is_tracing() -> bool:
     """Whether a function is being traced by this thread."""
     return _streams.get() is not None

@@ -19,8 +19,10 @@ Derivatives where there are none, or several:
 
 - Of a maximum or minimum of two equal arguments the first has the derivative, and of ``np.clip`` at
   its bounds the array; equal elements of a ``np.max`` share it evenly.
-- The derivatives of relu and abs at 0 are 0, and so are those of floor, rint, sign and their kin
-  everywhere, of ``x**0`` for x, and of ``0**y`` for y.
+- The derivatives of abs and relu at 0 are 0; relu is what ``np.maximum(x, 0)`` is, in either order,
+  and ``np.clip`` with a lower bound of 0.
+- The derivatives of floor, rint, sign and their kin are 0, and so are that of ``x**0`` for x and
+  that of ``0**y`` for y.
 - Where a derivative is infinite it is inf, as that of sqrt at 0; times 0 that is NaN, as in
   ``np.linalg.norm`` of zeros.
 - ``np.where`` gives the branch that is not taken the derivative 0: where the derivative of that
@@ -31,6 +33,7 @@ Derivatives where there are none, or several:
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -42,7 +45,8 @@ from dlcore.graph.function import Function, is_array
 from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
-from dlcore.graph.shape import describe
+from dlcore.graph.plan_cache import identity_of
+from dlcore.graph.shape import describe, fixed
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply, as_tensor
 
@@ -70,7 +74,7 @@ def jit(f: Callable[..., Any]) -> Function:
     >>> dl.jit(lambda x: np.tanh(x) ** 2)(np.zeros(3))
     array([0., 0., 0.])
     """
-    return Function(f, f, ("jit", f))
+    return Function(f, f, "jit")
 
 
 def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
@@ -116,7 +120,7 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
     def transformed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         return _value_and_gradient(f, argnums, args, kwargs)
 
-    return Function(transformed, f, ("value_and_grad", f, argnums))
+    return Function(transformed, f, "value_and_grad", argnums)
 
 
 def grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
@@ -136,7 +140,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0) -> Function:
     def transformed(*args: Any, **kwargs: Any) -> Any:
         return _value_and_gradient(f, argnums, args, kwargs)[1]
 
-    return Function(transformed, f, ("grad", f, argnums))
+    return Function(transformed, f, "grad", argnums)
 
 
 def _checked_argnums(argnums: Argnums) -> int | tuple[int, ...]:
@@ -209,7 +213,10 @@ def _value_and_gradient(
 def scalar_result(value: Any) -> Tensor:
     """What a function returned, where that has to be a scalar to differentiate."""
     if isinstance(value, tuple | list | dict) or value is None:
-        raise TypeError(f"the function returned a {type(value).__name__}; expected one scalar")
+        raise TypeError(
+            f"the function returned a {type(value).__name__}; expected one scalar: what else it "
+            "computes is to be had from dl.jit"
+        )
     node = as_tensor(value)
     if node.shape != ():
         raise ValueError(
@@ -238,7 +245,8 @@ class _Jacobian:
         functools.update_wrapper(self, f)
         self._function, self._argnums = f, argnums
         self._value = jit(f)
-        self._pull = Function(self._pulled, f, ("pull", f, argnums))
+        self.plan_key = ("jacobian of", identity_of(f), argnums)
+        self._pull = Function(self._pulled, f, "jacobian", argnums)
 
     def _pulled(self, cotangent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = _Inputs(self._argnums, args)
@@ -254,19 +262,32 @@ class _Jacobian:
 
     def _by_runs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = _array_result(self._value.trace(*args, **kwargs))
-        shape, dtype = output.shape, output.dtype
+        shape, dtype = tuple(map(fixed, output.shape)), output.dtype
         rows = []
         for index in np.ndindex(*shape):
             cotangent = np.zeros(shape, dtype)
             cotangent[index] = 1
             rows.append(self._pull(cotangent, args, kwargs))
-        return _stacked(rows, shape, np.stack)
+        return _stacked(rows, shape, np.stack) if rows else self._without_rows(shape, args)
+
+    def _without_rows(self, shape: tuple[int, ...], args: tuple[Any, ...]) -> Any:
+        """The Jacobian of a result that has no elements."""
+
+        def empty(position: int) -> Any:
+            return tree.transform(
+                lambda leaf: np.zeros((*shape, *np.shape(leaf)), np.asarray(leaf).dtype),
+                args[position],
+            )
+
+        if isinstance(self._argnums, int):
+            return empty(self._argnums)
+        return tuple(map(empty, self._argnums))
 
     def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = _Inputs(self._argnums, args)
         value = _array(self._function(*inputs.args, **kwargs))
         rows = []
-        for index in np.ndindex(*value.shape):
+        for index in np.ndindex(*map(fixed, value.shape)):
             picked = value[index] if index else value
             rows.append(inputs.like(gradient(picked, inputs.nodes)))
         return _stacked(rows, value.shape, stack)
@@ -396,13 +417,14 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Function:
             total = total + reduce("sum", g * apply("stop_gradient", v))
         return inputs.like(gradient(total, inputs.nodes))
 
-    return Function(transformed, f, ("hvp", f, argnums))
+    return Function(transformed, f, "hvp", argnums)
 
 
 def _like_inputs(vector: Any, inputs: _Inputs) -> list[Tensor]:
-    leaves, structure = tree.flatten(vector)
-    if structure != inputs.structures[0]:
-        raise ValueError("hvp: the vector has another structure than the argument")
+    try:
+        leaves = tree.leaves_like(inputs.structures[0], vector)
+    except ValueError as error:
+        raise ValueError(f"hvp: the vector is not like the argument: {error}") from None
     nodes = [as_tensor(leaf) for leaf in leaves]
     for node, wanted in zip(nodes, inputs.nodes, strict=True):
         if node.shape != wanted.shape:
@@ -438,14 +460,14 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     Parameters
     ----------
     f : callable
-        Takes arrays and returns ``(value, rule)``: an array, and a function that takes the
-        derivative for the value and returns those for the arguments, in their shapes (one, or a
-        tuple of them; None for 0).
+        Returns ``(value, rule)``: an array, and a function that takes the derivative for the value
+        and returns those for the arguments: one, or a tuple with one for each of several, in
+        their structures and shapes; None for 0, and for arguments that hold no arrays.
 
     Returns
     -------
     callable
-        Takes the arrays and returns the value.
+        Takes what ``f`` takes and returns the value.
 
     Raises
     ------
@@ -466,32 +488,61 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(f)
-    def wrapped(*args: Any) -> Any:
-        if not any(isinstance(arg, Tensor) for arg in args):
-            return f(*args)[0]
-        return call(_with_rule, f, args)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        leaves, _ = tree.flatten((args, kwargs))
+        if not any(isinstance(leaf, Tensor) for leaf in leaves):
+            return f(*args, **kwargs)[0]
+        return call(_with_rule, f, args, kwargs)
 
     return wrapped
 
 
-def _with_rule(f: Callable[..., Any], args: tuple[Any, ...]) -> Tensor:
-    arguments = [apply("identity", as_tensor(arg)) for arg in args]
-    result = f(*arguments)
+def _with_rule(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    bound = inspect.signature(f).bind(*args, **kwargs)
+    bound.apply_defaults()
+    leaves, structure = tree.flatten(bound.args)
+    leaves = [
+        apply("identity", leaf) if isinstance(leaf, Tensor) or is_array(leaf) else leaf
+        for leaf in leaves
+    ]
+    named, _ = tree.flatten(bound.kwargs)
+    if any(isinstance(leaf, Tensor) for leaf in named):
+        raise TypeError("a custom gradient has no derivatives for keyword-only arguments")
+    result = f(*tree.unflatten(structure, leaves), **bound.kwargs)
     if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
         raise TypeError("a function with a custom gradient must return (value, rule)")
     value, rule = result
 
     def checked(g: Tensor) -> list[Tensor | None]:
-        found = rule(g)
-        derivatives = list(found) if isinstance(found, tuple | list) else [found]
-        if len(derivatives) != len(arguments):
-            raise TypeError(
-                f"the gradient rule returned {len(derivatives)} derivatives "
-                f"for {len(arguments)} arguments"
-            )
-        return [_fitting(d, argument) for d, argument in zip(derivatives, arguments, strict=True)]
+        derivatives = _by_leaf(rule(g), structure)
+        return [
+            _fitting(derivative, leaf)
+            for derivative, leaf in zip(derivatives, leaves, strict=True)
+            if isinstance(leaf, Tensor)
+        ]
 
+    arguments = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     return apply("custom_gradient", value, *arguments, rule=checked)
+
+
+def _by_leaf(found: Any, structure: Any) -> list[Any]:
+    """What a gradient rule returned, for each leaf of the positional arguments."""
+    _, _, arguments = structure
+    listed = isinstance(found, tuple | list) and arguments[0] == tree.LEAF
+    derivatives = found if len(arguments) > 1 or listed else [found]
+    if not isinstance(derivatives, tuple | list) or len(derivatives) != len(arguments):
+        count = len(derivatives) if isinstance(derivatives, tuple | list) else 1
+        raise TypeError(
+            f"the gradient rule returned {count} derivatives for {len(arguments)} arguments"
+        )
+    try:
+        return [
+            leaf
+            for argument, derivative in zip(arguments, derivatives, strict=True)
+            for leaf in tree.leaves_like(argument, derivative)
+        ]
+    except ValueError as error:
+        raise ValueError(f"the gradient rule's result is not like its argument: {error}") from None
 
 
 def _fitting(derivative: Any, argument: Tensor) -> Tensor | None:

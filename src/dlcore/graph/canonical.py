@@ -36,12 +36,15 @@ def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def merge_equal(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[Tensor]:
-    """The same outputs with equal subexpressions merged; the nodes of ``keep`` stay themselves."""
+    """The same outputs with equal subexpressions merged; the nodes of ``keep`` stay themselves.
+
+    So do identities: they are what other transforms, around this one, differentiate for.
+    """
     known = _Known()
     kept = set(keep)
     replaced: dict[Tensor, Tensor] = {}
     for node in topological(outputs):
-        if node in kept:
+        if node in kept or node.op.name == "identity":
             replaced[node] = node
         else:
             inputs = tuple(replaced[i] for i in node.inputs)

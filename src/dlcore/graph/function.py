@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from dlcore import config, random
 from dlcore._plan import Call
 from dlcore.graph import tree
 from dlcore.graph.lower import CompiledPlan, compile_plan
+from dlcore.graph.plan_cache import PLANS, identity_of
 from dlcore.graph.purity import no_numpy_random
 from dlcore.graph.shape import describe
 from dlcore.graph.tensor import (
@@ -95,6 +96,17 @@ def spec_of(value: Any, name: str) -> Spec:
     return Static(value, type(value))
 
 
+def check_bound(slots: Iterable[Slot], bound: Iterable[Slot]) -> None:
+    """Raises TypeError where a plan reads what no call binds: a traced array of another trace."""
+    known = set(bound)
+    for slot in slots:
+        if slot.value is None and slot not in known:
+            raise TypeError(
+                f"the function uses a traced array ({slot.name}) of another call; arrays that "
+                "change from call to call are passed as arguments"
+            )
+
+
 class Trace:
     """One plan of a function: for one structure of arguments, their dtypes and shapes."""
 
@@ -127,15 +139,19 @@ class Trace:
     def _computed(self) -> list[Tensor]:
         return [result for result in self.results if isinstance(result, Tensor)]
 
-    def _compile(self) -> CompiledPlan:
+    def _compile(self) -> CompiledPlan | None:
+        """The plan; None where there is nothing to compute."""
         stores = [
             (Slot(f"result[{i}]", "step", node.storage, node.shape, True), node)
             for i, node in enumerate(self._computed())
         ]
         self.result_slots = [slot for slot, _ in stores]
-        return compile_plan(stores, capacity=1)
+        return compile_plan(stores, capacity=1) if stores else None
 
-    def _make_call(self, arguments: Sequence[Slot]) -> Call:
+    def _make_call(self, arguments: Sequence[Slot]) -> Callable[..., Any]:
+        if self.plan is None:
+            return lambda arrays: ()
+        check_bound(self.plan.slots, [*arguments, *self.result_slots])
         index = {slot: i for i, slot in enumerate(self.plan.slots)}
 
         def described(slots: Sequence[Slot]) -> list[tuple[int, np.dtype, Any]]:
@@ -192,29 +208,6 @@ def _in_dtype(value: Any, dtype: np.dtype) -> Any:
     return value.astype(dtype, copy=False)
 
 
-class _Plans:
-    """The traces of all functions, by function and signature; the least used go."""
-
-    def __init__(self) -> None:
-        self._traces: OrderedDict[Any, Trace] = OrderedDict()
-        self._lock = threading.RLock()
-
-    def get(self, key: Any, make: Callable[[], Trace]) -> Trace:
-        with self._lock:
-            trace = self._traces.get(key)
-        if trace is None:
-            trace = make()  # not under the lock: it runs the user's code
-        with self._lock:
-            self._traces[key] = trace
-            self._traces.move_to_end(key)
-            while len(self._traces) > config.max_plans:
-                self._traces.popitem(last=False)
-        return trace
-
-
-_plans = _Plans()
-
-
 class Function:
     """A function of arrays that runs as a native plan.
 
@@ -226,21 +219,43 @@ class Function:
     function : callable
         Takes and returns graph nodes.
     original : callable
-        The function of the user, for names and messages.
-    key : hashable
-        What tells it from others in the cache of plans.
+        The function of the user.
+    transform : str
+        What ``function`` is of it: the name of a function in :mod:`dlcore.transforms`.
+    *options : hashable
+        The further arguments of that.
     """
 
-    def __init__(self, function: Callable[..., Any], original: Callable[..., Any], key: Any):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        original: Callable[..., Any],
+        transform: str,
+        *options: Hashable,
+    ):
         functools.update_wrapper(self, original)
         self._function = function
         self._original = original
-        self._key = key
+        self._transform = transform
+        self._options = options
+        self.plan_key = (transform, identity_of(original), *options)
         self._latest: Trace | None = None
         self._shown: Trace | None = None
 
     def __repr__(self) -> str:
-        return f"<dlcore function {self._key[0]} of {_name(self._original)}>"
+        return f"<dlcore function {self._transform} of {_name(self._original)}>"
+
+    def __get__(self, owner: Any, owner_type: type | None = None) -> Any:
+        """As a method it is given its object first, which has to be hashable."""
+        return self if owner is None else MethodType(self, owner)
+
+    def __reduce__(self) -> Any:
+        # one that decorates a function stands for it in its module
+        module = sys.modules.get(getattr(self, "__module__", None) or "")
+        name = getattr(self, "__qualname__", "")
+        if name and getattr(module, name, None) is self:
+            return name
+        return _rebuild, (self._transform, self._original, self._options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if random.is_tracing():
@@ -276,14 +291,13 @@ class Function:
         specs = tuple(map(spec_of, leaves, names))
 
         def make() -> Trace:
-            if config.log_traces:
-                signature = ", ".join(f"{n}: {s}" for n, s in zip(names, specs, strict=True))
-                _log.warning("tracing %s for %s", self, signature)
+            log_trace(self, names, specs)
             with no_numpy_random(self._original, leaves):
                 return Trace(self._function, structure, specs, names)
 
-        self._shown = _plans.get((self._key, structure, specs), make)
-        return self._shown
+        trace = PLANS.get((self.plan_key, structure, specs), make)
+        self._shown = trace
+        return trace
 
     def plan_summary(self) -> str:
         """The op records of the plan used last, a line each, and the memory that it needs.
@@ -295,7 +309,28 @@ class Function:
         """
         if self._shown is None:
             raise ValueError("no plan has been made yet; call the function first")
-        return self._shown.plan.summary()
+        plan = self._shown.plan
+        return "nothing to compute" if plan is None else plan.summary()
+
+
+def log_trace(function: Any, names: Sequence[str], specs: Sequence[Spec]) -> None:
+    """Tells of a trace where ``dlcore.config.log_traces`` asks for it."""
+    if config.log_traces:
+        signature = ", ".join(f"{n}: {s}" for n, s in zip(names, specs, strict=True))
+        _log.warning("tracing %s for %s", function, signature)
+
+
+def _rebuild(transform: str, original: Callable[..., Any], options: tuple[Any, ...]) -> Any:
+    from dlcore import transforms
+
+    return getattr(transforms, transform)(original, *options)
+
+
+def refuse_traced(name: str, *arguments: Any) -> None:
+    """Raises TypeError where what runs by itself is given a part of a traced function."""
+    leaves, _ = tree.flatten(arguments)
+    if any(isinstance(leaf, Tensor) for leaf in leaves):
+        raise TypeError(f"{name} cannot be a part of a traced function, as its arguments are")
 
 
 def is_array(value: Any) -> bool:

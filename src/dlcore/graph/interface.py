@@ -68,13 +68,24 @@ def _operator(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[..., Any]
         if other is None or isinstance(other, str):
             return NotImplemented
         operands = (other, self) if reflected else (self, other)
-        return call(UFUNCS[ufunc], *operands)
+        result = call(UFUNCS[ufunc], *operands)
+        return _of_operator(result, operands) if self.weak else result
 
     return method
 
 
 def _unary_operator(ufunc: np.ufunc) -> Callable[..., Any]:
-    return lambda self: call(UFUNCS[ufunc], self)
+    def method(self: Any) -> Any:
+        result = call(UFUNCS[ufunc], self)
+        return _of_operator(result, (self,)) if self.weak else result
+
+    return method
+
+
+def _of_operator(result: Any, operands: tuple[Any, ...]) -> Any:
+    from dlcore.graph.tensor import of_operator
+
+    return of_operator(result, operands)
 
 
 def _power(self: Any, exponent: Any) -> Any:
@@ -98,8 +109,8 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _unavailable(what: str, rewrite: str) -> Callable[..., NoReturn]:
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+def _unavailable(what: str, rewrite: str) -> Callable[..., Any]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
         def fail() -> NoReturn:
             raise TypeError(f"{what}: its value is not known while tracing; {rewrite}")
 
@@ -117,6 +128,7 @@ class TensorInterface:
 
     shape: Any
     dtype: np.dtype
+    weak: Any
 
     # NumPy's protocols
 
@@ -171,7 +183,7 @@ class TensorInterface:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value: Any) -> bool:
-        return bool(np.any(self == value))  # type: ignore[call-overload]
+        return bool(np.any(self == value))
 
     def __getitem__(self, key: Any) -> Any:
         return call(FUNCTIONS[TensorInterface.__getitem__], self, key)
@@ -201,8 +213,8 @@ class TensorInterface:
     # Operators
 
     __hash__ = object.__hash__
-    __eq__ = _operator(np.equal)  # type: ignore[assignment]
-    __ne__ = _operator(np.not_equal)  # type: ignore[assignment]
+    __eq__ = _operator(np.equal)
+    __ne__ = _operator(np.not_equal)
     __gt__ = _operator(np.greater)
     __ge__ = _operator(np.greater_equal)
     __lt__ = _operator(np.less)

@@ -262,11 +262,12 @@ class _Lowering:
         axis = node.attributes["axis"]
         whole = self._view(node)
         begins = offsets(node.inputs, axis)
-        return [
+        copies = [
             self._copy(operand, _part_of(whole, *_place(operand.ndim, axis, begin), operand.shape))
             for operand, begin in zip(node.inputs, begins, strict=True)
             if 0 not in operand.shape
         ]
+        return copies or [self._copy(literal(0.0, node.storage), whole)]  # of nothing
 
     def _lower_embed(self, launch: Launch) -> list[Record]:
         """The first part between zeros, to which the others are added."""
@@ -278,7 +279,7 @@ class _Lowering:
             for operand, (begin, step) in zip(node.inputs, node.attributes["places"], strict=True)
         ]
         records = [self._copy(*first), *(self._add(*other) for other in others)]
-        return [record for record in (zeros, *records) if 0 not in record.outputs[0].shape]
+        return [zeros, *(record for record in records if 0 not in record.outputs[0].shape)]
 
     def _copy(self, operand: Tensor, place: View) -> Record:
         """Copies the operand into a part of another tensor's memory."""

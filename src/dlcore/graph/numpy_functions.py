@@ -414,7 +414,7 @@ def moveaxis(a: Any, source: Axis, destination: Axis) -> Tensor:
 
 
 @_implements(np.expand_dims)
-def expand_dims(a: Any, axis: Axis) -> Tensor:
+def expand_dims(a: Any, axis: int | Sequence[int]) -> Tensor:
     a = as_tensor(a)
     added = axis if isinstance(axis, Sequence) else (axis,)
     axes = normalise_axes(added, a.ndim + len(added))

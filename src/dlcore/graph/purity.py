@@ -44,17 +44,15 @@ def _states(generators: list[np.random.Generator]) -> list[str]:
 
 
 def _reachable(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The function, and those of the user's that it sees, that these see, and so on."""
-    found = {_underlying(function): None}
-    stack = list(found)
+    """The function, and those of its package that it sees, that these see, and so on."""
+    first = _underlying(function)
+    found = {first: None}
+    stack = [first]
     while stack:
         for value in _visible(stack.pop()):
             each = _underlying(value) if callable(value) else None
-            if (
-                isinstance(each, FunctionType | MethodType)
-                and each not in found
-                and _is_users(each)
-            ):
+            is_new = isinstance(each, FunctionType | MethodType) and each not in found
+            if is_new and _package(each) == _package(first):
                 found[each] = None
                 stack.append(each)
     return list(found)
@@ -68,9 +66,8 @@ def _underlying(function: Any) -> Any:
     return function if hasattr(function, "__code__") else function.__call__
 
 
-def _is_users(function: FunctionType | MethodType) -> bool:
-    package = (function.__module__ or "").partition(".")[0]
-    return package not in ("numpy", "dlcore")
+def _package(function: Any) -> str:
+    return (getattr(function, "__module__", None) or "").partition(".")[0]
 
 
 def _codes(function: Callable[..., Any]) -> Iterator[CodeType]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 MAX_NDIM = 8  # DLC_MAX_NDIM of csrc/include/dlcore.h
 
 

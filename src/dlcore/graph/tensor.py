@@ -170,8 +170,6 @@ def define(name: str, **rules: Any) -> Op:
 
 # Nodes that are their first input by another name: a place at which to differentiate, or not to.
 ALIASES = {"identity", "stop_gradient", "custom_gradient"}
-# What Python computes of its own numbers stays one of them: 2.0 * x of a weak x is weak.
-_OPERATORS = {"add", "subtract", "multiply", "divide", "negative", "power", "square"}
 
 
 def apply(name: str, *operands: Any, **attributes: Any) -> Tensor:
@@ -179,14 +177,13 @@ def apply(name: str, *operands: Any, **attributes: Any) -> Tensor:
     op = TABLE[name]
     if op.promote is None:
         inputs = tuple(map(as_tensor, operands))
-        weak = inputs[0].weak if name in ALIASES else None
     else:
-        inputs, kinds = promoted(op.promote, operands)
-        weak = _weak_result(name, kinds)
+        inputs, _ = promoted(op.promote, operands)
     if op.simplify is not None:
         simpler = op.simplify(*inputs, **attributes)
         if simpler is not None:
             return simpler
+    weak = inputs[0].weak if name in ALIASES else None
     return _in_one_storage(Tensor(op, inputs, attributes, weak))
 
 
@@ -199,10 +196,14 @@ def promoted(
     return tuple(map(_converted, tensors, promote(*kinds))), kinds
 
 
-def _weak_result(name: str, kinds: tuple[np.dtype | Weak, ...]) -> Weak | None:
-    if name not in _OPERATORS or any(isinstance(kind, np.dtype) for kind in kinds):
-        return None
-    return float if float in kinds or name == "divide" else int
+def of_operator(result: Any, operands: Sequence[Any]) -> Any:
+    """What one of Python's operators gave: of Python's numbers alone it is one of them."""
+    if not isinstance(result, Tensor) or result.dtype.kind not in "fi":
+        return result
+    if not all(is_number(o) or (isinstance(o, Tensor) and o.weak) for o in operands):
+        return result
+    weak: Weak = float if result.dtype.kind == "f" else int
+    return Tensor(TABLE["identity"], (result,), {}, weak)
 
 
 def is_number(operand: Any) -> bool:

@@ -18,7 +18,7 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 
 def _take_apart(tree: Any, leaves: list[Any]) -> Structure:
     kind = type(tree)
-    if kind is dict:
+    if isinstance(tree, dict):
         return (dict, tuple(tree), tuple(_take_apart(child, leaves) for child in tree.values()))
     if kind is list or isinstance(tree, tuple):
         return (kind, (), tuple(_take_apart(child, leaves) for child in tree))
@@ -39,6 +39,36 @@ def _put_together(structure: Structure, leaves: Iterator[Any]) -> Any:
     if kind is dict:
         return dict(zip(keys, values, strict=True))
     return kind(*values) if hasattr(kind, "_fields") else kind(values)
+
+
+def leaves_like(structure: Structure, tree: Any) -> list[Any]:
+    """The leaves of a tree in the order of a structure; None stands for Nones all the way down.
+
+    Raises
+    ------
+    ValueError
+        If the tree is of another structure; the order of a dict's keys is of no importance.
+    """
+    if structure == LEAF:
+        if isinstance(tree, dict | list | tuple):
+            raise ValueError(f"expected an array, not a {type(tree).__name__}")
+        return [tree]
+    kind, keys, children = structure
+    if tree is None:
+        parts: list[Any] = [None] * len(children)
+    elif kind is dict:
+        if not isinstance(tree, dict) or tree.keys() != set(keys):
+            raise ValueError(f"expected a dict with the keys {list(keys)}")
+        parts = [tree[key] for key in keys]
+    else:
+        if not isinstance(tree, list | tuple) or len(tree) != len(children):
+            raise ValueError(f"expected a {kind.__name__} of {len(children)}")
+        parts = list(tree)
+    return [
+        leaf
+        for child, part in zip(children, parts, strict=True)
+        for leaf in leaves_like(child, part)
+    ]
 
 
 def is_flat_tuple(structure: Structure) -> bool:

@@ -51,9 +51,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
             f"matmul: a has {shape_a[-1]} columns, but b has {shape_b[-2]} rows "
             f"(shapes {describe(a.shape)} and {describe(b.shape)})"
         )
-    result = apply(
-        "matmul", apply("reshape", a, shape=shape_a), apply("reshape", b, shape=shape_b)
-    )
+    result = apply("matmul", apply("reshape", a, shape=shape_a), apply("reshape", b, shape=shape_b))
     rows, columns = result.shape[-2:]
     kept = (() if a.ndim == 1 else (rows,)) + (() if b.ndim == 1 else (columns,))
     result = apply("reshape", result, shape=(*result.shape[:-2], *kept))

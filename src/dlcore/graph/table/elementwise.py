@@ -104,7 +104,6 @@ def _floating(*kinds: Kind) -> tuple[np.dtype, ...]:
     return (common,) * len(kinds)
 
 
-@lru_cache(maxsize=256)
 def _common(*kinds: Kind) -> tuple[np.dtype, ...]:
     samples = [kind if isinstance(kind, np.dtype) else kind(0) for kind in kinds]
     return (np.result_type(*samples),) * len(kinds)
@@ -126,8 +125,8 @@ def _elementwise(
 ) -> None:
     """Defines the op; ``gradient(node, g, *inputs)`` may leave results broadcast."""
     if promote is None:
-        is_ufunc = isinstance(reference, np.ufunc)
-        promote = ufunc_promotion(reference) if is_ufunc else _floating
+        ufunc = reference if isinstance(reference, np.ufunc) else None
+        promote = _floating if ufunc is None else ufunc_promotion(ufunc)
 
     def rule(node: Tensor, g: Tensor) -> list[Tensor | None]:
         if gradient is None:
@@ -151,7 +150,7 @@ def _elementwise(
     )
 
 
-def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+def where(condition: Any, a: Any, b: Any) -> Tensor:
     return apply("where", condition, a, b)
 
 

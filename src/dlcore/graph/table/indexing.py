@@ -54,9 +54,7 @@ define(
     dtype=lambda source, index: source.dtype,
     reference=_take_reference,
     gradient=lambda node, g: (
-        apply(
-            "scatter_add", full(g, node), node.inputs[1], extent=node.inputs[0].shape[1]
-        ),
+        apply("scatter_add", full(g, node), node.inputs[1], extent=node.inputs[0].shape[1]),
         None,
     ),
     lowering="record",

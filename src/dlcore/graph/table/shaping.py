@@ -135,9 +135,8 @@ define(
     storage=_same_storage,
 )
 
-def _slice_shape(
-    a: Tensor, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape
-) -> Shape:
+
+def _slice_shape(a: Tensor, begin: tuple[int, ...], step: tuple[int, ...], extent: Shape) -> Shape:
     for axis, (first, by, wanted) in enumerate(zip(begin, step, extent, strict=True)):
         whole = a.shape[axis]
         if wanted == whole and first == 0 and by == 1:
@@ -165,7 +164,9 @@ def _slice_reference(
     return a[_slices((begin, step), extent)]
 
 
-def _embed_reference(*parts: np.ndarray, shape: Shape, places: tuple[Place, ...]) -> np.ndarray:
+def _embed_reference(
+    *parts: np.ndarray, shape: tuple[int, ...], places: tuple[Place, ...]
+) -> np.ndarray:
     result = np.zeros(shape, parts[0].dtype)
     for each, place in zip(parts, places, strict=True):
         result[_slices(place, each.shape)] += each
