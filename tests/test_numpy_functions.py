@@ -101,13 +101,13 @@ DOMAINS: dict[np.ufunc, Domain] = {
             np.log10,
             np.log1p,
             np.reciprocal,
-            np.power,
             np.float_power,
             np.remainder,
             np.fmod,
         ],  # fmt: skip
         POSITIVE,
     ),
+    np.power: Domain(0.6, 3.0, dtypes=FLOATS),  # integers are below
     **dict.fromkeys([np.tan, np.arcsin, np.arccos, np.arctanh], UNIT),
     np.arccosh: Domain(1.2, 3.0),
     **dict.fromkeys(
@@ -174,9 +174,8 @@ SCALARS = [
     np.bool_(True), np.array(2.0), np.array(2, "i4"), np.array(2.0, "f4"), np.array(True),
 ]  # fmt: skip
 BINARY = [
-    np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.floor_divide,
-    np.remainder, np.hypot, np.logaddexp, np.copysign, np.greater, np.logical_and, np.heaviside,
-    np.float_power,
+    np.add, np.subtract, np.multiply, np.divide, np.maximum, np.floor_divide, np.remainder,
+    np.hypot, np.logaddexp, np.copysign, np.greater, np.logical_and, np.heaviside, np.float_power,
 ]  # fmt: skip
 
 
@@ -252,6 +251,141 @@ def test_a_promotion_to_float64_shows_in_the_plan_summary():
     widened(x)
     assert "float64" not in same.plan_summary()
     assert "float64" in widened.plan_summary()
+
+
+# Integers
+
+NARROW = ("i1", "u1", "i2", "u2", "i4", "u4")
+MATRIX = np.arange(-50, 50).reshape(10, 10)
+
+WRAPPING = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "negative": lambda a, b: -a,
+    "absolute": lambda a, b: abs(a),
+    "square": lambda a, b: np.square(a),
+    "difference": lambda a, b: np.diff(a),
+    "quotient": lambda a, b: a // np.where(a > 0, b - b, b // b * 0 - 1),
+    "outer": lambda a, b: np.outer(a, b),
+    "remainder": lambda a, b: (a + b) % 7,
+}
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", WRAPPING)
+def test_integers_wrap_around_at_the_ends_of_their_dtype_as_in_numpy(name, dtype):
+    """Where they are used, not only in results: in floating point, comparisons, wider integers."""
+    f = WRAPPING[name]
+    limits = np.iinfo(dtype)
+    small = [3, 100, 7, 2, 50, 11]  # products of large ones of 32 bits are beyond 2**53
+    a = np.array([limits.max, limits.min, limits.max - 5, limits.min + 3, 100, 0], dtype)
+    b = np.array(small if a.itemsize == 4 else a[::-1] + a.dtype.type(1), dtype)
+    if name in ("square", "outer", "multiply") and a.itemsize == 4:
+        a = np.array([40_000, 65_535, 46_341, 70_000, 1, 0], dtype)
+    for g in (
+        lambda a, b: f(a, b),
+        lambda a, b: f(a, b) / 2,
+        lambda a, b: f(a, b) > 0,
+        lambda a, b: f(a, b).astype(np.int64) * 3,
+        lambda a, b: np.sum(f(a, b)),
+    ):
+        check_value(g, [a, b])
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda m: m @ m / 2,
+        lambda m: np.dot(m[0], m[1]) * 1.5,
+        lambda m: np.einsum("ij,jk->ki", m, m) > 0,
+        lambda m: np.einsum("ij->j", m),
+        lambda m: np.vecdot(m, m[0]) / 1,
+        lambda m: np.tensordot(m, m, 2),
+        lambda m: np.sum(m, dtype=m.dtype),
+        lambda m: np.sum(m, 0, dtype=np.int8) / 2,
+        lambda m: np.mean(m, dtype=np.float32),
+    ],
+)
+def test_sums_of_integers_wrap_around_as_in_numpy(f, dtype):
+    check_value(f, [(MATRIX + 50 if dtype == "u4" else MATRIX).astype(dtype)])
+
+
+@pytest.mark.parametrize("target", ["i1", "u1", "i2", "i4", "u4", "i8", "f4", "?"])
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "i4", "i8"])
+def test_astype_to_narrow_integers_wraps_around_as_in_numpy(dtype, target):
+    large = min(np.iinfo(dtype).max // 256, 2**40) + 120
+    x = np.array([large, -3, 250, 7], "i8").astype(dtype)
+    check_value(lambda x: x.astype(target) * 1, [x])
+    check_value(lambda x: x.astype(target) / 2, [x])
+
+
+@pytest.mark.parametrize("dtype", ["?", *NARROW, "i8", "u8"])
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 7, True, np.int8(2), np.uint8(5), np.int64(3)])
+def test_integers_to_the_power_of_an_integer_are_numpys(exponent, dtype):
+    x = np.array([3, 1, 0, 5, 2, 7, 11, 1], dtype)
+    check_value(lambda x: x**exponent, [x])
+    check_value(lambda x: np.power(x, exponent) / 2, [x])
+
+
+def test_integers_to_the_power_of_twenty_are_exact():
+    check_value(lambda x: x**20, [np.array([3, -5, 6, 2], np.int64)])
+    check_value(lambda x: x**20 / 2, [np.array([3, -5, 6, 100], np.int8)])
+
+
+def test_integers_to_the_power_of_floats_are_floats():
+    check_value(lambda x, y: x**y, [np.array([3, 1, 5], "i4"), np.array([2.0, -1.0, 0.5])])
+    check_value(lambda x: x**2.0 + 2.0**x, [np.array([3, 1, 5], "i8")])
+
+
+@pytest.mark.parametrize("f", [lambda x, n: x**n, lambda x, n: 2**n, lambda x, n: x ** n[:1]])
+def test_integers_to_the_power_of_an_array_of_integers_are_refused(f):
+    """One that is negative is an error in NumPy, and whether there is one decides data."""
+    x, n = np.array([3, 1, 5]), np.array([2, 0, 1])
+    with pytest.raises(TypeError, match=r"write x \*\* n.astype\(float\)"):
+        dl.jit(f)(x, n)
+    check_value(lambda x, n: x ** n.astype(float), [x, n])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x + 300,
+        lambda x: 300 * x,
+        lambda x: x - -129,
+        lambda x: x // 300,
+        lambda x: x**300,
+        lambda x: np.maximum(x, 300),
+        lambda x: np.full_like(x, 300),
+        lambda x: np.clip(x, 300, 400),
+        lambda x: x.astype(np.int64) + 2**70,
+    ],
+)
+def test_python_ints_that_do_not_fit_the_dtype_are_an_overflow_as_in_numpy(f):
+    x = np.array([1, 2], np.int8)
+    with pytest.raises(OverflowError):
+        f(x)
+    with pytest.raises(OverflowError, match="test_numpy_functions.py:"):
+        dl.jit(f)(x)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1"])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x > 300,
+        lambda x: x != 300,
+        lambda x: x >= -300,
+        lambda x: x < 2**70,
+        lambda x: np.clip(x, -1000, 1000),
+        lambda x: np.clip(x, -1000, 2),
+        lambda x: np.clip(x, 2, 1000),
+        lambda x: np.isclose(x, 2),
+    ],
+)
+def test_python_ints_that_do_not_fit_the_dtype_may_bound_it_as_in_numpy(f, dtype):
+    check_value(f, [np.array([1, 2, 3, 100], dtype)])
 
 
 # Reductions
@@ -573,6 +707,11 @@ CASES: dict[Any, list[Case]] = {
         Case(lambda x: x[0, :, [2, 0]], ((2, 3, 4),)),
         Case(lambda x: x[:, 0, [2, 0]], ((2, 3, 4),)),
         Case(lambda x: x[None, [1, 0], None], ((2, 3),)),
+        Case(lambda x: x[:, [0, 1], ..., [1, 2]], ((2, 2, 3),)),
+        Case(lambda x: x[:, [0, 1], ..., [1, 2]], ((2, 2, 3, 3),)),
+        Case(lambda x: x[:, 0, ..., [1, 2]], ((2, 2, 3),)),
+        Case(lambda x: x[..., [0, 1], [1, 2]], ((2, 2, 3),)),
+        Case(lambda x: x[:, [0, 1], [1, 2], ...], ((2, 2, 3),)),
         Case(lambda x, i: x[i], ((3, 4), ROWS)),
         Case(lambda x, i: x[np.arange(3), i], ((3, 4), np.array([3, 0, -2], np.int32))),
         Case(lambda x, i: x[i], ((3, 4), np.array(2, np.uint8))),

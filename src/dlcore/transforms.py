@@ -9,8 +9,9 @@ does with them follow its plan and those of its derivatives. The rules:
   at every call, where they lie. Captured numbers, and what NumPy computes of captured arrays alone,
   are those of the first call, as is the array that a captured name stands for.
 - Dtypes follow NumPy 2; floats that are passed are as weak as those that are written. Integers are
-  computed exactly up to 2**53, and only results, not what is between, wrap around at the ends of
-  their dtype.
+  computed in float64: those of up to 32 bits wrap around as in NumPy where what an operation gives
+  is below 2**53 before it is wrapped, those of 64 bits are exact up to 2**53. Integers may have
+  constant powers only: one that is negative is an error in NumPy.
 - Control flow may depend on shapes and on arguments that are no arrays, not on values of arrays.
 - Random numbers come from :mod:`dlcore.random`.
 

@@ -22,7 +22,8 @@ from dlcore.graph.tensor import Tensor, apply, as_tensor, constant
 
 def getitem(a: Tensor, key: Any) -> Tensor:
     """``a[key]`` for integers, slices, None, Ellipsis and arrays of integers."""
-    entries = _expanded(key if isinstance(key, tuple) else (key,), a.ndim)
+    key = key if isinstance(key, tuple) else (key,)
+    entries = _expanded(key, a.ndim)
     plan = _Basic()
     arrays: dict[int, Tensor] = {}
     for entry in entries:
@@ -35,12 +36,16 @@ def getitem(a: Tensor, key: Any) -> Tensor:
             entry = slice(None)
         plan.add(entry, a.shape[axis])
     a = plan.apply_to(a)
-    return _gather(a, arrays, _are_neighbours(entries)) if arrays else a
+    return _gather(a, arrays, _are_neighbours(key)) if arrays else a
 
 
-def _are_neighbours(entries: Sequence[Any]) -> bool:
-    """Whether arrays of indices, for which integers count as well, stand side by side."""
-    places = [i for i, entry in enumerate(entries) if not (entry is None or type(entry) is slice)]
+def _are_neighbours(key: Sequence[Any]) -> bool:
+    """Whether arrays of indices, for which integers count as well, stand side by side.
+
+    An Ellipsis stands between them even where it is no axis.
+    """
+    no_index = (slice, type(None), type(Ellipsis))
+    places = [i for i, entry in enumerate(key) if not isinstance(entry, no_index)]
     return places[-1] - places[0] < len(places)
 
 
@@ -73,7 +78,9 @@ def _index_tensor(entry: Any) -> Tensor:
         )
     if index.dtype.kind not in "iu" and index.shape != (0,):
         raise IndexError(f"arrays of indices must be of integers, not of {index.dtype}")
-    return index if isinstance(index, Tensor) else constant(index.astype(np.int64))
+    if isinstance(index, Tensor):  # of 64 bits, so that positions do not wrap around
+        return apply("cast", index, dtype=np.dtype(np.int64))
+    return constant(index.astype(np.int64))
 
 
 class _Basic:

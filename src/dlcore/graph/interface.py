@@ -40,7 +40,7 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls it; what it raises says at which line of the traced function."""
     try:
         return function(*args, **kwargs)
-    except (TypeError, ValueError, IndexError, NotImplementedError) as error:
+    except (TypeError, ValueError, IndexError, NotImplementedError, OverflowError) as error:
         if not getattr(error, "has_user_line", False):
             message = str(error.args[0]) if error.args else type(error).__name__
             error.args = (f"{message}\n    at {user_line()}", *error.args[1:])
@@ -86,6 +86,16 @@ def _of_operator(result: Any, operands: tuple[Any, ...]) -> Any:
     from dlcore.graph.tensor import of_operator
 
     return of_operator(result, operands)
+
+
+def _power(self: Any, exponent: Any) -> Any:
+    """NumPy's operator squares where the exponent is 2; truth values become int8 then."""
+    if type(exponent) is int and exponent == 2:
+        return call(UFUNCS[np.square], self)
+    return _to_the_power(self, exponent)
+
+
+_to_the_power = _operator(np.power)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,7 +231,7 @@ class TensorInterface:
     __rfloordiv__ = _operator(np.floor_divide, reflected=True)
     __mod__ = _operator(np.remainder)
     __rmod__ = _operator(np.remainder, reflected=True)
-    __pow__ = _operator(np.power)
+    __pow__ = _power
     __rpow__ = _operator(np.power, reflected=True)
     __matmul__ = _operator(np.matmul)
     __rmatmul__ = _operator(np.matmul, reflected=True)

@@ -21,7 +21,7 @@ from dlcore.graph.shape import (
     normalise_axes,
 )
 from dlcore.graph.table.contraction import product, swap_last
-from dlcore.graph.table.elementwise import astype, ufunc_promotion, where
+from dlcore.graph.table.elementwise import astype, ufunc_promotion, where, wrapped
 from dlcore.graph.table.shaping import part, reduce
 from dlcore.graph.tensor import (
     TABLE,
@@ -29,6 +29,7 @@ from dlcore.graph.tensor import (
     apply,
     as_tensor,
     in_real_storage,
+    is_literal,
     kind_of,
     literal,
     promoted,
@@ -51,16 +52,45 @@ def _implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[...,
 # Universal functions
 
 
-def _elementwise(name: str) -> Callable[..., Tensor]:
-    def implementation(*operands: Any) -> Tensor:
-        return apply(name, *operands)
+# Whose results may lie outside of the dtype of their operands.
+_WRAPPING = {"add", "subtract", "multiply", "negative", "square", "absolute"}
 
-    return implementation
+
+def _elementwise(name: str) -> Callable[..., Tensor]:
+    if name in _WRAPPING:
+        return lambda *operands: wrapped(apply(name, *operands))
+    return lambda *operands: apply(name, *operands)
 
 
 for _name, _op in TABLE.items():
     if _op.lowering == "map" and isinstance(getattr(np, _name, None), np.ufunc):
         UFUNCS[getattr(np, _name)] = _elementwise(_name)
+
+
+@_implements(np.power)
+def power(x: Any, exponent: Any) -> Tensor:
+    (a, b), _ = promoted(ufunc_promotion(np.power), (x, exponent))
+    return _integer_power(a, b) if a.dtype.kind in "iu" else apply("power", x, exponent)
+
+
+def _integer_power(a: Tensor, b: Tensor) -> Tensor:
+    """By squaring, so that every product is exact, and wraps around, as in NumPy."""
+    if not is_literal(b):
+        raise TypeError(
+            "integers to the power of an array of integers are an error in NumPy where one of "
+            "these is negative, which is not known while tracing; write x ** n.astype(float)"
+        )
+    exponent = int(b.attributes["value"])
+    if exponent < 0:
+        raise ValueError("integers to negative integer powers are not allowed; write 1.0 * x")
+    result, factor = full_like(a, 1), a
+    while exponent:
+        if exponent % 2:
+            result = result * factor
+        exponent //= 2
+        if exponent:
+            factor = factor * factor
+    return result
 
 
 def _composed(*ufuncs: np.ufunc) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
@@ -91,11 +121,13 @@ def reciprocal(a: Tensor) -> Tensor:
 
 
 def _quotient(name: str) -> Callable[..., Tensor]:
+    """Integers by 0 are 0, and the least by -1 wraps around."""
+
     def implementation(a: Tensor, b: Tensor) -> Tensor:
         result = apply(name, a, b)
         if a.dtype.kind == "f":
             return result
-        return where(apply("equal", b, 0), literal(0, a.dtype), result)  # of integers by 0
+        return wrapped(where(apply("equal", b, 0), literal(0, a.dtype), result))
 
     return implementation
 
@@ -150,27 +182,23 @@ UFUNCS[np.invert] = _logical("logical_not", np.invert)
 # Reductions
 
 
-def _result(value: Tensor, dtype: Any) -> Tensor:
-    return value if dtype is None else astype(value, dtype)
-
-
-def _summand(a: Any, dtype: Any, chosen: Any, neutral: float) -> Tensor:
-    a = as_tensor(a)
-    if dtype is not None:
-        a = astype(a, dtype)
-    return a if chosen is None else where(chosen, a, neutral)
+def _in(a: Tensor, dtype: Any) -> Tensor:
+    return a if dtype is None else astype(a, dtype)
 
 
 @_implements(np.sum)
 def sum_(
     a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, where: Any = None
 ) -> Tensor:
-    return reduce("sum", _summand(a, dtype, where, 0), axis, keepdims)
+    a = _in(as_tensor(a), dtype)
+    if where is not None:
+        a = where_(where, a, 0)
+    return _in(reduce("sum", a, axis, keepdims), dtype)
 
 
 @_implements(np.mean)
 def mean(a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Tensor:
-    return reduce("mean", _summand(a, dtype, None, 0), axis, keepdims)
+    return _in(reduce("mean", _in(as_tensor(a), dtype), axis, keepdims), dtype)
 
 
 @_implements(np.max, np.amax)
@@ -208,7 +236,7 @@ def ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
 def var(
     a: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False
 ) -> Tensor:
-    a = _summand(a, dtype, None, 0)
+    a = _in(as_tensor(a), dtype)
     axes = normalise_axes(axis, a.ndim)
     deviation = apply("square", a - reduce("mean", a, axes, keepdims=True))
     if ddof == 0:
@@ -548,7 +576,7 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Tensor:
     for _ in range(n):
         extent = max(fixed(a.shape[axis]) - 1, 0)
         ends = part(a, axis, 1 if extent else 0, extent), part(a, axis, 0, extent)
-        a = apply("not_equal" if a.dtype.kind == "b" else "subtract", *ends)
+        a = apply("not_equal", *ends) if a.dtype.kind == "b" else ends[0] - ends[1]
     return a
 
 
@@ -669,9 +697,13 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
     low = a_min if a_min is not None else min
     high = a_max if a_max is not None else max
     a = as_tensor(a)
-    if low is not None:
+    # Python's ints that are no bound, because they lie outside of the dtype, need not fit it.
+    limits = np.iinfo(a.dtype) if a.dtype.kind in "iu" else None
+    if low is not None and not (limits and type(low) is int and low < limits.min):
         a = apply("maximum", a, low)
-    return a if high is None else apply("minimum", a, high)
+    if high is not None and not (limits and type(high) is int and high > limits.max):
+        a = apply("minimum", a, high)
+    return a
 
 
 @_implements(np.nan_to_num)
@@ -703,8 +735,11 @@ def _like(value: float) -> Callable[..., Tensor]:
 @_implements(np.full_like)
 def full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     a = as_tensor(a)
+    dtype = np.dtype(a.dtype if dtype is None else dtype)
+    if type(fill_value) is int and dtype.kind in "iu":
+        fill_value = dtype.type(fill_value)  # raises OverflowError where it does not fit
     value = as_tensor(fill_value)
-    return apply("broadcast_to", astype(value, a.dtype if dtype is None else dtype), shape=a.shape)
+    return apply("broadcast_to", astype(value, dtype), shape=a.shape)
 
 
 FUNCTIONS[np.zeros_like] = FUNCTIONS[np.empty_like] = _like(0)
@@ -758,7 +793,7 @@ def inner(a: Any, b: Any) -> Tensor:
 
 @_implements(np.vecdot)
 def vecdot(a: Any, b: Any) -> Tensor:
-    terms = apply("multiply", a, b)
+    terms = as_tensor(a) * b
     return astype(reduce("sum", terms, -1), terms.dtype)
 
 

@@ -220,7 +220,10 @@ def kind_of(operand: Tensor | Number) -> np.dtype | Weak:
 
 def _converted(operand: Tensor | Number, dtype: np.dtype | None) -> Tensor:
     if not isinstance(operand, Tensor):
-        return literal(operand, dtype or np.result_type(operand))
+        dtype = dtype or np.result_type(operand)
+        if dtype.kind in "iu":
+            np.array(operand, dtype)  # raises OverflowError where it does not fit
+        return literal(operand, dtype)
     if dtype is None or operand.dtype == dtype:
         return operand
     return apply("cast", operand, dtype=dtype)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dlcore.graph.shape import broadcast, element_count
 from dlcore.graph.tensor import (
+    FLOAT64,
     REALS,
     Tensor,
     Weak,
@@ -74,6 +75,20 @@ def ufunc_promotion(ufunc: np.ufunc) -> Callable[..., Sequence[np.dtype]]:
         return tuple(operands)
 
     return promote
+
+
+def comparison_promotion(ufunc: np.ufunc) -> Callable[..., Sequence[np.dtype]]:
+    """As `ufunc_promotion`; Python's ints need not fit the integers that they are compared with."""
+    promote = ufunc_promotion(ufunc)
+
+    @lru_cache(maxsize=256)
+    def unbounded(*kinds: Kind) -> tuple[np.dtype, ...]:
+        return tuple(
+            FLOAT64 if kind is int and dtype.kind in "iu" else dtype
+            for kind, dtype in zip(kinds, promote(*kinds), strict=True)
+        )
+
+    return unbounded
 
 
 def _kind_name(kind: Kind) -> str:
@@ -180,8 +195,6 @@ def _simplify_negative(a: Tensor) -> Tensor | None:
 
 
 def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
-    if a.dtype.kind in "iu" and is_literal(b) and b.attributes["value"] < 0:
-        raise ValueError("integers to negative integer powers are not allowed; write 1.0 * x")
     # C's pow costs as much as twenty multiplications
     if is_literal(b, 1.0):
         return a
@@ -189,9 +202,9 @@ def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
         return apply("square", a)
     if is_literal(b, 3.0):
         return a * apply("square", a)
-    if is_literal(b, 0.5) and a.dtype.kind == "f":
+    if is_literal(b, 0.5):
         return apply("sqrt", a)
-    if is_literal(b, -1.0) and a.dtype.kind == "f":
+    if is_literal(b, -1.0):
         return apply("reciprocal", a)
     return None
 
@@ -400,7 +413,8 @@ _elementwise(
 # Truth values. They are 0 and 1 in memory and registers.
 
 for _name in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
-    _elementwise(_name, getattr(np, _name), None, dtype=_truth)
+    _ufunc = getattr(np, _name)
+    _elementwise(_name, _ufunc, None, dtype=_truth, promote=comparison_promotion(_ufunc))
 for _name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
     _elementwise(_name, getattr(np, _name), None, dtype=_truth, promote=_as_they_are)
 for _name in ("isnan", "isinf", "isfinite"):
@@ -458,14 +472,34 @@ define(
 
 
 def astype(a: Tensor, dtype: Any) -> Tensor:
-    """NumPy's ``a.astype(dtype)``: integers cut off towards 0, bool asks whether it is not 0."""
+    """NumPy's ``a.astype(dtype)``: integers cut off towards 0, bool asks whether it is not 0.
+
+    Narrow integers wrap around.
+    """
     dtype = np.dtype(dtype)
     check_dtype(dtype, "astype")
     if dtype.kind == "b" and a.dtype.kind != "b":
         return apply("not_equal", a, 0)
     if dtype.kind in "iu" and a.dtype.kind == "f":
         a = apply("trunc", a)
-    return apply("cast", a, dtype=dtype)
+    fits = np.can_cast(a.dtype, dtype)
+    return apply("cast", a if fits else _modulo(a, dtype), dtype=dtype)
+
+
+def wrapped(a: Tensor) -> Tensor:
+    """The node, whose values may lie outside of its dtype, modulo the range of that.
+
+    Graphs compute with integers in float64, exactly up to 2**53; 64 bits do not wrap around.
+    """
+    return apply("cast", _modulo(a, a.dtype), dtype=a.dtype)
+
+
+def _modulo(a: Tensor, dtype: np.dtype) -> Tensor:
+    if dtype.kind not in "iu" or dtype.itemsize == 8:
+        return a
+    a = apply("cast", a, dtype=FLOAT64)
+    least, size = float(np.iinfo(dtype).min), 2.0 ** (8 * dtype.itemsize)
+    return a - size * apply("floor", (a - least) * (1.0 / size))
 
 
 def mean_scale(shape: Any, dtype: np.dtype) -> Tensor:
