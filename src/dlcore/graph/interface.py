@@ -91,10 +91,11 @@ def _of_operator(result: Any, operands: tuple[Any, ...]) -> Any:
 def _power(self: Any, exponent: Any) -> Any:
     """NumPy's operator squares where the exponent is 2; truth values become int8 then."""
     if type(exponent) is int and exponent == 2:
-        return call(UFUNCS[np.square], self)
+        return _square(self)
     return _to_the_power(self, exponent)
 
 
+_square = _unary_operator(np.square)
 _to_the_power = _operator(np.power)
 
 
