@@ -64,6 +64,7 @@ def adam_step(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> None: ...
+def is_traced_array(value: Any) -> bool: ...
 def random(
     kind: str,
     shape: int | tuple[int, ...],

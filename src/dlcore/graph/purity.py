@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -12,7 +13,33 @@ from typing import Any
 
 import numpy as np
 
-_MAKERS = (np.random.default_rng, np.random.Generator, np.random.RandomState)
+# What draws or makes a generator. Other types are there to be asked for, as in isinstance().
+_DRAWING = {
+    id(value): f"np.random.{name}"
+    for name, value in vars(np.random).items()
+    if callable(value) and (value is np.random.RandomState or not isinstance(value, type))
+}
+_Lines = dict[CodeType, dict[int, str]]
+
+
+@contextmanager
+def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> Iterator[None]:
+    """Raises TypeError where the function draws from ``np.random`` or a generator that it sees.
+
+    Generators that it captures or is given are recognised by their state. Functions of
+    ``np.random`` leave no trace, or one that other threads leave, too: the lines that name them are
+    found in the code, and watched while it runs.
+    """
+    functions = _reachable(function)
+    variables = [*arguments, *_given(function), *(v for f in functions for v in _visible(f))]
+    generators = list({id(g): g for v in variables for g in _generators(v)}.values())
+    before = _states(generators)
+    with _watched(_suspicious_lines(functions)) as reached:
+        yield
+    if reached:
+        _refuse(reached[0])
+    if _states(generators) != before:
+        _refuse("a generator of np.random")
 
 
 def _refuse(what: str) -> None:
@@ -22,25 +49,47 @@ def _refuse(what: str) -> None:
     )
 
 
+def _generators(value: Any) -> list[Any]:
+    """The generators that the value is, or holds as a small list, tuple or dict."""
+    held: Iterable[Any] = ()
+    if isinstance(value, list | tuple | dict) and len(value) <= 100:
+        held = value.values() if isinstance(value, dict) else value
+    found = (value, *held)
+    return [x for x in found if isinstance(x, np.random.Generator | np.random.RandomState)]
+
+
+def _states(generators: Iterable[Any]) -> list[str]:
+    return [
+        repr(g.bit_generator.state if isinstance(g, np.random.Generator) else g.get_state())
+        for g in generators
+    ]
+
+
 @contextmanager
-def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> Iterator[None]:
-    """Raises TypeError where the function draws from ``np.random`` or a generator that it sees."""
-    functions = _reachable(function)
-    variables = [*arguments, *(v for each in functions for v in _visible(each))]
-    generators = [v for v in variables if isinstance(v, np.random.Generator)]
-    before = _states(generators)
-    for each in functions:
-        _check_makers(each)
-    yield
-    if _states(generators) != before:
-        _refuse("np.random")
+def _watched(lines: _Lines) -> Iterator[list[str]]:
+    """What is named in those of the lines that are reached within."""
+    reached: list[str] = []
+
+    def on_line(frame: Any, event: str, _: Any) -> Any:
+        name = lines[frame.f_code].get(frame.f_lineno)
+        if event == "line" and name is not None:
+            reached.append(name)
+        return on_line
+
+    def on_call(frame: Any, event: str, _: Any) -> Any:
+        return on_line if frame.f_code in lines else None
+
+    before = sys.gettrace()
+    if lines:
+        sys.settrace(on_call)
+    try:
+        yield reached
+    finally:
+        if lines:
+            sys.settrace(before)
 
 
-def _states(generators: list[np.random.Generator]) -> list[str]:
-    legacy = np.random.get_state(legacy=False)
-    assert isinstance(legacy, dict)
-    position = (legacy["state"]["key"].tobytes(), legacy["state"]["pos"], legacy["gauss"])
-    return [repr(position), *(repr(g.bit_generator.state) for g in generators)]
+# Code
 
 
 def _reachable(function: Callable[..., Any]) -> list[Callable[..., Any]]:
@@ -64,6 +113,13 @@ def _underlying(function: Any) -> Any:
         function = function.func
     function = inspect.unwrap(function)
     return function if hasattr(function, "__code__") else function.__call__
+
+
+def _given(function: Any) -> Iterator[Any]:
+    """What ``functools.partial`` gives the function."""
+    while isinstance(function, functools.partial):
+        yield from (*function.args, *function.keywords.values())
+        function = function.func
 
 
 def _package(function: Any) -> str:
@@ -95,19 +151,37 @@ def _visible(function: Callable[..., Any]) -> Iterator[Any]:
         yield from (known[name] for name in code.co_names if name in known)
 
 
-def _check_makers(function: Callable[..., Any]) -> None:
-    """A generator that is made within the function leaves no trace: it is found in the code."""
-    known = getattr(function, "__globals__", {})
-    for code in _codes(function):
-        value: Any = None
-        for instruction in dis.get_instructions(code):
-            if instruction.opname == "LOAD_GLOBAL":
-                value = known.get(instruction.argval)
-            elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(
-                value, ModuleType
-            ):
-                value = getattr(value, instruction.argval, None)
-            else:
-                value = None
-            if any(value is maker for maker in _MAKERS):
-                _refuse(f"np.random.{instruction.argval}")
+def _suspicious_lines(functions: Iterable[Callable[..., Any]]) -> _Lines:
+    """The lines that name what draws, by the code that they belong to."""
+    found: _Lines = {}
+    for function in functions:
+        known = _names(function)
+        for code in _codes(function):
+            value: Any = None
+            for instruction in dis.get_instructions(code):
+                if instruction.opname in ("LOAD_GLOBAL", "LOAD_DEREF"):
+                    value = known.get(instruction.argval)
+                elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(
+                    value, ModuleType
+                ):
+                    value = getattr(value, instruction.argval, None)
+                else:
+                    value = None
+                line = instruction.positions and instruction.positions.lineno
+                if id(value) in _DRAWING and line:
+                    found.setdefault(code, {})[line] = _DRAWING[id(value)]
+    return found
+
+
+def _names(function: Callable[..., Any]) -> dict[str, Any]:
+    """The globals of a function, and what its closure holds, by name."""
+    names = dict(getattr(function, "__globals__", {}))
+    code = getattr(function, "__code__", None)
+    for name, cell in zip(
+        getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False
+    ):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # a variable that is not bound yet
+            continue
+    return names
