@@ -8,11 +8,14 @@ import logging
 import math
 import operator
 import re
+import sys
 import threading
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.random import rand
 
 import dlcore as dl
 from dlcore.graph.canonical import canonicalise
@@ -520,3 +523,128 @@ def test_threads_that_trace_do_not_see_one_another():
         assert isinstance(plain(1.0), np.float64)
         called.set()
         assert pending.result() == 2.0
+
+
+# NumPy's random numbers, by what is executed
+
+
+def made():
+    return np.random.default_rng(0)
+
+
+def _drawn_unless_given(x, w=None):
+    if w is None:
+        w = np.random.default_rng(0).normal(size=3)
+    return x * w
+
+
+class _HasMaker:
+    def __init__(self):
+        self.make = made
+
+    def __call__(self, x):
+        return 2.0 * x
+
+
+_Pair = namedtuple("_Pair", "made w")
+
+
+def test_what_could_draw_but_does_not_is_no_matter():
+    """A branch that is not taken, an attribute of a maker's name, a maker that is not called."""
+    x = np.arange(3.0)
+    np.testing.assert_array_equal(dl.jit(lambda x: _drawn_unless_given(x, x))(x), x * x)
+    np.testing.assert_array_equal(dl.jit(_HasMaker())(x), 2 * x)
+    np.testing.assert_array_equal(dl.jit(lambda p: p.w * p.made)(_Pair(x, x)), x * x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: lambda x: _drawn_unless_given(x),
+        lambda: lambda x: x * np.random.rand(),
+        lambda: lambda x: x * rand(),
+        lambda: lambda x: x * np.random.RandomState(0).normal(),
+        lambda: (lambda state: lambda x: x * state.normal())(np.random.RandomState(0)),
+        lambda: (lambda held: lambda x: x * held[0].normal())([made()]),
+        lambda: (lambda held: lambda x: x * held["rng"].normal())({"rng": made()}),
+        lambda: functools.partial(lambda rng, x: x * rng.normal(), made()),
+    ],
+)
+def test_what_draws_is_refused(make):
+    with pytest.raises(TypeError, match="np.random.* would give the same numbers at every call"):
+        dl.jit(make())(np.arange(3.0))
+
+
+def test_threads_that_draw_meanwhile_are_no_matter():
+    done = threading.Event()
+
+    def draw():
+        while not done.is_set():
+            np.random.rand()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for n in range(1, 15):
+            assert dl.jit(lambda x: np.sum(x) * 2.0)(np.ones(n)) == 2.0 * n
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_tracers_of_others_are_put_back():
+    seen = []
+    before = sys.gettrace()
+    sys.settrace(lambda *_: seen.append(1))
+    try:
+        tracer = sys.gettrace()
+        dl.jit(lambda x: _drawn_unless_given(x, x))(np.arange(3.0))
+        assert sys.gettrace() is tracer
+    finally:
+        sys.settrace(before)
+
+
+# What ndarrays have and traced arrays have not
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda x: x.cumsum(), r"np.cumsum is not supported on traced arrays; write np.tri"),
+        (lambda x: x.argmax(), "np.argmax is not supported.*write x == np.max"),
+        (lambda x: x.partition(1), "np.partition is not supported.*nearest that is supported: np"),
+        (lambda x: divmod(x, 2), "write x // y and x % y"),
+        (lambda x: x.astype(int) << 1, r"write x \* 2\*\*n"),
+        (lambda x: f"{x:.2f}", r"format\(\) is not supported"),
+        (lambda x: np.arange(5.0)[x.astype(int)], r"dl.ops.take\(a, i\) for a\[i\]"),
+        (lambda x: np.take(np.arange(5.0), x.astype(int)), r"dl.ops.take\(a, i\)"),
+    ],
+)
+def test_what_is_missing_is_refused_with_what_to_write(f, message):
+    with pytest.raises(TypeError, match=message):
+        dl.jit(f)(np.arange(3.0))
+
+
+def test_names_that_no_array_has_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'shapes'"):
+        dl.jit(lambda x: x.shapes)(np.arange(3.0))
+    asked = []
+    dl.jit(lambda x: asked.append([hasattr(x, "cumsum"), hasattr(x, "shape")]))(np.arange(3.0))
+    assert asked == [[False, True]]
+
+
+def test_long_lines_are_cut_in_messages():
+    source = "f = lambda x: x @ np.ones(7) " + " + 0.0" * 100
+    with pytest.raises(ValueError, match="7 rows") as caught:
+        exec(compile(source + "\ndl.jit(f)(np.ones(3))", "made_up.py", "exec"), globals())
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("make", [lambda x: np.ma.array(x, mask=[0, 1, 0]), np.matrix])
+def test_arrays_whose_meaning_would_be_lost_are_refused(make):
+    odd = make(np.arange(3.0))
+    with pytest.raises(TypeError, match="argument 0 is a .*; expected an ndarray"):
+        dl.jit(np.sum)(odd)
+    with pytest.raises(TypeError, match="an array is a .*; expected an ndarray"):
+        dl.jit(lambda x: np.add(x, odd))(np.arange(3.0))

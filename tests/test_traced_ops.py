@@ -82,3 +82,16 @@ def test_what_a_trace_cannot_do_is_refused():
         dl.jit(lambda x: dl.ops.mse(x, x[:, 0]))(X)
     with pytest.raises(ValueError, match=r"sample_weight has shape \(5,\)"):
         dl.jit(lambda x: dl.ops.mse(x, TARGET, sample_weight=WEIGHT[:5]))(X)
+
+
+def test_take_gathers_from_arrays_by_traced_indices():
+    table, index = np.arange(12.0).reshape(4, 3), np.array([[2, -1], [0, 2]])
+    for axis in (None, 0, 1):
+        got = dl.jit(lambda i, axis=axis: dl.ops.take(table, i, axis=axis))(index)
+        np.testing.assert_array_equal(got, np.take(table, index, axis))
+        np.testing.assert_array_equal(dl.ops.take(table, index, axis=axis), got)
+    gradient = dl.grad(lambda t, i: np.sum(dl.ops.take(t, i, axis=0) ** 2))(table, index)
+    counts = np.array([1.0, 0.0, 2.0, 1.0])[:, None]
+    np.testing.assert_array_equal(gradient, 2 * table * counts)
+    with pytest.raises(ValueError, match=r"index 9 .* is outside \[-4, 4\)"):
+        dl.jit(lambda i: dl.ops.take(table, i, axis=0))(np.array([0, 9]))

@@ -220,6 +220,11 @@ cdef bint is_traced(object value):
     return not cnp.PyArray_CheckExact(value) and hasattr(type(value), "__dlcore_traced__")
 
 
+def is_traced_array(value):
+    """Whether it is a node of a function that is being traced."""
+    return is_traced(value)
+
+
 cdef object traced(str function, tuple arguments, object out=None):
     from dlcore.graph import traced_ops
 

@@ -45,6 +45,7 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "take",
     "tanh",
 ]
 
@@ -436,6 +437,45 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: np.ndarray | None = None) 
     array([-1000.,     0.])
     """
     return _native.softmax(x, axis, out, True)
+
+
+def take(a: ArrayLike, indices: ArrayLike, *, axis: int | None = None) -> Any:
+    """``np.take``, also of arrays by indices that are traced.
+
+    NumPy's own looks at the array alone, and so is no part of a traced function where only the
+    indices are traced.
+
+    Parameters
+    ----------
+    a : array_like
+        Of any dtype.
+    indices : array_like of int
+        Negative ones count from the end.
+    axis : int, optional
+        By default ``a`` is taken as flat.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    IndexError, ValueError
+        If an index is out of bounds: IndexError from NumPy, ValueError from a traced function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> table = np.array([10.0, 20.0, 30.0])
+    >>> dl.jit(lambda i: dl.ops.take(table, i))(np.array([2, 0]))
+    array([30., 10.])
+    """
+    if _native.is_traced_array(a) or _native.is_traced_array(indices):
+        from dlcore.graph import traced_ops
+
+        return traced_ops.run("take", a, indices, axis)
+    return np.take(np.asarray(a), np.asarray(indices), axis)
 
 
 def mse(pred: ArrayLike, target: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:

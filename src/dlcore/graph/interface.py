@@ -21,6 +21,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 # What to write in place of a function that is not supported.
 REWRITES: dict[str, str] = {}
 
+_LONGEST_SOURCE = 120
 _LIBRARIES = tuple(f"{Path(f).parent}{os.sep}" for f in (Path(__file__).parent, np.__file__))
 
 
@@ -33,6 +34,8 @@ def user_line() -> str:
         return "an unknown line"
     name, number = frame.f_code.co_filename, frame.f_lineno
     source = linecache.getline(name, number).strip()
+    if len(source) > _LONGEST_SOURCE:
+        source = f"{source[:_LONGEST_SOURCE]}..."
     return f"{name}:{number}" + (f": {source}" if source else "")
 
 
@@ -61,6 +64,10 @@ def _refuse(name: str, known: list[str]) -> NoReturn:
     else:
         rewrite = f"write {rewrite}"
     raise TypeError(f"{name} is not supported on traced arrays; {rewrite}")
+
+
+class UnsupportedAttribute(AttributeError, TypeError):
+    """What an ndarray has and a traced array has not; hasattr() says so, too."""
 
 
 def _operator(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[..., Any]:
@@ -146,8 +153,9 @@ class TensorInterface:
 
     __array__ = _unavailable(
         "a traced array cannot become an ndarray",
-        "write np.stack([...]) for np.array([...]), np.take(a, i) for a[i] of an ndarray a, "
-        "and np functions for those of other libraries",
+        "write np.stack([...]) for np.array([...]), dl.ops.take(a, i) for a[i] and np.take(a, i) "
+        "of an ndarray a, np.where or np.concatenate for a[i] = x, and np functions for those of "
+        "other libraries",
     )
     __bool__ = _unavailable(
         "Python control flow depends on a traced array",
@@ -167,6 +175,27 @@ class TensorInterface:
     item = _unavailable("a traced array has no item()", "go on with the array itself")
     tolist = _unavailable("a traced array has no tolist()", "go on with the array itself")
     tobytes = _unavailable("a traced array has no bytes", "go on with the array itself")
+
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _unavailable(
+        "traced integers cannot be shifted", "write x * 2**n or x // 2**n"
+    )
+    __divmod__ = __rdivmod__ = _unavailable(
+        "divmod() of a traced array is not supported", "write x // y and x % y"
+    )
+
+    def __format__(self, specification: str) -> str:
+        if specification:
+            call(_refuse, "format()", [])
+        return repr(self)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        known = [_name_of(function) for function in FUNCTIONS]
+        try:
+            raise AssertionError(call(_refuse, f"np.{name}", known))
+        except TypeError as error:
+            raise UnsupportedAttribute(*error.args) from None
 
     def __setitem__(self, key: Any, value: Any) -> None:
         def fail() -> NoReturn:

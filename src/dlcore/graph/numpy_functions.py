@@ -864,6 +864,15 @@ REWRITES.update(
             "np.matmul with a matrix that is inverted outside of the traced function",
         ),
         "np.fmax": "np.where(np.isnan(a), b, np.maximum(a, b))",
+        "np.linspace": "a + (b - a) * np.linspace(0, 1, n)",
+        "np.interp": "dl.ops.take of the values, or np.where",
+        "np.argsort": "np.max or np.min, or sort outside of the traced function",
+        "np.sort": "np.max or np.min, or sort outside of the traced function",
+        "np.expit": "dl.ops.sigmoid",
+        "np.fft.fft": "a product with the matrix of the transform",
+        "np.real": "x, which is real",
+        "np.flat": "np.ravel(x)",
+        "format()": "repr(x)",
         "np.fmin": "np.where(np.isnan(a), b, np.minimum(a, b))",
     }
 )

@@ -260,6 +260,7 @@ def leaf(slot: Slot) -> Tensor:
 
 def constant(value: np.ndarray, name: str = "constant") -> Tensor:
     """A captured array, bound by reference and read at every run."""
+    check_kind(value, "an array")
     dtype = value.dtype.newbyteorder("=")
     check_dtype(dtype, "an array")
     tensor = leaf(Slot(name, "fixed", stored_dtype(dtype), value.shape, value=value))
@@ -269,6 +270,15 @@ def constant(value: np.ndarray, name: str = "constant") -> Tensor:
 def stored_dtype(dtype: np.dtype) -> np.dtype:
     """What plans read arrays of the dtype as."""
     return dtype if dtype in NATIVE_DTYPES else np.dtype(np.int64)
+
+
+def check_kind(value: Any, what: str) -> None:
+    """Raises TypeError for kinds of arrays whose meaning a plan would not keep."""
+    if isinstance(value, np.ma.MaskedArray | np.matrix):
+        raise TypeError(
+            f"{what} is a {type(value).__name__}; expected an ndarray: its mask, or what its "
+            "operators mean, would be lost"
+        )
 
 
 def check_dtype(dtype: np.dtype, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dlcore.graph.indexing import take
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import swapaxes
 from dlcore.graph.shape import describe, normalise_axes
@@ -49,6 +50,10 @@ def _softmax(name: str, x: Any, axis: int) -> Tensor:
     if place == x.ndim - 1:
         return apply(name, x)
     return swapaxes(apply(name, swapaxes(x, place, -1)), place, -1)
+
+
+def _take(a: Any, indices: Any, axis: int | None) -> Tensor:
+    return take(a, indices, axis)
 
 
 def _mean(elements: Tensor, weight: Any) -> Tensor:
@@ -110,4 +115,5 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "softmax": _softmax,
     "elementwise_loss": _loss,
     "cross_entropy": _cross_entropy,
+    "take": _take,
 }
