@@ -3,6 +3,7 @@ numbers, and calls from several threads."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy.special import expit, gammaln
 
 import dlcore as dl
 from dlcore.graph.canonical import canonicalise
@@ -237,6 +239,12 @@ def in_place(x):
     return a
 
 
+def slice_assigned(x):
+    a = np.zeros((2, 3))
+    a[0] = x
+    return a
+
+
 def assigned(x):
     x[0] = 1.0
     return x
@@ -245,14 +253,42 @@ def assigned(x):
 REFUSED = {
     "np.array": (lambda x: np.array([x, x]), "np.stack"),
     "np.asarray": (lambda x: np.asarray(x), "np.stack"),
-    "index of an ndarray": (lambda x: np.arange(9.0)[x.astype(int)], "np.take"),
-    "index of a list": (lambda x: [1, 2][x[0].astype(int)], "np.take"),
+    "index of an ndarray": (
+        lambda x: np.arange(9.0)[x.astype(int)],
+        r"dl.ops.take\(a, i, axis=0\) for a\[i\]",
+    ),
+    "np.take of an ndarray": (lambda x: np.take(np.ones(3), x.astype(int)), "dl.ops.take"),
+    "index of a list": (lambda x: [1, 2][x[0].astype(int)], r"dl.ops.take\(a, i, axis=0\)"),
     "range": (lambda x: range(x[0].astype(int)), "cannot be an index or a size"),
     "math.exp": (lambda x: math.exp(x[0]), "np.exp"),
     "float": (lambda x: float(x[0]), "np.exp for math.exp"),
     "int": (lambda x: int(x[0]), "astype"),
     "complex": (lambda x: complex(x[0]), "real arithmetic"),
     "round": (lambda x: round(x[0]), "np.rint"),
+    "round to decimals": (lambda x: np.round(x, 2), r"2 decimals.*np.rint\(x \* 10\*\*n\)"),
+    "format": (lambda x: f"{x:.2f}", "cannot be formatted.*leave the format out"),
+    "divmod": (lambda x: divmod(x, 2), "np.divmod is not supported.*write a // b and a % b"),
+    "shift": (lambda x: x << 1, r"np.left_shift is not supported.*write x \* 2\*\*n"),
+    "reflected shift": (lambda x: 8 >> x, "np.right_shift is not supported.*write x // 2"),
+    "method": (lambda x: x.cumsum(), "np.cumsum is not supported on traced arrays; write np.tri"),
+    "method with a function": (lambda x: x.prod(axis=0), "np.prod is not supported"),
+    "method of integers": (lambda x: x.argmax(), r"np.argmax is not .*x == np.max\(x"),
+    "real": (lambda x: x.real, "np.real is not supported.*write x, which is real"),
+    "flat": (lambda x: x.flat[0], r"ndarray.flat is not supported.*write x.ravel\(\)"),
+    "in place": (lambda x: x.sort(), "np.sort is not supported"),
+    "slice of an ndarray": (slice_assigned, r"np.where or np.concatenate for a\[...\] = x"),
+    "linspace": (lambda x: np.linspace(0, x[0], 3), r"write start \+ \(stop - start\) \*"),
+    "interp": (lambda x: np.interp(x, [0, 1], [2, 3]), r"np.interp is not .*np.clip\(x"),
+    "scipy.special": (lambda x: expit(x), r"scipy.special.expit is not .*dl.ops.sigmoid\(x\)"),
+    "scipy": (lambda x: gammaln(x), "scipy.special.gammaln is not supported on traced arrays"),
+    "shape of zeros_like": (lambda x: np.zeros_like(x, shape=3), r"np.zeros_like\(\) got an unex"),
+    "shape of floats": (lambda x: x.reshape((3.0, 1)), r"must be of integers, not \(3.0, 1\)"),
+    "masked array": (
+        lambda x: x + np.ma.array([1, 2, 3]),
+        "is a MaskedArray; convert it with np.as",
+    ),
+    "matrix": (lambda x: x + np.matrix([1, 2, 3]), "is a matrix; convert it with np.asarray"),
+    "out of sum": (lambda x: np.sum(x, out=np.zeros(())), "out= of np.sum .*without out="),
     "item": (lambda x: x[0].item(), "go on with the array itself"),
     "tolist": (lambda x: x.tolist(), "go on with the array itself"),
     "if": (lambda x: 1 if x[0] > 0 else 2, r"np.where\(\)"),
@@ -276,7 +312,7 @@ REFUSED = {
     "a ufunc": (lambda x: np.spacing(x), "np.spacing is not .*nearest that is supported: np.s"),
     "a function": (lambda x: np.atleast_3d(x), "nearest that is supported: np.atleast_2d"),
     "linalg": (lambda x: np.linalg.inv(np.diag(x)), "np.linalg.inv is not supported"),
-    "fft": (lambda x: np.fft.rfft(x), "np.fft.rfft is not supported"),
+    "fft": (lambda x: np.fft.rfft(x), r"np.fft.rfft is not .*np.fft.fft\(np.eye\(n\)\)"),
     "option of a ufunc": (lambda x: np.add(x, 1, where=x > 0), "np.add on traced arrays does not"),
     "option of a function": (lambda x: np.max(x, initial=0), r"np.max\(\) got an unexpected"),
     "mode of take": (lambda x: np.take(x, [5], mode="clip"), "mode='clip' is not supported"),
@@ -289,6 +325,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_traced_is_refused_with_the_rewrite_and_the_line(name):
     f, message = REFUSED[name]
@@ -296,6 +333,57 @@ def test_what_cannot_be_traced_is_refused_with_the_rewrite_and_the_line(name):
         dl.jit(f)(np.array([1.0, 0.5, 0.25]))
     (line,) = re.findall(re.escape(__file__) + r":(\d+): ", str(caught.value))
     assert 0 <= int(line) - f.__code__.co_firstlineno <= 2
+
+
+def test_what_arrays_have_and_traced_ones_do_not_is_missing_for_protocols():
+    """hasattr, copy and pickle ask before they call; every attribute of arrays has a message."""
+    names = [name for name in dir(np.ndarray) if not name.startswith("_")]
+
+    def f(x):
+        for name in names:
+            assert hasattr(x, name) == (name in dir(type(x)))
+            if not hasattr(x, name):
+                with pytest.raises(TypeError, match=rf"\.{name} is not supported on traced arrays"):
+                    getattr(x, name)
+        for name in ("cumsums", "__array_interface__", "_repr_html_", "toarray"):
+            with pytest.raises(AttributeError, match=name) as caught:
+                getattr(x, name)
+            assert not isinstance(caught.value, TypeError)
+        assert f"{x}".startswith("Tensor(")
+        return copy.copy(x) + copy.deepcopy(x[0])
+
+    np.testing.assert_array_equal(dl.jit(f)(X), X + X[0])
+
+
+def test_the_cause_of_an_element_that_is_assigned_says_what_to_write():
+    """NumPy raises an error of its own there."""
+
+    def f(x):
+        a = np.zeros(3)
+        a[0] = x[0]
+        return a
+
+    with pytest.raises(ValueError, match="setting an array element") as caught:
+        dl.jit(f)(X[0])
+    assert "np.stack or np.where for a[i] = x" in str(caught.value.__cause__)
+
+
+def test_the_line_in_a_message_is_cut():
+    with pytest.raises(TypeError) as caught:
+        dl.jit(lambda x: np.sort(x)  + "a comment of some length, so that the whole line is longer than what a message can show in its last line")(X)  # noqa: E501  # fmt: skip
+    line = str(caught.value).splitlines()[-1]
+    assert line.endswith("...")
+    assert len(line.partition(": ")[2]) == 123
+
+
+def test_options_that_change_nothing_are_taken():
+    x = np.array([1.5, 2.5])
+    f = dl.jit(lambda x: np.sum(x, out=None) + x.max(out=None) + np.add.reduce(x, out=None))
+    np.testing.assert_array_equal(f(x), 10.5)
+    for flag in (True, False):
+        got = dl.jit(lambda x, flag=flag: x.astype(np.float32, copy=flag))(x)
+        np.testing.assert_array_equal(got, x)
+        assert got.dtype == np.float32
 
 
 BAD_SHAPES = {
@@ -317,6 +405,7 @@ BAD_SHAPES = {
     "empty max": (lambda x, y: np.max(x[:0]), r"max of an array of shape \(0, 4\).*no elements"),
     "empty minimum": (lambda x, y: np.minimum.reduce(x[:0]), r"min of an array of shape \(0, 4\)"),
     "too many axes": (lambda x, y: x[(None,) * 7], r"shape \(1, .*, 3, 4\) has more than 8 axes"),
+    "tril of a number": (lambda x, y: np.tril(x[0, 0]), "tril and triu take matrices and vectors"),
     "negative power": (lambda x, y: x.astype(int) ** -1, "negative integer powers"),
 }
 
@@ -348,6 +437,16 @@ def test_arguments_of_too_many_axes_are_refused():
 def test_arguments_of_other_dtypes_are_refused(dtype):
     with pytest.raises(TypeError, match=r"argument 0\['a'\] has dtype"):
         dl.jit(lambda x: x)({"a": np.zeros(2).astype(dtype)})
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_masked_arrays_and_matrices_are_refused():
+    """Their meaning would be lost; also where the plan of an array of this shape is known."""
+    f = dl.jit(lambda x: x * 2)
+    f(np.ones((1, 3)))
+    for x in (np.ma.array(np.ones((1, 3)), mask=[[True, False, True]]), np.matrix([1.0, 2.0, 3.0])):
+        with pytest.raises(TypeError, match=f"argument 0 is a {type(x).__name__}; convert it with"):
+            f(x)
 
 
 def test_arguments_that_are_neither_arrays_nor_hashable_are_refused():

@@ -50,6 +50,8 @@ CASES = {
         lambda p: dl.ops.cross_entropy(p, LABELS, sample_weight=WEIGHT), (X,)
     ),
     "cross_entropy of distributions": (lambda p: dl.ops.cross_entropy(p, TARGET), (X,)),
+    "take": (lambda x: dl.ops.take(x, LABELS), (X,)),
+    "take of rows": (lambda x: dl.ops.take(x, LABELS[:, None], axis=0), (X,)),
 }  # fmt: skip
 
 
@@ -67,6 +69,18 @@ def test_traced_functions_have_gradients(case):
     f, args = CASES[case]
     weights = np.random.default_rng(1).uniform(0.5, 1.5, np.shape(f(*args)))
     assert dl.check_grad(lambda *args: np.sum(f(*args) * weights), *args) < 1e-7
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_take_reads_arrays_at_traced_indices(axis):
+    """Which np.take cannot: it asks the array alone what to do. Captured arrays are read anew."""
+    table = X.copy()
+    f = dl.jit(lambda i: dl.ops.take(table, i + 1, axis=axis))
+    indices = np.array([[0, 2], [-3, 1]])
+    for _ in range(2):
+        np.testing.assert_array_equal(f(indices), np.take(table, indices + 1, axis))
+        table *= 2
+    np.testing.assert_array_equal(dl.ops.take(table, indices, axis=axis), table.take(indices, axis))
 
 
 def test_a_layer_of_ops_is_one_record():

@@ -7,7 +7,7 @@ may be the very input of an elementwise function, but share no other memory with
 
 All functions raise
 
-- ``TypeError`` naming the argument, for another dtype;
+- ``TypeError`` naming the argument, for another dtype (but of `take`);
 - ``ValueError`` naming the argument, for shapes that do not fit, more than 8 axes, and an ``out``
   that is read-only or overlaps an input.
 
@@ -45,6 +45,7 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "take",
     "tanh",
 ]
 
@@ -146,6 +147,46 @@ def linear(
            [0.5, 2.5]])
     """
     return _native.linear(x, w, b, activation, out)
+
+
+def take(a: ArrayLike, indices: ArrayLike, *, axis: int | None = None) -> Any:
+    """Elements by number, as ``numpy.take``: ``a[indices]`` for ``axis=0``.
+
+    In a function that is traced, an array can only so be read at indices that are computed there:
+    NumPy asks the array alone, and not the indices, what to do.
+
+    Parameters
+    ----------
+    a : array_like
+        Of any dtype.
+    indices : array_like of int
+        Negative ones count from the end.
+    axis : int, optional
+        Along which to take; by default the elements of all axes, one after another, are numbered.
+
+    Returns
+    -------
+    ndarray, shape (..., *indices.shape, ...)
+        The axis of `a` is replaced by those of `indices`. A scalar for a number of a vector.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range; of traced indices, ValueError when the plan runs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> squares = np.array([0.0, 1.0, 4.0, 9.0])
+    >>> dl.jit(lambda i: dl.ops.take(squares, i))(np.array([3, 1]))
+    array([9., 1.])
+    """
+    if any(hasattr(type(operand), "__dlcore_traced__") for operand in (a, indices)):
+        from dlcore.graph import traced_ops
+
+        return traced_ops.run("take", a, indices, axis)
+    return np.take(a, indices, axis)  # type: ignore[arg-type]
 
 
 def relu(x: ArrayLike, *, out: np.ndarray | None = None) -> Any:

@@ -25,6 +25,7 @@ from dlcore.graph.tensor import (
     apply,
     as_tensor,
     check_dtype,
+    check_is_plain,
     in_real_storage,
     is_number,
     leaf,
@@ -79,6 +80,7 @@ def spec_of(value: Any, name: str) -> Spec:
         If it is an array of a dtype that is not computed with, or cannot be hashed.
     """
     if isinstance(value, np.ndarray | np.generic):
+        check_is_plain(value, name)
         dtype = value.dtype.newbyteorder("=")
         check_dtype(dtype, name)
         return ArraySpec(dtype, value.shape)

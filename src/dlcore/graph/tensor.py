@@ -281,6 +281,15 @@ def check_dtype(dtype: np.dtype, what: str) -> None:
     )
 
 
+def check_is_plain(array: Any, what: str) -> None:
+    """Raises TypeError for masked arrays and matrices, whose meaning graphs do not know."""
+    if isinstance(array, np.ma.MaskedArray | np.matrix):
+        raise TypeError(
+            f"{what} is a {type(array).__name__}; convert it with np.asarray (and pass a mask as "
+            "an array of its own)"
+        )
+
+
 def literal(value: float, dtype: Any, power: int = 0, weak: Weak | None = None) -> Tensor:
     """The scalar ``value * rows**power``, which folds into the programs that use it."""
     attributes = {"value": float(value), "power": power, "dtype": np.dtype(dtype)}
@@ -315,6 +324,7 @@ def as_tensor(operand: Any) -> Tensor:
         check_dtype(operand.dtype, "a number")
         return literal(float(operand), operand.dtype)
     if isinstance(operand, np.ndarray):
+        check_is_plain(operand, "an array")
         return constant(operand)
     if isinstance(operand, list | tuple):
         return constant(np.asarray(operand))

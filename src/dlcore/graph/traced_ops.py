@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dlcore.graph import indexing
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import swapaxes
 from dlcore.graph.shape import describe, normalise_axes
@@ -106,6 +107,7 @@ def _cross_entropy(pred: Any, target: Any, weight: Any) -> Tensor:
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "elementwise": _elementwise,
     "matmul": _matmul,
+    "take": indexing.take,
     "linear": _linear,
     "softmax": _softmax,
     "elementwise_loss": _loss,
