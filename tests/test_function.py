@@ -533,52 +533,6 @@ def test_dropout_keeps_the_expectation():
     assert abs(got.mean() - 1) < 0.02
 
 
-GENERATOR = np.random.default_rng(0)
-
-
-class Noisy:
-    def __init__(self):
-        self.generator = np.random.default_rng(0)
-
-    def __call__(self, x):
-        return x + self.generator.normal()
-
-    def method(self, x):
-        return self(x)
-
-
-def helper(x):
-    return x + GENERATOR.normal()
-
-
-@pytest.mark.parametrize(
-    "f",
-    [
-        lambda x: x + np.random.rand(),
-        lambda x: x + np.random.normal(size=3),
-        lambda x: x + np.random.default_rng(0).normal(),
-        lambda x: x + np.random.RandomState(0).normal(),
-        lambda x: x + GENERATOR.normal(),
-        lambda x: helper(x),
-        lambda x, g=GENERATOR: x + g.normal(),
-        Noisy(),
-        Noisy().method,
-        dl.jit(lambda x: x + np.random.default_rng(0).normal()),
-        functools.partial(lambda scale, x: x + np.random.default_rng(0).normal() * scale, 1.0),
-    ],
-)
-def test_random_numbers_of_numpy_are_refused(f):
-    with pytest.raises(TypeError, match="dl.random"):
-        dl.grad(lambda x: np.sum(f(x)))(np.ones(3))
-    with pytest.raises(TypeError, match="dl.random"):
-        dl.jit(f)(np.ones(3))
-
-
-def test_a_generator_of_numpy_as_an_argument_is_refused():
-    with pytest.raises(TypeError, match="dl.random"):
-        dl.jit(lambda x, rng: x + rng.normal())(np.ones(3), np.random.default_rng(0))
-
-
 # Threads
 
 
