@@ -83,7 +83,7 @@ def check_value(f: Callable[..., Any], arrays: Sequence[Any]) -> None:
     with np.errstate(all="ignore"):
         got = dl.jit(f)(*arrays)
     assert type(got) is type(expected) or not isinstance(expected, list | tuple)
-    narrow = any(np.asarray(a).dtype == np.float32 for a in arrays)
+    narrow = any(np.asarray(a).dtype.newbyteorder("=") == np.float32 for a in arrays)
     for one, wanted in zip(got if isinstance(got, list | tuple) else [got], several, strict=True):
         assert_like_numpy(one, wanted, np.float32 if narrow else np.float64)
 

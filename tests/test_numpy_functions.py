@@ -648,8 +648,16 @@ CASES: dict[Any, list[Case]] = {
         Case(lambda x: np.diag(x, -2), ((3,),)),
         Case(lambda x: np.diag(x, 1), ((3, 4),)),
     ],
-    np.tril: [Case(np.tril, ((3, 4),)), Case(lambda x: np.tril(x, -1), ((2, 3, 3),))],
-    np.triu: [Case(np.triu, ((3, 4),)), Case(lambda x: np.triu(x, 2), ((2, 3, 4),))],
+    np.tril: [
+        Case(np.tril, ((3, 4),)),
+        Case(lambda x: np.tril(x, -1), ((2, 3, 3),)),
+        Case(np.tril, ((3,),)),
+    ],
+    np.triu: [
+        Case(np.triu, ((3, 4),)),
+        Case(lambda x: np.triu(x, 2), ((2, 3, 4),)),
+        Case(lambda x: np.triu(x, 1), ((3,),)),
+    ],
     np.where: [
         Case(lambda a, b: np.where(a > b, a * 2, b), ((3, 4), (4,))),
         Case(lambda a: np.where(a > 0, a, 0.5), ((3, 4),)),
@@ -731,6 +739,14 @@ CASES: dict[Any, list[Case]] = {
     ],
     np.empty_like: [fixed_value((3, 4), f=lambda x: np.where(True, x, np.empty_like(x)))],
     np.ones_like: [fixed_value((3, 4), f=lambda x: np.ones_like(x))],
+    **{
+        f: [
+            Case(lambda x, f=f: f(x), ((3, 4),), dtypes=DTYPES, differentiable=False),
+            fixed_value((3, 4), f=lambda x, f=f: f(x, 0)),
+            fixed_value(np.array([0.5, 1.5, -0.5, -2.5, np.nan]), f=lambda x: x.round()),
+        ]
+        for f in (np.round, np.around)
+    },
     np.result_type: [fixed_value((3,), f=lambda x: np.ones(3).astype(np.result_type(x, 1.0)) * x)],
     np.isclose: [
         fixed_value((3, 4), f=lambda x: np.isclose(x, x + 1e-9), dtypes=FLOATS),

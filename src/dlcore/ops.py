@@ -7,7 +7,7 @@ may be the very input of an elementwise function, but share no other memory with
 
 All functions raise
 
-- ``TypeError`` naming the argument, for another dtype;
+- ``TypeError`` naming the argument, for another dtype (but of `take`);
 - ``ValueError`` naming the argument, for shapes that do not fit, more than 8 axes, and an ``out``
   that is read-only or overlaps an input.
 

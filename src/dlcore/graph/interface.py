@@ -9,7 +9,7 @@ import difflib
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,23 +51,35 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise
 
 
+class UnsupportedAttribute(TypeError, AttributeError):
+    """What is refused as other functions are, and not there for ``hasattr``."""
+
+
 def _name_of(function: Any) -> str:
+    name = function.__name__
+    if isinstance(function, np.ufunc) and getattr(np, name, None) is not function:
+        special = sys.modules.get("scipy.special")
+        return f"scipy.special.{name}" if getattr(special, name, None) is function else name
     module = getattr(function, "__module__", None) or "numpy"
-    return f"np{module.removeprefix('numpy')}.{function.__name__}"
+    return f"np{module.removeprefix('numpy')}.{name}"
 
 
-def _refuse(name: str, known: list[str]) -> NoReturn:
-    rewrite = REWRITES.get(name)
+def _refuse(name: str, known: Iterable[str], error: type[Exception] = TypeError) -> NoReturn:
+    rewrite = REWRITES.get(name) or REWRITES.get(name.rpartition(".")[0])
     if rewrite is None:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         rewrite = f"the nearest that is supported: {close[0]}" if close else "see dl.jit"
     else:
         rewrite = f"write {rewrite}"
-    raise TypeError(f"{name} is not supported on traced arrays; {rewrite}")
+    raise error(f"{name} is not supported on traced arrays; {rewrite}")
 
 
-class UnsupportedAttribute(AttributeError, TypeError):
-    """What an ndarray has and a traced array has not; hasattr() says so, too."""
+def _take_no_out(name: str, options: dict[str, Any]) -> None:
+    if options.pop("out", None) is not None:
+        raise TypeError(
+            f"out= of {name} (and +=, *= on an ndarray) would write a traced value into an "
+            "ndarray; write a = a + t, without out="
+        )
 
 
 def _operator(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[..., Any]:
@@ -75,7 +87,7 @@ def _operator(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[..., Any]
         if other is None or isinstance(other, str):
             return NotImplemented
         operands = (other, self) if reflected else (self, other)
-        result = call(UFUNCS[ufunc], *operands)
+        result = call(_apply_ufunc, ufunc, "__call__", operands, {})
         return _of_operator(result, operands) if self.weak else result
 
     return method
@@ -96,13 +108,12 @@ def _of_operator(result: Any, operands: tuple[Any, ...]) -> Any:
 
 
 def _power(self: Any, exponent: Any) -> Any:
-    """NumPy's operator squares where the exponent is 2; truth values become int8 then."""
-    if type(exponent) is int and exponent == 2:
-        return _square(self)
+    """NumPy's operator squares where the exponent is 2, which makes int8 of truth values."""
+    if self.dtype.kind == "b" and type(exponent) is int and exponent == 2:
+        return call(UFUNCS[np.square], self)
     return _to_the_power(self, exponent)
 
 
-_square = _unary_operator(np.square)
 _to_the_power = _operator(np.power)
 
 
@@ -110,7 +121,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     """The array method that does what the NumPy function of its name does."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return call(FUNCTIONS[function], self, *args, **kwargs)
+        return call(_apply_function, function, (self, *args), kwargs)
 
     method.__name__ = function.__name__
     method.__doc__ = f"As ``np.{function.__name__}``."
@@ -146,56 +157,46 @@ class TensorInterface:
     def __array_function__(
         self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
     ) -> Any:
-        handler = FUNCTIONS.get(function)
-        if handler is None:
-            return call(_refuse, _name_of(function), [_name_of(known) for known in FUNCTIONS])
-        return call(handler, *args, **kwargs)
+        return call(_apply_function, function, args, kwargs)
 
     __array__ = _unavailable(
         "a traced array cannot become an ndarray",
-        "write np.stack([...]) for np.array([...]), dl.ops.take(a, i) for a[i] and np.take(a, i) "
-        "of an ndarray a, np.where or np.concatenate for a[i] = x, and np functions for those of "
-        "other libraries",
+        "write np.stack([...]) for np.array([...]), dl.ops.take(a, i, axis=0) for a[i] of an "
+        "ndarray a, np.where or np.concatenate for a[...] = x, and np functions for those of "
+        "other libraries (np.logaddexp.reduce for logsumexp)",
     )
     __bool__ = _unavailable(
         "Python control flow depends on a traced array",
         "use np.where() in place of if, and np.minimum or np.maximum for min and max",
     )
     __float__ = _unavailable(
-        "a traced array cannot become a float", "write np.exp for math.exp, and so on"
+        "a traced array cannot become a float",
+        "write np.exp for math.exp, and so on, and np.stack or np.where for a[i] = x",
     )
     __int__ = _unavailable(
         "a traced array cannot become an int", "write x.astype(int), or np.floor or np.rint"
     )
     __complex__ = _unavailable("a traced array cannot become a complex", "use real arithmetic")
     __index__ = _unavailable(
-        "a traced array cannot be an index or a size", "write np.take(a, i) for a[i]"
+        "a traced array cannot be an index or a size", "write dl.ops.take(a, i, axis=0) for a[i]"
     )
     __round__ = _unavailable("a traced array cannot be rounded by round()", "write np.rint")
     item = _unavailable("a traced array has no item()", "go on with the array itself")
     tolist = _unavailable("a traced array has no tolist()", "go on with the array itself")
     tobytes = _unavailable("a traced array has no bytes", "go on with the array itself")
 
-    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _unavailable(
-        "traced integers cannot be shifted", "write x * 2**n or x // 2**n"
-    )
-    __divmod__ = __rdivmod__ = _unavailable(
-        "divmod() of a traced array is not supported", "write x // y and x % y"
-    )
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self  # nodes do not change, and those of arguments are known by their identity
 
-    def __format__(self, specification: str) -> str:
-        if specification:
-            call(_refuse, "format()", [])
-        return repr(self)
+    def __format__(self, spec: str) -> str:
+        return _unformatted(self) if spec else object.__format__(self, spec)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(np.ndarray, name):
+        """What arrays have and traced ones do not is named; protocols find that it is missing."""
+        if name.startswith("__") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        known = [_name_of(function) for function in FUNCTIONS]
-        try:
-            return call(_refuse, f"np.{name}", known)
-        except TypeError as error:
-            raise UnsupportedAttribute(*error.args) from None
+        full_name = f"np.{name}" if hasattr(np, name) else f"ndarray.{name}"
+        return call(_refuse, full_name, _names(FUNCTIONS), UnsupportedAttribute)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         def fail() -> NoReturn:
@@ -271,6 +272,12 @@ class TensorInterface:
     __ror__ = _operator(np.bitwise_or, reflected=True)
     __xor__ = _operator(np.bitwise_xor)
     __rxor__ = _operator(np.bitwise_xor, reflected=True)
+    __lshift__ = _operator(np.left_shift)
+    __rlshift__ = _operator(np.left_shift, reflected=True)
+    __rshift__ = _operator(np.right_shift)
+    __rrshift__ = _operator(np.right_shift, reflected=True)
+    __divmod__ = _operator(np.divmod)
+    __rdivmod__ = _operator(np.divmod, reflected=True)
     __invert__ = _unary_operator(np.invert)
     __neg__ = _unary_operator(np.negative)
     __pos__ = _unary_operator(np.positive)
@@ -290,6 +297,7 @@ class TensorInterface:
     min = _method(np.min)
     ravel = _method(np.ravel)
     repeat = _method(np.repeat)
+    round = _method(np.round)
     squeeze = _method(np.squeeze)
     std = _method(np.std)
     sum = _method(np.sum)
@@ -298,8 +306,11 @@ class TensorInterface:
     trace = _method(np.trace)
     var = _method(np.var)
 
-    def astype(self, dtype: Any) -> Any:
-        """The array in another dtype; floating point is cut off towards 0 by integers."""
+    def astype(self, dtype: Any, *, copy: bool = True) -> Any:
+        """The array in another dtype; floating point is cut off towards 0 by integers.
+
+        Nothing can be written to it, so that ``copy`` makes no difference.
+        """
         return call(FUNCTIONS[np.astype], self, dtype)
 
     def reshape(self, *shape: Any) -> Any:
@@ -324,18 +335,32 @@ def _length(shape: tuple[Any, ...]) -> int:
     return shape[0]
 
 
-def _apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> Any:
-    if options.pop("out", None) is not None:
-        raise TypeError(
-            f"out= of np.{ufunc.__name__} (and +=, *= on an ndarray) would write a traced value "
-            "into an ndarray; write a = a + t, without out="
-        )
-    name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-    table = {"__call__": UFUNCS, "reduce": REDUCTIONS}.get(method, {})
-    handler = table.get(ufunc)
+_unformatted = _unavailable(
+    "a traced array cannot be formatted", "leave the format out to see its shape and dtype"
+)
+
+
+def _names(functions: Iterable[Any], suffix: str = "") -> list[str]:
+    return [_name_of(function) + suffix for function in functions]
+
+
+def _apply_function(function: Callable[..., Any], args: tuple[Any, ...], options: Any) -> Any:
+    handler = FUNCTIONS.get(function)
     if handler is None:
-        suffix = ".reduce" if method == "reduce" else ""
-        return _refuse(name, [f"np.{known.__name__}{suffix}" for known in table or UFUNCS])
+        return _refuse(_name_of(function), _names(FUNCTIONS))
+    _take_no_out(_name_of(function), options)
+    return handler(*args, **options)
+
+
+def _apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> Any:
+    handler = {"__call__": UFUNCS, "reduce": REDUCTIONS}.get(method, {}).get(ufunc)
+    if method == "__call__" and not options and handler is not None:
+        return handler(*inputs)
+    name = _name_of(ufunc) + ("" if method == "__call__" else f".{method}")
+    _take_no_out(name, options)
+    if handler is None:
+        reduced = method == "reduce"
+        return _refuse(name, _names(REDUCTIONS, ".reduce") if reduced else _names(UFUNCS))
     if method == "reduce":
         options = {"axis": 0, **options}
     elif options:

@@ -179,6 +179,17 @@ for _name in ("and", "or", "xor"):
 UFUNCS[np.invert] = _logical("logical_not", np.invert)
 
 
+@_implements(np.round, np.around)
+def round_(a: Any, decimals: int = 0) -> Tensor:
+    if decimals != 0:
+        raise TypeError(
+            f"np.round to {decimals} decimals is not supported on traced arrays; "
+            "write np.rint(x * 10**n) / 10**n"
+        )
+    a = as_tensor(a)
+    return a if a.dtype.kind in "iu" else apply("rint", a)
+
+
 # Reductions
 
 
@@ -277,7 +288,7 @@ def _float_of(a: Tensor) -> list[np.dtype]:
     return [] if a.dtype.kind == "f" else [np.dtype(np.float64)]
 
 
-def logsumexp(a: Any, axis: Axis = 0, keepdims: bool = False) -> Tensor:
+def logaddexp_reduce(a: Any, axis: Axis = 0, keepdims: bool = False) -> Tensor:
     """``np.logaddexp.reduce``, which does not overflow."""
     (a, _), _ = promoted(ufunc_promotion(np.logaddexp), (a, a))
     largest = apply("stop_gradient", reduce("max", a, axis, keepdims=True))
@@ -310,7 +321,7 @@ for _ufunc, _function in (
     (np.minimum, min_),
     (np.logical_and, all_),
     (np.logical_or, any_),
-    (np.logaddexp, logsumexp),
+    (np.logaddexp, logaddexp_reduce),
 ):
     REDUCTIONS[_ufunc] = _function
 
@@ -355,6 +366,8 @@ def astype_(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
 def reshape(a: Any, /, shape: Any) -> Tensor:
     a = as_tensor(a)
     wanted = list(shape) if isinstance(shape, tuple | list) else [shape]
+    if any(isinstance(e, float | np.floating) for e in wanted):
+        raise TypeError(f"reshape: the shape must be of integers, not {shape}")
     extents = [e if isinstance(e, Rows) else operator.index(e) for e in wanted]
     return apply("reshape", a, shape=_inferred(a.shape, extents))
 
@@ -669,15 +682,21 @@ def _on_diagonal(v: Tensor, k: int, extent: int) -> Tensor:
 @_implements(np.tril)
 def tril(m: Any, k: int = 0) -> Tensor:
     m = as_tensor(m)
-    mask = np.tri(fixed(m.shape[-2]), fixed(m.shape[-1]), k, dtype=bool)
-    return _kept(mask, m)
+    return _kept(_below(m, k), m)
 
 
 @_implements(np.triu)
 def triu(m: Any, k: int = 0) -> Tensor:
     m = as_tensor(m)
-    mask = ~np.tri(fixed(m.shape[-2]), fixed(m.shape[-1]), k - 1, dtype=bool)
-    return _kept(mask, m)
+    return _kept(~_below(m, k - 1), m)
+
+
+def _below(m: Tensor, k: int) -> np.ndarray:
+    """True on and below the k-th diagonal of the matrices, or of one whose rows are the vector."""
+    if m.ndim == 0:
+        raise ValueError("tril and triu take matrices and vectors, not an array without axes")
+    rows = m.shape[-2] if m.ndim > 1 else m.shape[0]
+    return np.tri(fixed(rows), fixed(m.shape[-1]), k, dtype=bool)
 
 
 # Choosing
@@ -742,8 +761,8 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     return apply("broadcast_to", astype(value, dtype), shape=a.shape)
 
 
-FUNCTIONS[np.zeros_like] = FUNCTIONS[np.empty_like] = _like(0)
-FUNCTIONS[np.ones_like] = _like(1)
+for _function, _value in ((np.zeros_like, 0), (np.empty_like, 0), (np.ones_like, 1)):
+    _implements(_function)(_like(_value))
 
 
 @_implements(np.result_type)
@@ -831,6 +850,7 @@ REWRITES.update(
         "np.multiply.reduce": "np.exp(np.sum(np.log(x))) for positive x",
         "np.cumsum": "np.tri(n) @ x",
         "np.add.accumulate": "np.tri(n) @ x",
+        "np.cumprod": "np.exp(np.tri(n) @ np.log(x)) for positive x",
         "np.argmax": "x == np.max(x, axis, keepdims=True)",
         "np.argmin": "x == np.min(x, axis, keepdims=True)",
         "np.median": "np.mean, or sort outside of the traced function",
@@ -843,10 +863,25 @@ REWRITES.update(
         "np.allclose": "np.all(np.isclose(a, b))",
         "np.dstack": "np.stack(arrays, axis=2)",
         "np.nansum": "np.sum(np.where(np.isnan(x), 0, x))",
-        "np.round": "np.rint(x * 10**n) / 10**n",
-        "np.around": "np.rint(x * 10**n) / 10**n",
         "np.fix": "np.trunc",
         "np.divmod": "a // b and a % b",
+        "np.left_shift": "x * 2**n",
+        "np.right_shift": "x // 2**n",
+        "np.linspace": "start + (stop - start) * np.linspace(0, 1, n)",
+        "np.interp": "fp[0] + np.sum(np.diff(fp) / np.diff(xp) * "
+        "np.clip(x[..., None] - xp[:-1], 0, np.diff(xp)), -1)",
+        "np.fft": "a product with the real and imaginary parts of np.fft.fft(np.eye(n))",
+        "np.real": "x, which is real",
+        "np.conj": "x, which is real",
+        "np.conjugate": "x, which is real",
+        "np.imag": "np.zeros_like(x)",
+        "ndarray.flat": "x.ravel()",
+        "ndarray.itemsize": "x.dtype.itemsize",
+        "ndarray.nbytes": "x.size * x.dtype.itemsize",
+        "ndarray.fill": "np.full_like(x, value)",
+        "scipy.special.expit": "dl.ops.sigmoid(x)",
+        "scipy.special.logit": "np.log(x / (1 - x))",
+        "scipy.special.xlogy": "x * np.log(np.where(x == 0, 1, y))",
         "np.signbit": "x < 0",
         "np.gradient": "np.diff",
         "np.trapezoid": "np.sum((y[1:] + y[:-1]) * np.diff(x)) / 2",
@@ -864,15 +899,6 @@ REWRITES.update(
             "np.matmul with a matrix that is inverted outside of the traced function",
         ),
         "np.fmax": "np.where(np.isnan(a), b, np.maximum(a, b))",
-        "np.linspace": "a + (b - a) * np.linspace(0, 1, n)",
-        "np.interp": "dl.ops.take of the values, or np.where",
-        "np.argsort": "np.max or np.min, or sort outside of the traced function",
-        "np.sort": "np.max or np.min, or sort outside of the traced function",
-        "np.expit": "dl.ops.sigmoid",
-        "np.fft.fft": "a product with the matrix of the transform",
-        "np.real": "x, which is real",
-        "np.flat": "np.ravel(x)",
-        "format()": "repr(x)",
         "np.fmin": "np.where(np.isnan(a), b, np.minimum(a, b))",
     }
 )

@@ -1,45 +1,42 @@
-"""Refusing NumPy's random numbers in traced functions, where they would be drawn only once."""
+"""Refusing NumPy's random numbers in traced functions, where they would be drawn only once.
+
+Generators that a function can reach must be as they were when it has been traced. Uses of the
+functions of ``np.random`` are found in the code that it can reach; whether such a place is run is
+then watched while tracing. What other threads draw meanwhile is of no importance.
+"""
 
 from __future__ import annotations
 
 import dis
 import functools
-import inspect
+import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from types import CodeType, FunctionType, MethodType, ModuleType
+from itertools import islice
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
-# What draws or makes a generator. Other types are there to be asked for, as in isinstance().
-_DRAWING = {
-    id(value): f"np.random.{name}"
+from dlcore.graph.interface import call
+
+_GENERATORS = (np.random.Generator, np.random.RandomState)
+# By identity: functions that draw or make a generator, and classes that are one when called.
+_FUNCTIONS = {
+    id(value): name
     for name, value in vars(np.random).items()
-    if callable(value) and (value is np.random.RandomState or not isinstance(value, type))
+    if callable(value) and not isinstance(value, type) and not name.startswith("_")
 }
-_Lines = dict[CodeType, dict[int, str]]
+_CLASSES = {id(generator): generator.__name__ for generator in _GENERATORS}
+_NAMES = {*_FUNCTIONS.values(), *_CLASSES.values()}
 
-
-@contextmanager
-def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> Iterator[None]:
-    """Raises TypeError where the function draws from ``np.random`` or a generator that it sees.
-
-    Generators that it captures or is given are recognised by their state. Functions of
-    ``np.random`` leave no trace, or one that other threads leave, too: the lines that name them are
-    found in the code, and watched while it runs.
-    """
-    functions = _reachable(function)
-    variables = [*arguments, *_given(function), *(v for f in functions for v in _visible(f))]
-    generators = list({id(g): g for v in variables for g in _generators(v)}.values())
-    before = _states(generators)
-    with _watched(_suspicious_lines(functions)) as reached:
-        yield
-    if reached:
-        _refuse(reached[0])
-    if _states(generators) != before:
-        _refuse("a generator of np.random")
+# Containers of more items hold data.
+_MOST_ITEMS = 1000
+# What holds nothing that draws. Modules are looked into by name, see `_visible`.
+_LEAVES = (np.ndarray, np.generic, int, float, complex, str, bytes, type(None), ModuleType)
 
 
 def _refuse(what: str) -> None:
@@ -49,139 +46,173 @@ def _refuse(what: str) -> None:
     )
 
 
-def _generators(value: Any) -> list[Any]:
-    """The generators that the value is, or holds as a small list, tuple or dict."""
-    held: Iterable[Any] = ()
-    if isinstance(value, list | tuple | dict) and len(value) <= 100:
-        held = value.values() if isinstance(value, dict) else value
-    found = (value, *held)
-    return [x for x in found if isinstance(x, np.random.Generator | np.random.RandomState)]
-
-
-def _states(generators: Iterable[Any]) -> list[str]:
-    return [
-        repr(g.bit_generator.state if isinstance(g, np.random.Generator) else g.get_state())
-        for g in generators
-    ]
-
-
 @contextmanager
-def _watched(lines: _Lines) -> Iterator[list[str]]:
-    """What is named in those of the lines that are reached within."""
-    reached: list[str] = []
-
-    def on_line(frame: Any, event: str, _: Any) -> Any:
-        name = lines[frame.f_code].get(frame.f_lineno)
-        if event == "line" and name is not None:
-            reached.append(name)
-        return on_line
-
-    def on_call(frame: Any, event: str, _: Any) -> Any:
-        return on_line if frame.f_code in lines else None
-
-    before = sys.gettrace()
-    if lines:
-        sys.settrace(on_call)
-    try:
-        yield reached
-    finally:
-        if lines:
-            sys.settrace(before)
+def no_numpy_random(function: Callable[..., Any], arguments: Iterable[Any] = ()) -> Iterator[None]:
+    """Raises TypeError where the function draws from ``np.random`` or a generator that it sees."""
+    reached = _reached([function, *arguments], _package(function))
+    generators = [value for value in reached if isinstance(value, _GENERATORS)]
+    before = [pickle.dumps(generator) for generator in generators]
+    places: dict[int, dict[int, str]] = {}
+    for each in reached:
+        if isinstance(each, FunctionType):
+            places |= _drawing_places(each)
+    with _watched(places):
+        yield
+    if [pickle.dumps(generator) for generator in generators] != before:
+        _refuse("np.random")
 
 
-# Code
+# What a function can reach
 
 
-def _reachable(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The function, and those of its package that it sees, that these see, and so on."""
-    first = _underlying(function)
-    found = {first: None}
-    stack = [first]
+def _reached(roots: Iterable[Any], home: str) -> list[Any]:
+    """The functions, generators and other objects that are reached from the roots.
+
+    Libraries are not looked into, but for the package that the function is of.
+    """
+    found: dict[int, Any] = {}
+    stack = list(roots)
     while stack:
-        for value in _visible(stack.pop()):
-            each = _underlying(value) if callable(value) else None
-            is_new = isinstance(each, FunctionType | MethodType) and each not in found
-            if is_new and _package(each) == _package(first):
-                found[each] = None
-                stack.append(each)
-    return list(found)
+        value = stack.pop()
+        if not isinstance(value, _LEAVES) and id(value) not in found:
+            found[id(value)] = value
+            stack += _parts(value, home)
+    return list(found.values())
 
 
-def _underlying(function: Any) -> Any:
-    """What has the code: the function that was wrapped, or the method of a callable object."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    return function if hasattr(function, "__code__") else function.__call__
+def _parts(value: Any, home: str) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return list(islice(value.values(), _MOST_ITEMS))
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(islice(value, _MOST_ITEMS))
+    if isinstance(value, MethodType | staticmethod | classmethod):
+        return (value.__func__, getattr(value, "__self__", None))
+    if isinstance(value, property | functools.cached_property):
+        return (value.fget if isinstance(value, property) else value.func,)
+    if isinstance(value, functools.partial):
+        return (value.func, *value.args, *value.keywords.values())
+    if isinstance(value, FunctionType | type):
+        if _is_library(_package(value), home):
+            return ()
+        inside = _visible(value, home) if isinstance(value, FunctionType) else value.__bases__
+        return (*vars(value).values(), *inside)
+    attributes = getattr(value, "__dict__", {})
+    if _is_library(_package(type(value)), home):
+        return (attributes.get("__wrapped__"),)
+    return (*attributes.values(), type(value))
 
 
-def _given(function: Any) -> Iterator[Any]:
-    """What ``functools.partial`` gives the function."""
-    while isinstance(function, functools.partial):
-        yield from (*function.args, *function.keywords.values())
-        function = function.func
+def _package(value: Any) -> str:
+    return (getattr(value, "__module__", None) or "").partition(".")[0]
 
 
-def _package(function: Any) -> str:
-    return (getattr(function, "__module__", None) or "").partition(".")[0]
+def _is_library(package: str, home: str) -> bool:
+    if package in ("numpy", "dlcore") or package in sys.stdlib_module_names:
+        return True
+    path = Path(getattr(sys.modules.get(package), "__file__", None) or "")
+    return package != home and not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
 
 
-def _codes(function: Callable[..., Any]) -> Iterator[CodeType]:
+def _codes(function: FunctionType) -> Iterator[CodeType]:
     """The code of the function and of what is defined within it."""
-    code = getattr(function, "__code__", None)
-    stack = [code] if code is not None else []
+    stack = [function.__code__]
     while stack:
         code = stack.pop()
         yield code
         stack += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
-def _visible(function: Callable[..., Any]) -> Iterator[Any]:
-    """The values of its closure, defaults and object, and of the globals that it names."""
-    yield from getattr(function, "__defaults__", None) or ()
-    yield from (getattr(function, "__kwdefaults__", None) or {}).values()
-    yield from getattr(getattr(function, "__self__", None), "__dict__", {}).values()
-    for cell in getattr(function, "__closure__", None) or ():
+def _visible(function: FunctionType, home: str) -> Iterator[Any]:
+    """Its defaults, its closure, and what its names may stand for, in modules as well."""
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    variables = _closure(function)
+    names = {name for code in _codes(function) for name in code.co_names}
+    known = ChainMap(function.__globals__, sys.modules)  # of modules, what it imports itself
+    values = [*variables.values(), *(known[name] for name in names if name in known)]
+    modules: set[ModuleType] = set()
+    for value in values:  # which grow by what the names may stand for in modules
+        if id(value) not in _FUNCTIONS:  # where these are used is watched
+            yield value
+        if isinstance(value, ModuleType) and value not in modules:
+            modules.add(value)
+            if not _is_library(value.__name__.partition(".")[0], home):
+                values += [vars(value)[name] for name in names if name in vars(value)]
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
-            yield cell.cell_contents
+            found[name] = cell.cell_contents
         except ValueError:  # a variable that is not bound yet
             continue
-    known = getattr(function, "__globals__", {})
-    for code in _codes(function):
-        yield from (known[name] for name in code.co_names if name in known)
-
-
-def _suspicious_lines(functions: Iterable[Callable[..., Any]]) -> _Lines:
-    """The lines that name what draws, by the code that they belong to."""
-    found: _Lines = {}
-    for function in functions:
-        known = _names(function)
-        for code in _codes(function):
-            value: Any = None
-            for instruction in dis.get_instructions(code):
-                if instruction.opname in ("LOAD_GLOBAL", "LOAD_DEREF"):
-                    value = known.get(instruction.argval)
-                elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(
-                    value, ModuleType
-                ):
-                    value = getattr(value, instruction.argval, None)
-                else:
-                    value = None
-                line = instruction.positions and instruction.positions.lineno
-                if id(value) in _DRAWING and line:
-                    found.setdefault(code, {})[line] = _DRAWING[id(value)]
     return found
 
 
-def _names(function: Callable[..., Any]) -> dict[str, Any]:
-    """The globals of a function, and what its closure holds, by name."""
-    names = dict(getattr(function, "__globals__", {}))
-    code = getattr(function, "__code__", None)
-    for name, cell in zip(
-        getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False
-    ):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # a variable that is not bound yet
+# Where code uses np.random, and whether it gets there
+
+
+def _drawing_places(function: FunctionType) -> dict[int, dict[int, str]]:
+    """By code and place in it, the function of ``np.random`` that is read there."""
+    variables = ChainMap[str, Any]({}, _closure(function), function.__globals__)
+    found = {}
+    for code in _codes(function):
+        names = (*code.co_names, *code.co_freevars)
+        if any(name in _NAMES or id(variables.get(name)) in _FUNCTIONS for name in names):
+            found[id(code)] = dict(_places(code, variables))
+    return {code: places for code, places in found.items() if places}
+
+
+def _places(code: CodeType, variables: MutableMapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Follows names, attributes of modules, and imports; assignments are entered in variables."""
+    value: Any = None
+    start = None  # of an instruction with a long operand, of which only the first part is seen
+    for instruction in dis.get_instructions(code):
+        name, operand = instruction.opname, instruction.argval
+        start = instruction.offset if start is None else start
+        if name == "EXTENDED_ARG":
             continue
-    return names
+        if name.startswith(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST")):
+            value = variables.get(operand)
+        elif name == "IMPORT_NAME":
+            value = sys.modules.get(operand)
+        elif name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+            value = getattr(value, operand, None) if isinstance(value, ModuleType) else None
+        elif name in ("STORE_FAST", "STORE_DEREF"):
+            variables[operand] = value
+        else:
+            value = None
+        is_called = name == "LOAD_METHOD" or "NULL" in instruction.argrepr
+        drawn = _FUNCTIONS.get(id(value)) or (is_called and _CLASSES.get(id(value)))
+        if drawn:
+            yield from ((start, drawn), (instruction.offset, drawn))
+        start = None
+
+
+@contextmanager
+def _watched(places: dict[int, dict[int, str]]) -> Iterator[None]:
+    """Raises TypeError where this thread gets to one of the places: a branch may never be taken."""
+    if not places:
+        yield
+        return
+
+    def on_call(frame: FrameType, event: str, argument: Any) -> Any:
+        if id(frame.f_code) not in places:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return on_instruction
+
+    def on_instruction(frame: FrameType, event: str, argument: Any) -> Any:
+        drawn = places[id(frame.f_code)].get(frame.f_lasti) if event == "opcode" else None
+        if drawn:
+            call(_refuse, f"np.random.{drawn}")
+        return on_instruction
+
+    previous = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for any frame that wants these
+    sys.settrace(on_call)
+    try:
+        yield
+    finally:
+        sys.settrace(previous)
