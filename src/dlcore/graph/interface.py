@@ -161,9 +161,9 @@ class TensorInterface:
 
     __array__ = _unavailable(
         "a traced array cannot become an ndarray",
-        "write np.stack([...]) for np.array([...]), dl.ops.take(a, i, axis=0) for a[i] of an "
-        "ndarray a, np.where or np.concatenate for a[...] = x, and np functions for those of "
-        "other libraries (np.logaddexp.reduce for logsumexp)",
+        "write np.stack([...]) for np.array([...]), dl.ops.take(a, i, axis=0) for a[i] and "
+        "np.take(a, i, axis=0) of an ndarray a, np.where or np.concatenate for a[...] = x, and np "
+        "functions for those of other libraries (np.logaddexp.reduce for logsumexp)",
     )
     __bool__ = _unavailable(
         "Python control flow depends on a traced array",
@@ -178,7 +178,8 @@ class TensorInterface:
     )
     __complex__ = _unavailable("a traced array cannot become a complex", "use real arithmetic")
     __index__ = _unavailable(
-        "a traced array cannot be an index or a size", "write dl.ops.take(a, i, axis=0) for a[i]"
+        "a traced array cannot be an index or a size",
+        "write dl.ops.take(a, i, axis=0) for a[i], or np.take where a is traced, too",
     )
     __round__ = _unavailable("a traced array cannot be rounded by round()", "write np.rint")
     item = _unavailable("a traced array has no item()", "go on with the array itself")
