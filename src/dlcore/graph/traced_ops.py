@@ -69,39 +69,16 @@ def _mean(elements: Tensor, weight: Any) -> Tensor:
     return reduce("sum", rows * weight) / reduce("sum", weight)
 
 
-def _squared(pred: Tensor, target: Tensor, delta: float) -> Tensor:
-    return apply("square", pred - target)
-
-
-def _absolute(pred: Tensor, target: Tensor, delta: float) -> Tensor:
-    return apply("absolute", pred - target)
-
-
-def _huber(pred: Tensor, target: Tensor, delta: float) -> Tensor:
-    error = apply("absolute", pred - target)
-    clipped = apply("minimum", error, delta)
-    return clipped * (error - 0.5 * clipped)
-
-
-def _binary_cross_entropy(pred: Tensor, target: Tensor, delta: float) -> Tensor:
-    return apply("softplus", pred) - target * pred
-
-
-_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "mse": _squared,
-    "mae": _absolute,
-    "huber": _huber,
-    "binary_cross_entropy": _binary_cross_entropy,
-}
-
-
 def _loss(name: str, pred: Any, target: Any, weight: Any, delta: float) -> Tensor:
     pred, target = as_tensor(pred), as_tensor(target)
     if pred.shape != target.shape:
         raise ValueError(
             f"target has shape {describe(target.shape)}, but pred has {describe(pred.shape)}"
         )
-    return _mean(_LOSSES[name](pred, target, delta), weight)
+    from dlcore.nn import losses
+
+    loss = losses.Huber(delta) if name == "huber" else losses.LOSSES[name]
+    return _mean(loss.elements(pred, target), weight)
 
 
 def _cross_entropy(pred: Any, target: Any, weight: Any) -> Tensor:
