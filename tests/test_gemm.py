@@ -51,10 +51,22 @@ def test_matmul_at_every_edge_of_a_tile(rng, dtype, m):
         (1025, 1, 513),
         (1, 1, 8191),
         (300, 3, 2),
+        (601, 1101, 395),
     ],
 )
 def test_matmul_past_the_edges_of_blocks(rng, dtype, m, n, k):
     a, b = matrices(rng, dtype, (m, k), (k, n))
+    assert_product_close(ops.matmul(a, b), a, b)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("transposed", ["a", "b", "a b"])
+def test_matmul_of_transposed_operands_past_the_edges_of_blocks(rng, dtype, transposed):
+    a, b = matrices(rng, dtype, (601, 395), (395, 1101))
+    if "a" in transposed:
+        a = np.asfortranarray(a)
+    if "b" in transposed:
+        b = np.asfortranarray(b)
     assert_product_close(ops.matmul(a, b), a, b)
 
 

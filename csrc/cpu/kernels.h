@@ -22,18 +22,23 @@ typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void 
 typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64_t n);
 
 /* Register-tiled product and what feeds it. A tile of c is at most mr x nr; nr is two vectors of `lanes` elements. mc, kc and
- * nc are the cache blocks; mc and nc are multiples of mr and nr. */
+ * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a time. */
 typedef struct dlc_gemm_kernels {
-    int64_t mr, nr, lanes, mc, kc, nc;
+    int64_t mr, nr, lanes, mc, kc, nc, panels;
 
     /* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, cols), 0 < rows <= mr, 0 < cols <= nr.
      * a_row or a_col is 1. b has unit column stride and is read up to the next multiple of lanes: all of it when cols is
      * one, a packed panel otherwise. */
     void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate);
-    /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width, 0 up to step: width rounded up to a
-     * multiple of lanes. Rows of a (a_row == 1, a_col == step) and columns of b (ldb == step) are packed alike. */
-    void (*pack)(void *panel, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+    /* The same with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way. */
+    void (*packing_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
+                         int64_t ldb, int64_t depth, int64_t rows, bool accumulate);
+    /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width and p < depth; rows of a and columns of b are
+     * packed alike. A step of width rounded up to a multiple of lanes is filled up with 0 (columns of b: ldb == step); a
+     * step of width leaves no gaps (rows of a: a_row == 1, a_col == step), but up to lanes - 1 elements after the panel
+     * are overwritten. */
+    void (*pack)(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                  int64_t depth);
     /* c (rows, cols; leading dimension ldc) = or += the sum of `count` parts, in order; element (i, j) of part s is
      * parts[s * part_stride + i * ldp + j] */

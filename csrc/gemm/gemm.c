@@ -17,9 +17,9 @@
 /* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
 #define VECTOR_K 4096
 
-/* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (7% at
- * 256^3, half of it at 10 columns); beyond, it is nearly free and brings distant rows together. */
-#define PACK_A_COLS 1024
+/* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (4% at
+ * 256^3, nothing at 512^3, half of it at 10 columns); beyond, it brings distant rows together (10% at 1024^3). */
+#define PACK_A_COLS 512
 
 /* A panel of b that stays in L1 is read in place by few tiles: packing costs 17% of 32 x 256 x 256, 9% at 64 rows, and saves
  * 2% at 128. Where its rows lie further apart than PACK_B_STRIDE bytes, more pages than the first-level TLB holds and in
@@ -34,7 +34,7 @@ static void *at(const dlc_gemm *g, const void *base, int64_t element)
 
 static int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_div(n, multiple) * multiple; }
 
-/* The size of equal blocks of at most `most` that `n` is cut in: 128 rows are 10 tiles of 13, not 9 of 14 and one of 2. */
+/* The size of equal blocks of at most `most` that `n` is cut in */
 static int64_t even_blocks(int64_t n, int64_t most)
 {
     return n <= most ? n : dlc_ceil_div(n, dlc_ceil_div(n, most));
@@ -84,7 +84,7 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
             kernels->vector_matrix(y, x_p, x_stride, matrix_p, k_stride, depth, n, accumulate);
         } else {
             if (x_stride != 1) {
-                kernels->pack(own, x_p, x_stride, 0, depth, 1);
+                kernels->pack(own, depth, x_p, x_stride, 0, depth, 1);
                 x_p = own;
             }
             kernels->matrix_vector(y, y_stride, matrix_p, n_stride, x_p, n, depth, accumulate);
@@ -97,36 +97,39 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
 typedef struct job {
     const dlc_gemm *g;
     bool pack_a, pack_b;
-    void *a_block, *b_panel; /* where they are packed */
+    void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
+    int64_t first_col;       /* the first of the columns whose panels b_block keeps */
+    bool keeps_panels;       /* for the blocks of rows to come; else each panel takes the place of the one before */
     int64_t row, rows;       /* the rows of c in hand */
-    int64_t height;          /* of their tiles; the last may be lower */
+    int64_t tiles;           /* that they are divided in */
+    int64_t height;          /* of the first of these */
+    int64_t higher_tiles;    /* that are as high; the others have a row less */
     bool accumulate;
 } job;
 
-static int64_t panel_step(const job *job, int64_t width) { return round_up(width, job->g->kernels->gemm->lanes); }
-
-static void *a_panel(const job *job, int64_t tile)
+/* The first row of a tile of the rows in hand. They are divided evenly: 128 rows are 18 tiles of 6 and 4 of 5, as one of 2
+ * would take the time of 4. */
+static int64_t first_row_of(const job *job, int64_t tile)
 {
-    return at(job->g, job->a_block, tile * panel_step(job, job->height) * job->depth);
+    return tile * job->height - dlc_max64(0, tile - job->higher_tiles);
 }
 
-static const void *a_rows(const job *job, int64_t tile)
+static void *a_panel(const job *job, int64_t row) { return at(job->g, job->a_block, row * job->depth); }
+
+static const void *a_rows(const job *job, int64_t row)
 {
     const dlc_gemm *g = job->g;
-    return at(g, g->a, (job->row + tile * job->height) * g->a_row + job->p * g->a_col);
-}
-
-static int64_t tile_rows(const job *job, int64_t tile)
-{
-    return dlc_min64(job->height, job->rows - tile * job->height);
+    return at(g, g->a, (job->row + row) * g->a_row + job->p * g->a_col);
 }
 
 static void pack_rows(const job *job)
 {
     const dlc_gemm *g = job->g;
-    for (int64_t tile = 0; tile * job->height < job->rows; tile++)
-        g->kernels->gemm->pack(a_panel(job, tile), a_rows(job, tile), g->a_row, g->a_col, tile_rows(job, tile), job->depth);
+    for (int64_t tile = 0; tile < job->tiles; tile++) {
+        const int64_t row = first_row_of(job, tile), rows = first_row_of(job, tile + 1) - row;
+        g->kernels->gemm->pack(a_panel(job, row), rows, a_rows(job, row), g->a_row, g->a_col, rows, job->depth);
+    }
 }
 
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
@@ -136,30 +139,69 @@ static void multiply_panel(const job *job, int64_t col, int64_t cols)
     const dlc_gemm_kernels *kernels = g->kernels->gemm;
     const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
     int64_t ldb = g->b_row;
+    void *panel = NULL; /* to be packed by the first tile */
     if (job->pack_b || cols % kernels->lanes != 0) {
-        kernels->pack(job->b_panel, b, g->b_col, g->b_row, cols, job->depth);
-        b = job->b_panel;
-        ldb = panel_step(job, cols);
+        void *place = at(g, job->b_block, job->keeps_panels ? (col - job->first_col) * job->depth : 0);
+        const bool is_packed = job->keeps_panels && job->row > 0;
+        const int64_t step = round_up(cols, kernels->lanes);
+        if (!is_packed && cols == kernels->nr && g->b_col == 1) {
+            panel = place;
+        } else {
+            if (!is_packed)
+                kernels->pack(place, step, b, g->b_col, g->b_row, cols, job->depth);
+            b = place;
+            ldb = step;
+        }
     }
-    for (int64_t tile = 0; tile * job->height < job->rows; tile++) {
-        const int64_t rows = tile_rows(job, tile);
-        void *c = at(g, g->c, (job->row + tile * job->height) * g->c_row + col);
-        if (job->pack_a)
-            kernels->tile(c, g->c_row, a_panel(job, tile), 1, panel_step(job, rows), b, ldb, job->depth, rows, cols,
-                          job->accumulate);
-        else
-            kernels->tile(c, g->c_row, a_rows(job, tile), g->a_row, g->a_col, b, ldb, job->depth, rows, cols,
-                          job->accumulate);
+    for (int64_t tile = 0, row = 0; tile < job->tiles; tile++) {
+        const int64_t next = first_row_of(job, tile + 1), rows = next - row;
+        const int64_t a_row = job->pack_a ? 1 : g->a_row, a_col = job->pack_a ? rows : g->a_col;
+        const void *a = job->pack_a ? a_panel(job, row) : a_rows(job, row);
+        void *c = at(g, g->c, (job->row + row) * g->c_row + col);
+        if (panel) {
+            kernels->packing_tile(c, g->c_row, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate);
+            b = panel;
+            ldb = kernels->nr;
+            panel = NULL;
+        } else {
+            kernels->tile(c, g->c_row, a, a_row, a_col, b, ldb, job->depth, rows, cols, job->accumulate);
+        }
+        row = next;
     }
 }
 
-/* A block of rows of a is packed for L2 and stays for all columns; each panel of b is packed for L1 just before its use. */
+/* The columns [first, last) of the rows in hand, for the depth in hand, which is the last where is_complete */
+static void multiply_columns(const job *job, int64_t first, int64_t last, bool is_complete, int64_t first_row,
+                             int64_t first_col, int thread)
+{
+    const dlc_gemm *g = job->g;
+    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    for (int64_t col = first; col < last; col += kernels->nc) {
+        const int64_t end = dlc_min64(last, col + kernels->nc);
+        for (int64_t j = col; j < end; j += kernels->nr)
+            multiply_panel(job, j, dlc_min64(kernels->nr, end - j));
+        if (is_complete && g->finish)
+            g->finish(g->finish_context, first_row + job->row, first_col + col, job->rows, end - col, thread);
+    }
+}
+
+static void divide_rows(job *job)
+{
+    const int64_t mr = job->g->kernels->gemm->mr;
+    job->tiles = dlc_ceil_div(job->rows, mr);
+    job->height = dlc_ceil_div(job->rows, job->tiles);
+    job->higher_tiles = job->rows - (job->height - 1) * job->tiles;
+}
+
+/* A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is packed for L1 just before its
+ * use, and where more blocks of rows follow it is kept for them. */
 static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first_col, void *own, int thread)
 {
     const dlc_gemm_kernels *kernels = g->kernels->gemm;
     const int64_t block_depth = even_blocks(g->k, kernels->kc), block_rows = even_blocks(g->m, kernels->mc);
-    job job = {.g = g, .b_panel = own};
-    job.a_block = at(g, own, block_depth * kernels->nr);
+    job job = {.g = g, .b_block = own, .keeps_panels = block_rows < g->m};
+    const int64_t block_cols = job.keeps_panels ? kernels->panels * kernels->nr : g->n;
+    job.a_block = at(g, own, block_depth * kernels->nr * (job.keeps_panels ? kernels->panels : 1));
     job.pack_a = g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
     const bool is_near = g->b_row * g->element_size <= PACK_B_STRIDE;
     job.pack_b = g->m > (is_near ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
@@ -167,17 +209,14 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.accumulate = g->accumulate || job.p > 0;
         const bool is_complete = job.p + job.depth == g->k;
-        for (job.row = 0; job.row < g->m; job.row += block_rows) {
-            job.rows = dlc_min64(block_rows, g->m - job.row);
-            job.height = even_blocks(job.rows, kernels->mr);
-            if (job.pack_a)
-                pack_rows(&job);
-            for (int64_t col = 0; col < g->n; col += kernels->nc) {
-                const int64_t end = dlc_min64(g->n, col + kernels->nc);
-                for (int64_t j = col; j < end; j += kernels->nr)
-                    multiply_panel(&job, j, dlc_min64(kernels->nr, end - j));
-                if (is_complete && g->finish)
-                    g->finish(g->finish_context, first_row + job.row, first_col + col, job.rows, end - col, thread);
+        for (job.first_col = 0; job.first_col < g->n; job.first_col += block_cols) {
+            const int64_t last_col = dlc_min64(g->n, job.first_col + block_cols);
+            for (job.row = 0; job.row < g->m; job.row += block_rows) {
+                job.rows = dlc_min64(block_rows, g->m - job.row);
+                divide_rows(&job);
+                if (job.pack_a)
+                    pack_rows(&job);
+                multiply_columns(&job, job.first_col, last_col, is_complete, first_row, first_col, thread);
             }
         }
         job.p += job.depth;
@@ -265,9 +304,9 @@ int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size)
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
 {
     const dlc_gemm_kernels *kernels = g->kernels->gemm;
-    const int64_t depth = dlc_min64(g->k, kernels->kc);
-    const int64_t a_tiles = dlc_ceil_div(dlc_min64(g->m, kernels->mc), kernels->mr);
-    const int64_t panels = depth * (a_tiles * round_up(kernels->mr, kernels->lanes) + kernels->nr);
+    const int64_t depth = dlc_min64(g->k, kernels->kc), rows = dlc_min64(g->m, kernels->mc);
+    const int64_t cols = kernels->nr * (g->m > kernels->mc ? kernels->panels : 1);
+    const int64_t panels = depth * (rows + cols) + kernels->lanes;
     const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
     *per_thread = dlc_align_up(dlc_max64(panels, vector) * g->element_size);
 

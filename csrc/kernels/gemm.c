@@ -28,11 +28,16 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* A block of a (MC x KC) takes 0.5 MB of L2; a panel of b (KC x NR) takes 48 KB with AVX-512 and is refilled from L2 where L1
- * is smaller, which out-of-order execution hides. Measured on a busy machine, to some 3%: for float32 a KC of 256 is up to 4%
- * slower and 512 level, for float64 256 to 384 are level; on AVX2 half of MC is 3% slower, as each panel of b is packed for
- * half as many rows. */
-enum { MC = (DLC_MR > 8 ? 24 : 48) * DLC_MR, KC = DLC_REAL_BITS == 32 ? 384 : 256 };
+/* A block of a (MC x KC) takes 200 to 390 KB of L2, a panel of b (KC x NR) 24 KB of L1, or 48 with AVX-512, where it is refilled
+ * from L2 if L1 is smaller. Measured, to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and
+ * half of it level; for float32 a KC of 256 is level there and up to 4% slower with AVX-512. The packed panels of b that
+ * wait for the next block of rows (PANELS) take 1.5 MB of L3. */
+#if DLC_REAL_BITS == 32
+enum { MC = (DLC_MR > 8 ? 18 : DLC_MR > 6 ? 24 : 32) * DLC_MR, KC = 384 };
+#else
+enum { MC = (DLC_MR > 8 ? 12 : 16) * DLC_MR, KC = 256 };
+#endif
+enum { PANELS = (3 << 19) / (KC * NR * (int)sizeof(real)) };
 
 /* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
 DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
@@ -65,19 +70,41 @@ static __attribute__((noinline)) void store_edge(real *c, int64_t ldc, const rea
     }
 }
 
+/* Rows of b that are fetched ahead of those being packed: they may come from memory. */
+enum { PACK_AHEAD = 16 };
+
+DLC_INLINE void prefetch_rows(const real *x, int64_t ld, const int rows, const bool wide)
+{
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        __builtin_prefetch(x + i * ld);
+        if (wide)
+            __builtin_prefetch(x + i * ld + NR - 1);
+    }
+}
+
 /* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, NR if wide, else L; leading dimension ldb).
- * rows, wide and a_rows_adjacent are constants where this is inlined. */
-DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb,
+ * rows, wide, a_rows_adjacent and packs are constants where this is inlined. Unrolled, 16 instead of 20 instructions go
+ * with 12 multiply-adds of a tile for AVX2. */
+DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                           int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide,
-                          const bool a_rows_adjacent)
+                          const bool a_rows_adjacent, const bool packs)
 {
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
     /* Two pointers share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the
      * speed instead of 99%). */
     const int half = (rows + 1) / 2;
     const real *upper = a, *lower = a + half * a_step;
+    if (accumulate)
+        prefetch_rows(c, ldc, rows, wide);
+#pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++, upper++, lower++) {
         vreal b_left = v_load(b + p * ldb), b_right = wide ? v_load(b + p * ldb + L) : b_left;
+        if (packs) {
+            prefetch_rows(b + (p + PACK_AHEAD) * ldb, 0, 1, true);
+            v_store(panel + p * NR, b_left);
+            v_store(panel + p * NR + L, b_right);
+        }
         DLC_UNROLL
         for (int i = 0; i < rows; i++) {
             vreal a_ip = v_splat(a_rows_adjacent ? a[p * a_step + i]
@@ -109,37 +136,51 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, c
     store_edge(c, ldc, whole, rows, cols, accumulate);
 }
 
-typedef void tile_function(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb,
+typedef void tile_function(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                            int64_t depth, int64_t cols, bool accumulate);
 
-#define DLC_TILE(name, rows, wide, a_rows_adjacent)                                                           \
+#define DLC_TILE(name, rows, wide, a_rows_adjacent, packs)                                                       \
     static void name##rows(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb,      \
-                           int64_t depth, int64_t cols, bool accumulate)                                         \
+                           real *panel, int64_t depth, int64_t cols, bool accumulate)                            \
     {                                                                                                            \
-        tile_body(c, ldc, a, a_step, b, ldb, depth, cols, accumulate, rows, wide, a_rows_adjacent);           \
+        (void)panel;                                                                                             \
+        tile_body(c, ldc, a, a_step, b, ldb, panel, depth, cols, accumulate, rows, wide, a_rows_adjacent, packs); \
     }
-#define DLC_TILES(rows)                \
-    DLC_TILE(wide_panel, rows, true, true)    \
-    DLC_TILE(narrow_panel, rows, false, true)  \
-    DLC_TILE(wide_strided, rows, true, false) \
-    DLC_TILE(narrow_strided, rows, false, false)
+#define DLC_TILES(rows)                                 \
+    DLC_TILE(wide_panel, rows, true, true, false)       \
+    DLC_TILE(narrow_panel, rows, false, true, false)    \
+    DLC_TILE(wide_strided, rows, true, false, false)    \
+    DLC_TILE(narrow_strided, rows, false, false, false) \
+    DLC_TILE(packing_panel, rows, true, true, true)     \
+    DLC_TILE(packing_strided, rows, true, false, true)
 DLC_EACH_ROWS(DLC_TILES)
 
 #define DLC_WIDE_PANEL(rows) wide_panel##rows,
 #define DLC_NARROW_PANEL(rows) narrow_panel##rows,
+#define DLC_PACKING_PANEL(rows) packing_panel##rows,
 #define DLC_WIDE_STRIDED(rows) wide_strided##rows,
 #define DLC_NARROW_STRIDED(rows) narrow_strided##rows,
-static tile_function *const tiles[2][2][DLC_MR] = {
-    {{DLC_EACH_ROWS(DLC_NARROW_STRIDED)}, {DLC_EACH_ROWS(DLC_WIDE_STRIDED)}},
-    {{DLC_EACH_ROWS(DLC_NARROW_PANEL)}, {DLC_EACH_ROWS(DLC_WIDE_PANEL)}},
+#define DLC_PACKING_STRIDED(rows) packing_strided##rows,
+enum { NARROW, WIDE, PACKING };
+static tile_function *const tiles[2][3][DLC_MR] = {
+    {{DLC_EACH_ROWS(DLC_NARROW_STRIDED)}, {DLC_EACH_ROWS(DLC_WIDE_STRIDED)}, {DLC_EACH_ROWS(DLC_PACKING_STRIDED)}},
+    {{DLC_EACH_ROWS(DLC_NARROW_PANEL)}, {DLC_EACH_ROWS(DLC_WIDE_PANEL)}, {DLC_EACH_ROWS(DLC_PACKING_PANEL)}},
 };
 
 static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate)
 {
     bool a_rows_adjacent = a_row == 1;
-    tiles[a_rows_adjacent][cols > L][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, depth, cols,
-                                               accumulate);
+    tiles[a_rows_adjacent][cols > L ? WIDE : NARROW][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, NULL,
+                                                              depth, cols, accumulate);
+}
+
+static void packing_tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
+                         int64_t ldb, int64_t depth, int64_t rows, bool accumulate)
+{
+    bool a_rows_adjacent = a_row == 1;
+    tiles[a_rows_adjacent][PACKING][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, panel, depth, NR,
+                                              accumulate);
 }
 
 /* The lower and upper half of x0 y0 x1 y1 ... */
@@ -174,13 +215,16 @@ DLC_INLINE void transpose(vreal x[L])
     }
 }
 
-/* panel (depth, step) from x, adjacent along the depth, which is under L; width <= step < width + L. A function of its own:
- * the loops of variable length would keep the blocks of pack_transposed in memory. */
+/* Panels are written in whole vectors, in ascending order of depth and so that what runs over the width is overwritten
+ * by what belongs there: with a step of the width itself it runs over into the next row of the panel. */
+
+/* panel (depth, step) from x, adjacent along the depth, which is under L. A function of its own: the loops of variable
+ * length would keep the blocks of pack_transposed in memory. */
 static __attribute__((noinline)) void pack_shallow(real *panel, int64_t step, const real *x, int64_t stride,
                                                    int64_t width, int64_t depth)
 {
     const real *end = x + (width - 1) * stride + depth;
-    for (int64_t w = 0; w < width; w += L) {
+    for (int64_t w = (width - 1) / L * L; w >= 0; w -= L) {
         vreal block[L];
         for (int i = 0; i < L; i++) {
             const real *row = x + (w + i) * stride;
@@ -199,17 +243,17 @@ static __attribute__((noinline)) void pack_shallow(real *panel, int64_t step, co
     }
 }
 
-/* panel (depth, step) from x, adjacent along the depth; width <= step < width + L */
+/* panel (depth, step) from x, adjacent along the depth */
 static void pack_transposed(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
     if (depth < L) {
         pack_shallow(panel, step, x, stride, width, depth);
         return;
     }
-    for (int64_t w = 0; w < width; w += L) {
-        const int64_t rows = width - w;
-        for (int64_t p = 0; p < depth; p += L) {
-            const int64_t first = p + L <= depth ? p : depth - L; /* the last block overlaps the one before it */
+    for (int64_t p = 0; p < depth; p += L) {
+        const int64_t first = p + L <= depth ? p : depth - L; /* the last block overlaps the one before it */
+        for (int64_t w = (width - 1) / L * L; w >= 0; w -= L) {
+            const int64_t rows = width - w;
             const real *in = x + w * stride + first;
             real *out = panel + first * step + w;
             vreal block[L];
@@ -228,29 +272,28 @@ static void pack_transposed(real *panel, int64_t step, const real *x, int64_t st
 static void pack_straight(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
     if (width == NR) {
-        for (int64_t p = 0; p < depth; p++, panel += NR, x += stride) {
+        for (int64_t p = 0; p < depth; p++, panel += step, x += stride) {
             v_store(panel, v_load(x));
             v_store(panel + L, v_load(x + L));
         }
         return;
     }
-    const int64_t whole = width / L * L;
+    const int64_t whole = width / L * L, rest = width - whole;
     for (int64_t p = 0; p < depth; p++, panel += step, x += stride) {
         for (int64_t w = 0; w < whole; w += L)
             v_store(panel + w, v_load(x + w));
-        if (whole < width) {
+        if (rest > 0) {
             v_store(panel + whole, (vreal){0});
-            copy_few(panel + whole, x + whole, width - whole);
+            copy_few(panel + whole, x + whole, rest);
         }
     }
 }
 
-static void pack(void *panel, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+static void pack(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                  int64_t depth)
 {
     const real *in = x;
     real *out = panel;
-    const int64_t step = (width + L - 1) / L * L;
     if (width_stride == 1) {
         pack_straight(out, step, in, depth_stride, width, depth);
     } else if (depth_stride == 1) {
@@ -368,8 +411,10 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .lanes = L,
     .mc = MC,
     .kc = KC,
+    .panels = PANELS,
     .nc = 8 * NR, /* the block that a fused store works on is still in L2 */
     .tile = tile,
+    .packing_tile = packing_tile,
     .pack = pack,
     .sum_parts = sum_parts,
     .vector_matrix = vector_matrix,
