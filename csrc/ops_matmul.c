@@ -206,12 +206,26 @@ static dlc_status multiply_pair(const dlc_array *out, const void *context)
     return dlc_matmul(out, pair->a, pair->b);
 }
 
+/* Small products of two matrices are called for by the million: they are looked at before anything general. */
+static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, const dlc_array *a, const dlc_array *b)
+{
+    if (out->ndim != 2 || a->ndim != 2 || b->ndim != 2 || a->dtype != out->dtype || b->dtype != out->dtype ||
+        !dlc_is_real(out->dtype) || a->shape[1] != b->shape[0] || out->shape[0] != a->shape[0] ||
+        out->shape[1] != b->shape[1] || (out->stride[1] != 1 && out->shape[1] > 1))
+        return false;
+    dlc_gemm gemm = gemm_of(kernels, a, b);
+    set_output(&gemm, out->data, out->stride[0], gemm.m, gemm.n);
+    return dlc_gemm_run_small(&gemm);
+}
+
 dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array *b)
 {
     const dlc_kernels *kernels;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    if (multiply_small(kernels, out, a, b))
+        return DLC_OK;
     product p = {.items = 1, .batch_axes = out->ndim - 2};
     DLC_TRY(check_product(out, a, b));
-    DLC_TRY(dlc_kernels_get(&kernels));
     p.gemm = gemm_of(kernels, a, b);
 
     for (int32_t axis = 0; axis < p.batch_axes; axis++)
@@ -336,6 +350,8 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
         gemm->finish_context = &call;
         dlc_map_scratch(&none, &call.register_bytes, &call.program, call.arrays, out->shape, 2);
     }
+    if (!gemm->finish && dlc_gemm_run_small(gemm))
+        return DLC_OK;
     int64_t shared, own, cost = dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size);
     dlc_gemm_scratch(&shared, &own, gemm);
     own = dlc_align_up(own);

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 
 #include "core/sizes.h"
 #include "cpu/quota.h"
@@ -25,7 +26,7 @@
 static atomic_int explicit_limit; /* 0: the default limit */
 static atomic_int_least64_t serial_threshold = DEFAULT_SERIAL_THRESHOLD;
 static atomic_int threads_in_use; /* by all teams of the process */
-static atomic_int cores;          /* that the process may use; kept for the barrier, which must be cheap */
+static atomic_int cores;          /* that the process may use, as last read */
 static atomic_bool is_forked_child;
 static _Thread_local bool inside_team;
 
@@ -46,17 +47,39 @@ static int clamp(int value, int low, int high)
     return value < low ? low : value > high ? high : value;
 }
 
-/* omp_get_num_procs counts the affinity mask; unlike sched_getaffinity it is not fooled by OMP_PROC_BIND, which
- * ties the calling thread to a single core. */
+/* A tick of the clock that is read without a system call: 1 to 10 ms on Linux. */
+static int64_t clock_tick(void)
+{
+#ifdef CLOCK_MONOTONIC_COARSE
+    const clockid_t clock = CLOCK_MONOTONIC_COARSE;
+#else
+    const clockid_t clock = CLOCK_MONOTONIC;
+#endif
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* omp_get_num_procs counts the affinity mask; unlike sched_getaffinity it is not fooled by OMP_PROC_BIND, which ties the
+ * calling thread to a single core. It is a system call, 0.4 microseconds, and so is asked once a tick: 128^3 products of
+ * two threads take 20. */
 static int available_cores(void)
 {
     static atomic_int quota; /* 0: not read yet */
+    static atomic_int_least64_t read_at;
+    int64_t tick = clock_tick();
+    int known = atomic_load_explicit(&cores, memory_order_relaxed);
+    if (known > 0 && atomic_load_explicit(&read_at, memory_order_relaxed) == tick)
+        return known;
     int limit = atomic_load_explicit(&quota, memory_order_relaxed);
     if (limit == 0) {
         limit = dlc_cpu_quota();
         atomic_store_explicit(&quota, limit, memory_order_relaxed);
     }
-    return clamp(omp_get_num_procs(), 1, limit);
+    int available = clamp(omp_get_num_procs(), 1, limit);
+    atomic_store_explicit(&cores, available, memory_order_relaxed);
+    atomic_store_explicit(&read_at, tick, memory_order_relaxed);
+    return available;
 }
 
 dlc_status dlc_set_num_threads(int32_t threads)
@@ -153,6 +176,10 @@ void dlc_barrier_wait(dlc_barrier *barrier, int n_threads)
 /* Takes up to `requested` threads out of those that other teams leave; the calling thread is always granted. */
 static int reserve_threads(int requested)
 {
+    if (requested <= 1) {
+        atomic_fetch_add(&threads_in_use, 1);
+        return 1;
+    }
     int limit = dlc_get_num_threads();
     int used = atomic_load_explicit(&threads_in_use, memory_order_relaxed);
     int granted;
@@ -192,7 +219,7 @@ int dlc_team_run(int requested, dlc_team_member *member, void *context)
     if (granted == 1) {
         size = run_alone(member, context);
     } else {
-        atomic_store_explicit(&cores, available_cores(), memory_order_relaxed);
+        available_cores(); /* for the barriers of the team */
         size = run_team(granted, member, context);
     }
     atomic_fetch_sub(&threads_in_use, granted);

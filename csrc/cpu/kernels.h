@@ -21,6 +21,9 @@ typedef void dlc_map_kernel(void *out, const void *a, const void *b, const void 
 /* out[i] = in[i * stride] as the table's real type. */
 typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64_t n);
 
+/* Of a row of a panel of b: two vectors. */
+#define DLC_GEMM_MAX_NR_BYTES 128
+
 /* Register-tiled product and what feeds it. A tile of c is at most mr x nr; nr is two vectors of `lanes` elements. mc, kc and
  * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a time. */
 typedef struct dlc_gemm_kernels {

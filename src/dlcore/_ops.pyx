@@ -1,0 +1,652 @@
+"""Products, elementwise functions and softmax of dlcore.ops.
+
+They are Python's entry to the core, with no wrapper of Python code around them: a product of 8 x 8 matrices takes
+as long as two such calls. Small work is done with the GIL held, as letting go of it costs as much.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t
+
+import numpy as np
+
+from dlcore._arrays cimport (
+    as_double,
+    check_overlap,
+    checked_out,
+    describe,
+    is_plain,
+    is_real,
+    is_traced,
+    real_array,
+    result_of,
+    same_array,
+    shape_of,
+    traced,
+)
+from dlcore._native cimport DLC_FLOAT64, DLC_MAX_NDIM, check, dlc_array, dlc_matmul, dlc_status
+
+cnp.import_array()
+
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
+
+
+cdef extern from "map/map_ops.h" nogil:
+    enum:
+        DLC_MAP_COPY
+        DLC_MAP_RELU
+        DLC_MAP_LEAKY_RELU
+        DLC_MAP_ELU
+        DLC_MAP_SIGMOID
+        DLC_MAP_TANH
+        DLC_MAP_GELU
+        DLC_MAP_SILU
+        DLC_MAP_SOFTPLUS
+        DLC_MAP_EXP
+        DLC_MAP_LOG
+
+
+cdef extern from "ops.h" nogil:
+    dlc_status dlc_matmul_shape(int64_t *shape, int32_t *ndim, const dlc_array *a, const dlc_array *b)
+    dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
+                          int32_t activation, double parameter)
+    dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
+    dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bint logarithm)
+
+
+# Elements, or multiply-adds, up to which the GIL is kept: some microseconds.
+cdef enum:
+    SMALL_ELEMENTS = 4096
+    SMALL_PRODUCT = 1 << 17
+
+
+# Matrix products.
+
+cdef int transpose(dlc_array *view, str name) except -1:
+    if view.ndim < 2:
+        raise ValueError(f"transpose_{name} needs {name} to have 2 or more axes, but it has {view.ndim}")
+    cdef int last = view.ndim - 1
+    view.shape[last], view.shape[last - 1] = view.shape[last - 1], view.shape[last]
+    view.stride[last], view.stride[last - 1] = view.stride[last - 1], view.stride[last]
+    return 0
+
+
+cdef int insert_axis(dlc_array *view, int place, str name) except -1:
+    cdef int axis
+    if view.ndim == DLC_MAX_NDIM:
+        raise ValueError(f"the product of a and b, as matrices, has more than {DLC_MAX_NDIM} axes")
+    for axis in range(view.ndim, place, -1):
+        view.shape[axis] = view.shape[axis - 1]
+        view.stride[axis] = view.stride[axis - 1]
+    view.shape[place] = 1
+    view.stride[place] = 0
+    view.ndim += 1
+    return 0
+
+
+cdef bint is_matrix(object value) noexcept:
+    if not cnp.PyArray_CheckExact(value):
+        return False
+    cdef cnp.ndarray array = value
+    return cnp.PyArray_NDIM(array) == 2 and is_real(cnp.PyArray_TYPE(array)) and is_plain(array)
+
+
+cdef dlc_status run_product(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
+    cdef double work = a.shape[a.ndim - 1]
+    cdef dlc_status status
+    cdef int axis
+    for axis in range(out.ndim):
+        work *= out.shape[axis]
+    if work <= SMALL_PRODUCT:
+        return dlc_matmul(out, a, b)
+    with nogil:
+        status = dlc_matmul(out, a, b)
+    return status
+
+
+cdef cnp.ndarray multiply_matrices(cnp.ndarray a, cnp.ndarray b):
+    """The product of two matrices of one dtype that fit."""
+    cdef dlc_array a_view, b_view, out_view
+    cdef cnp.npy_intp[2] dims
+    dims[0] = cnp.PyArray_DIM(a, 0)
+    dims[1] = cnp.PyArray_DIM(b, 1)
+    cdef cnp.ndarray result = cnp.PyArray_EMPTY(2, dims, cnp.PyArray_TYPE(a), 0)
+    describe(&a_view, a, "a")
+    describe(&b_view, b, "b")
+    describe(&out_view, result, "out")
+    check(run_product(&out_view, &a_view, &b_view))
+    return result
+
+
+def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, out=None):
+    """Matrix product, with the rules of ``numpy.matmul``.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., m, k) or (k,)
+    b : array_like, shape (..., k, n) or (k,)
+        Leading axes broadcast. An array of one axis is a row (``a``) or a column (``b``), and its
+        axis of extent 1 is not in the result.
+    transpose_a, transpose_b : bool, default=False
+        Exchange the last two axes first; nothing is copied for it.
+    out : ndarray, optional
+        Where to write the result; it must not overlap `a` or `b`.
+
+    Returns
+    -------
+    ndarray, shape (..., m, n)
+        A scalar where both `a` and `b` have one axis.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> dl.ops.matmul(x, x, transpose_b=True)
+    array([[ 5., 11.],
+           [11., 25.]])
+    """
+    if (out is None and not transpose_a and not transpose_b and is_matrix(a) and is_matrix(b)
+            and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)
+            and cnp.PyArray_DIM(<cnp.ndarray>a, 1) == cnp.PyArray_DIM(<cnp.ndarray>b, 0)):
+        return multiply_matrices(a, b)
+    if is_traced(a) or is_traced(b):
+        return traced("matmul", (a, b, transpose_a, transpose_b), out)
+    cdef cnp.ndarray left = real_array(a, "a"), right = real_array(b, "b"), result
+    cdef dlc_array a_view, b_view, out_view
+    cdef int64_t[8] shape
+    cdef cnp.npy_intp[8] dims
+    cdef int32_t axis, matrix_ndim, ndim = 0
+    cdef bint a_is_vector = cnp.PyArray_NDIM(left) == 1, b_is_vector = cnp.PyArray_NDIM(right) == 1
+    if cnp.PyArray_TYPE(left) != cnp.PyArray_TYPE(right):
+        left, right = as_double(left), as_double(right)
+    describe(&a_view, left, "a")
+    describe(&b_view, right, "b")
+    if a_view.ndim == 0 or b_view.ndim == 0:
+        raise ValueError(f"{'a' if a_view.ndim == 0 else 'b'} has no axes; a matrix product needs 1 or more")
+    if transpose_a:
+        transpose(&a_view, "a")
+    if transpose_b:
+        transpose(&b_view, "b")
+    if a_is_vector:
+        insert_axis(&a_view, 0, "a")
+    if b_is_vector:
+        insert_axis(&b_view, 1, "b")
+    check(dlc_matmul_shape(shape, &matrix_ndim, &a_view, &b_view))
+    for axis in range(matrix_ndim):
+        if not (axis == matrix_ndim - 2 and a_is_vector) and not (axis == matrix_ndim - 1 and b_is_vector):
+            dims[ndim] = shape[axis]
+            ndim += 1
+    if out is None:
+        result = cnp.PyArray_EMPTY(ndim, dims, cnp.PyArray_TYPE(left), 0)
+    else:
+        result = checked_out(out, ndim, dims, cnp.PyArray_TYPE(left))
+        check_overlap(result, left, "a")
+        check_overlap(result, right, "b")
+    describe(&out_view, result, "out")
+    if b_is_vector:
+        insert_axis(&out_view, out_view.ndim, "out")
+    if a_is_vector:
+        insert_axis(&out_view, out_view.ndim - 1, "out")
+    check(run_product(&out_view, &a_view, &b_view))
+    return result_of(result, out is None)
+
+
+# activation -> name and code of its instruction, and the parameter that it takes
+_ACTIVATIONS = {
+    "identity": ("copy", DLC_MAP_COPY, 0.0),
+    "relu": ("relu", DLC_MAP_RELU, 0.0),
+    "leaky_relu": ("leaky_relu", DLC_MAP_LEAKY_RELU, 0.01),
+    "elu": ("elu", DLC_MAP_ELU, 1.0),
+    "sigmoid": ("sigmoid", DLC_MAP_SIGMOID, 0.0),
+    "tanh": ("tanh", DLC_MAP_TANH, 0.0),
+    "gelu": ("gelu", DLC_MAP_GELU, 0.0),
+    "silu": ("silu", DLC_MAP_SILU, 0.0),
+    "softplus": ("softplus", DLC_MAP_SOFTPLUS, 0.0),
+}
+
+
+cdef int check_ndim(cnp.ndarray array, int ndim, str name) except -1:
+    if cnp.PyArray_NDIM(array) != ndim:
+        raise ValueError(f"{name} has shape {shape_of(array)}; expected {ndim} {'axes' if ndim > 1 else 'axis'}")
+    return 0
+
+
+def linear(x, w, b=None, *, activation="identity", out=None):
+    """``activation(x @ w + b)``; bias and activation are applied while the product is in cache.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, k)
+    w : array_like, shape (k, m)
+    b : array_like, shape (m,), optional
+    activation : str, default="identity"
+        "identity", "relu", "leaky_relu" (slope 0.01), "elu" (alpha 1), "sigmoid", "tanh", "gelu",
+        "silu" or "softplus", as the functions of these names.
+    out : ndarray of shape (n, m), optional
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or for an unknown activation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.linear(np.eye(2), np.array([[1.0, -1.0], [0.0, 2.0]]), [0.5, 0.5], activation="relu")
+    array([[1.5, 0. ],
+           [0.5, 2.5]])
+    """
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
+    name, code, value = _ACTIVATIONS[activation]
+    if is_traced(x) or is_traced(w) or is_traced(b):
+        return traced("linear", (x, w, b, name, value), out)
+    cdef cnp.ndarray x_array = real_array(x, "x"), w_array = real_array(w, "w"), result
+    cdef cnp.ndarray b_array = None if b is None else real_array(b, "b")
+    cdef dlc_array x_view, w_view, b_view, out_view
+    cdef dlc_array *bias = NULL if b is None else &b_view
+    cdef cnp.npy_intp[2] dims
+    cdef dlc_status status
+    cdef int number = cnp.PyArray_TYPE(x_array)
+    cdef int32_t op = code
+    cdef double parameter = value
+    if cnp.PyArray_TYPE(w_array) != number or (bias != NULL and cnp.PyArray_TYPE(b_array) != number):
+        x_array, w_array = as_double(x_array), as_double(w_array)
+        if bias != NULL:
+            b_array = as_double(b_array)
+        number = cnp.NPY_FLOAT64
+    check_ndim(x_array, 2, "x")
+    check_ndim(w_array, 2, "w")
+    if bias != NULL:
+        check_ndim(b_array, 1, "b")
+    describe(&x_view, x_array, "x")
+    describe(&w_view, w_array, "w")
+    if bias != NULL:
+        describe(&b_view, b_array, "b")
+    dims[0] = x_view.shape[0]
+    dims[1] = w_view.shape[1]
+    if out is None:
+        result = cnp.PyArray_EMPTY(2, dims, number, 0)
+    else:
+        result = checked_out(out, 2, dims, number)
+        check_overlap(result, x_array, "x")
+        check_overlap(result, w_array, "w")
+        if bias != NULL:
+            check_overlap(result, b_array, "b")
+    describe(&out_view, result, "out")
+    with nogil:
+        status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter)
+    check(status)
+    return result
+
+
+# Elementwise functions.
+
+cdef object elementwise(object x, object out, int op, str name, double parameter=0.0, bint has_parameter=False):
+    """An instruction of one array, and of a number where it takes two operands."""
+    if is_traced(x):
+        return traced("elementwise", (name, x, parameter if has_parameter else None), out)
+    cdef cnp.ndarray array = real_array(x, "x"), result
+    cdef dlc_array out_view
+    cdef dlc_array[2] inputs
+    cdef dlc_status status
+    describe(&inputs[0], array, "x")
+    if out is None:
+        result = PyArray_NewLikeArray(array, cnp.NPY_KEEPORDER, NULL, 0)
+    else:
+        result = checked_out(out, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
+        if not same_array(result, array):
+            check_overlap(result, array, "x")
+    describe(&out_view, result, "out")
+    if has_parameter:
+        inputs[1].data = &parameter
+        inputs[1].dtype = DLC_FLOAT64
+        inputs[1].ndim = 0
+    if cnp.PyArray_SIZE(array) <= SMALL_ELEMENTS:
+        status = dlc_apply(&out_view, op, inputs)
+    else:
+        with nogil:
+            status = dlc_apply(&out_view, op, inputs)
+    check(status)
+    return result_of(result, out is None)
+
+
+def relu(x, *, out=None):
+    """``max(x, 0)``; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.relu(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    return elementwise(x, out, DLC_MAP_RELU, "relu")
+
+
+def leaky_relu(x, double negative_slope=0.01, *, out=None):
+    """``x`` where it is positive, else ``negative_slope * x``.
+
+    Parameters
+    ----------
+    x : array_like
+    negative_slope : float, default=0.01
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.leaky_relu(np.array([-1.0, 2.0]), 0.25)
+    array([-0.25,  2.  ])
+    """
+    return elementwise(x, out, DLC_MAP_LEAKY_RELU, "leaky_relu", negative_slope, True)
+
+
+def elu(x, double alpha=1.0, *, out=None):
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    x : array_like
+    alpha : float, default=1.0
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    References
+    ----------
+    D.-A. Clevert, T. Unterthiner, S. Hochreiter, Fast and accurate deep network learning by
+    exponential linear units, ICLR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.elu(np.array([-1.0, 2.0])).round(4)
+    array([-0.6321,  2.    ])
+    """
+    return elementwise(x, out, DLC_MAP_ELU, "elu", alpha, True)
+
+
+def sigmoid(x, *, out=None):
+    """The logistic function ``1 / (1 + exp(-x))``.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.sigmoid(np.array([0.0, 2.0])).round(4)
+    array([0.5   , 0.8808])
+    """
+    return elementwise(x, out, DLC_MAP_SIGMOID, "sigmoid")
+
+
+def tanh(x, *, out=None):
+    """The hyperbolic tangent.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.tanh(np.array([0.0, 0.5])).round(4)
+    array([0.    , 0.4621])
+    """
+    return elementwise(x, out, DLC_MAP_TANH, "tanh")
+
+
+def gelu(x, *, out=None):
+    """The Gaussian error linear unit ``x * Phi(x)``, with the error function, not an approximation.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    References
+    ----------
+    D. Hendrycks, K. Gimpel, Gaussian error linear units, arXiv:1606.08415.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.gelu(np.array([-1.0, 1.0])).round(4)
+    array([-0.1587,  0.8413])
+    """
+    return elementwise(x, out, DLC_MAP_GELU, "gelu")
+
+
+def silu(x, *, out=None):
+    """The sigmoid linear unit ``x * sigmoid(x)``, also called swish.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.silu(np.array([-1.0, 1.0])).round(4)
+    array([-0.2689,  0.7311])
+    """
+    return elementwise(x, out, DLC_MAP_SILU, "silu")
+
+
+def softplus(x, *, out=None):
+    """``log(1 + exp(x))``, which does not overflow.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.softplus(np.array([0.0, 1000.0])).round(4)
+    array([6.931e-01, 1.000e+03])
+    """
+    return elementwise(x, out, DLC_MAP_SOFTPLUS, "softplus")
+
+
+def exp(x, *, out=None):
+    """The exponential function.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.exp(np.array([0.0, 1.0])).round(4)
+    array([1.    , 2.7183])
+    """
+    return elementwise(x, out, DLC_MAP_EXP, "exp")
+
+
+def log(x, *, out=None):
+    """The natural logarithm: -inf at 0, NaN below. Unlike ``numpy.log`` it gives no warning.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, or scalar for an `x` without axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.log(np.array([0.0, 1.0]))
+    array([-inf,   0.])
+    """
+    return elementwise(x, out, DLC_MAP_LOG, "log")
+
+
+# Softmax.
+
+cdef void move_axis_last(dlc_array *view, int axis) noexcept:
+    cdef int64_t extent = view.shape[axis], stride = view.stride[axis]
+    cdef int i
+    for i in range(axis, view.ndim - 1):
+        view.shape[i] = view.shape[i + 1]
+        view.stride[i] = view.stride[i + 1]
+    view.shape[view.ndim - 1] = extent
+    view.stride[view.ndim - 1] = stride
+
+
+cdef object softmax_of(object x, object axis, object out, bint logarithm):
+    if is_traced(x):
+        return traced("softmax", ("log_softmax" if logarithm else "softmax", x, axis), out)
+    cdef cnp.ndarray array = real_array(x, "x"), result
+    cdef dlc_array x_view, out_view
+    cdef dlc_status status
+    describe(&x_view, array, "x")
+    cdef int ndim = x_view.ndim, place = axis
+    if not -ndim <= place < ndim:
+        raise np.exceptions.AxisError(axis, ndim)
+    if place < 0:
+        place += ndim
+    if out is None:
+        result = PyArray_NewLikeArray(array, cnp.NPY_KEEPORDER, NULL, 0)
+    else:
+        result = checked_out(out, ndim, cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
+        if not same_array(result, array):
+            check_overlap(result, array, "x")
+    describe(&out_view, result, "out")
+    move_axis_last(&x_view, place)
+    move_axis_last(&out_view, place)
+    with nogil:
+        status = dlc_softmax(&out_view, &x_view, logarithm)
+    check(status)
+    return result
+
+
+def softmax(x, *, axis=-1, out=None):
+    """``exp(x) / sum(exp(x))`` along an axis, which does not overflow.
+
+    Parameters
+    ----------
+    x : array_like with at least one axis
+    axis : int, default=-1
+        The axis whose elements add up to 1.
+    out : ndarray, optional
+        May be `x`.
+
+    Returns
+    -------
+    ndarray, of the shape of `x`
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.softmax(np.array([0.0, np.log(3.0)])).round(4)
+    array([0.25, 0.75])
+    """
+    return softmax_of(x, axis, out, False)
+
+
+def log_softmax(x, *, axis=-1, out=None):
+    """The logarithm of :func:`softmax`, exact where that is almost 0 or 1.
+
+    Parameters
+    ----------
+    x : array_like with at least one axis
+    axis : int, default=-1
+    out : ndarray, optional
+        May be `x`.
+
+    Returns
+    -------
+    ndarray, of the shape of `x`
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dlcore as dl
+    >>> dl.ops.log_softmax(np.array([0.0, 1000.0]))
+    array([-1000.,     0.])
+    """
+    return softmax_of(x, axis, out, True)
