@@ -251,6 +251,8 @@ static void pack(void *panel, const void *x, int64_t width_stride, int64_t depth
     const real *in = x;
     real *out = panel;
     const int64_t step = (width + L - 1) / L * L;
+    if (depth == 0)
+        return; /* there may be no memory at x, whatever its strides */
     if (width_stride == 1) {
         pack_straight(out, step, in, depth_stride, width, depth);
     } else if (depth_stride == 1) {
