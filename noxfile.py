@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 
 import nox
@@ -72,6 +73,35 @@ def sanitize(session: nox.Session) -> None:
     }
     core = [f"tests/test_{name}.py" for name in ("ops", "gemm", "map", "plan", "plan_ops")]
     session.run("pytest", *(session.posargs or core), env=env)
+
+
+@nox.session
+def c_tests(session: nox.Session) -> None:
+    """The core's tests in C on every instruction set of this machine; arguments go to ctest."""
+    _run_c_tests(session)
+
+
+@nox.session
+def neon(session: nox.Session) -> None:
+    """The core's tests in C on AArch64: cross-compiled, and run by qemu; arguments go to ctest."""
+    found = {
+        "gcc-aarch64-linux-gnu": shutil.which("aarch64-linux-gnu-gcc"),
+        "libc6-dev-arm64-cross": os.path.exists("/usr/aarch64-linux-gnu/include/stdio.h"),
+        "qemu-user": shutil.which("qemu-aarch64"),
+    }
+    missing = [package for package, is_there in found.items() if not is_there]
+    if missing:
+        session.error(f"Debian packages are missing: apt install {' '.join(missing)}")
+    _run_c_tests(session, "-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake")
+
+
+def _run_c_tests(session: nox.Session, *options: str) -> None:
+    session.install("cmake>=3.26", "ninja")
+    build = os.path.join("build", session.name)
+    switches = ["-DDLC_PYTHON=OFF", "-DDLC_TESTS=ON", "-DDLC_WERROR=ON"]
+    session.run("cmake", "-S", ".", "-B", build, "-G", "Ninja", *switches, *options)
+    session.run("cmake", "--build", build)
+    session.run("ctest", "--test-dir", build, "--output-on-failure", *session.posargs)
 
 
 def _available_isas(session: nox.Session) -> list[str]:

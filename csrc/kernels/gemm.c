@@ -294,6 +294,8 @@ static void pack(void *panel, int64_t step, const void *x, int64_t width_stride,
 {
     const real *in = x;
     real *out = panel;
+    if (depth == 0)
+        return; /* there may be no memory at x, whatever its strides */
     if (width_stride == 1) {
         pack_straight(out, step, in, depth_stride, width, depth);
     } else if (depth_stride == 1) {

@@ -1,0 +1,289 @@
+/* The kernels of matrix products, and the blocked product above them. */
+#include "gemm/gemm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "arrays.h"
+#include "checks.h"
+#include "core/sizes.h"
+#include "kernels.h"
+#include "products.h"
+
+enum { C, A, B, START, SECOND };
+
+static int bits_of(int32_t dtype) { return dtype == DLC_FLOAT32 ? 32 : 64; }
+
+static int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_div(n, multiple) * multiple; }
+
+/* A copy of an array, as what an accumulating product starts from. */
+static const void *copy_of(int32_t dtype, const void *x, int64_t n)
+{
+    return memcpy(place(START, dtype, n, EDGE_BEHIND), x, (size_t)(n * size_of(dtype)));
+}
+
+static void test_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t rows, int64_t cols, int64_t depth,
+                         bool adjacent, bool accumulate, edge edge)
+{
+    const int64_t ldb = round_up(cols, kernels->lanes);
+    void *c = place(C, dtype, rows * cols, edge);
+    void *a = place(A, dtype, rows * depth, edge), *b = place(B, dtype, depth * ldb, edge);
+    fill_uniform(dtype, a, rows * depth, -1, 1);
+    fill_uniform(dtype, b, depth * ldb, -1, 1);
+    fill_uniform(dtype, c, rows * cols, -1, 1);
+    const void *start = accumulate ? copy_of(dtype, c, rows * cols) : NULL;
+    const operand of_a = {a, adjacent ? 1 : depth, adjacent ? rows : 1}, of_b = {b, ldb, 1}, of_c = {c, cols, 1};
+    describe("tile %lld x %lld x %lld, a rows %s, accumulate %d, float%d", (long long)rows, (long long)cols,
+             (long long)depth, adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
+    kernels->tile(c, cols, a, of_a.row, of_a.col, b, ldb, depth, rows, cols, accumulate);
+    expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
+    expect_intact();
+}
+
+/* The product, and b in the panel. */
+static void test_packing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t rows, int64_t depth, bool adjacent,
+                                 bool accumulate, edge edge)
+{
+    const int64_t cols = kernels->nr, ldb = cols + 3;
+    void *c = place(C, dtype, rows * cols, edge), *panel = place(SECOND, dtype, depth * cols, edge);
+    void *a = place(A, dtype, rows * depth, edge), *b = place(B, dtype, depth > 0 ? depth * ldb - 3 : 0, edge);
+    fill_uniform(dtype, a, rows * depth, -1, 1);
+    fill_uniform(dtype, b, depth > 0 ? depth * ldb - 3 : 0, -1, 1);
+    fill_uniform(dtype, c, rows * cols, -1, 1);
+    const void *start = accumulate ? copy_of(dtype, c, rows * cols) : NULL;
+    const operand of_a = {a, adjacent ? 1 : depth, adjacent ? rows : 1}, of_b = {b, ldb, 1}, of_c = {c, cols, 1};
+    describe("packing tile %lld x %lld, a rows %s, accumulate %d, float%d", (long long)rows, (long long)depth,
+             adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
+    kernels->packing_tile(c, cols, a, of_a.row, of_a.col, panel, b, ldb, depth, rows, accumulate);
+    expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
+    for (int64_t p = 0; p < depth; p++)
+        for (int64_t j = 0; j < cols; j++)
+            if (!expect(get(dtype, panel, p * cols + j) == get(dtype, b, p * ldb + j), "packed (%lld, %lld)", (long long)p,
+                        (long long)j))
+                return;
+    expect_intact();
+}
+
+static void test_packing_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t depths[] = {0, 1, 2, 7, 19};
+    for (int64_t rows = 1; rows <= kernels->mr; rows++)
+        for (int flags = 0; flags < 8; flags++)
+            for (int depth = 0; depth < 5; depth++)
+                test_packing_tile_of(kernels, dtype, rows, depths[depth], flags & 1, flags >> 1 & 1, flags >> 2);
+}
+
+static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t depths[] = {0, 1, 2, 7, 19};
+    for (int64_t rows = 1; rows <= kernels->mr; rows++)
+        for (int64_t cols = 1; cols <= kernels->nr; cols++)
+            for (int flags = 0; flags < 8; flags++)
+                test_tile_of(kernels, dtype, rows, cols, depths[(rows + cols + flags) % 5], flags & 1, flags >> 1 & 1,
+                             flags >> 2);
+}
+
+/* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up. */
+static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t step, int64_t width, int64_t depth,
+                         int64_t width_stride, int64_t depth_stride, edge edge)
+{
+    const int64_t overrun = step == width ? kernels->lanes - 1 : 0;
+    const int64_t last = (width - 1) * width_stride + (depth - 1) * depth_stride; /* from the first, if below it */
+    const int64_t span = depth == 0 ? 0 : 1 + llabs((width - 1) * width_stride) + llabs((depth - 1) * depth_stride);
+    void *panel = place(C, dtype, depth * step + overrun, edge);
+    char *x = place(A, dtype, span, edge);
+    fill_uniform(dtype, x, span, 1, 2);
+    const char *first = x + (last < 0 ? -last : 0) * size_of(dtype);
+    describe("pack %lld of %lld x %lld, strides %lld and %lld, float%d", (long long)width, (long long)step,
+             (long long)depth, (long long)width_stride, (long long)depth_stride, bits_of(dtype));
+    kernels->pack(panel, step, first, width_stride, depth_stride, width, depth);
+    for (int64_t p = 0; p < depth; p++)
+        for (int64_t w = 0; w < step; w++) {
+            double expected = w < width ? get(dtype, first, w * width_stride + p * depth_stride) : 0;
+            if (!expect(get(dtype, panel, p * step + w) == expected, "element (%lld, %lld)", (long long)p,
+                        (long long)w))
+                return;
+        }
+    expect_intact();
+}
+
+static void test_pack(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    for (int64_t width = 1; width <= kernels->nr; width++)
+        for (int64_t depth = 0; depth <= 2 * kernels->lanes + 1; depth++)
+            for (int variant = 0; variant < 2 * EDGE_COUNT; variant++) {
+                const edge edge = variant / 2;
+                const int64_t step = variant % 2 ? width : round_up(width, kernels->lanes);
+                test_pack_of(kernels, dtype, step, width, depth, 1, width, edge);
+                test_pack_of(kernels, dtype, step, width, depth, 1, width + 3, edge);
+                test_pack_of(kernels, dtype, step, width, depth, depth > 0 ? depth : 1, 1, edge);
+                test_pack_of(kernels, dtype, step, width, depth, depth + 5, 1, edge);
+                test_pack_of(kernels, dtype, step, width, depth, 2, 2 * width, edge);
+                test_pack_of(kernels, dtype, step, width, depth, -1, -width, edge);
+                test_pack_of(kernels, dtype, step, width, depth, -depth - 1, -1, edge);
+            }
+}
+
+/* Sums of small integers are exact. */
+static void test_sum_parts(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 3, COLS = 21, COUNT = 5 };
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        void *c = place(C, dtype, ROWS * COLS, EDGE_BEHIND), *parts = place(A, dtype, COUNT * ROWS * COLS, EDGE_BEHIND);
+        fill_integers(dtype, c, ROWS * COLS, 9);
+        fill_integers(dtype, parts, COUNT * ROWS * COLS, 9);
+        const void *start = copy_of(dtype, c, ROWS * COLS);
+        describe("sum of parts, accumulate %d, float%d", accumulate, bits_of(dtype));
+        kernels->sum_parts(c, COLS, parts, COLS, ROWS * COLS, COUNT, ROWS, COLS, accumulate);
+        for (int64_t i = 0; i < ROWS * COLS; i++) {
+            double expected = accumulate ? get(dtype, start, i) : 0;
+            for (int64_t s = 0; s < COUNT; s++)
+                expected += get(dtype, parts, s * ROWS * COLS + i);
+            expect(get(dtype, c, i) == expected, "element %lld is %g, not %g", (long long)i, get(dtype, c, i),
+                   expected);
+        }
+        expect_intact();
+    }
+}
+
+static void test_vector_products_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t n, int64_t k,
+                                    bool accumulate, edge edge)
+{
+    const int64_t stride = 1 + n % 3;
+    void *y = place(C, dtype, n, edge), *x = place(A, dtype, (k - 1) * stride + 1, edge);
+    void *b = place(B, dtype, n * k, edge);
+    fill_uniform(dtype, y, n, -1, 1);
+    fill_uniform(dtype, x, (k - 1) * stride + 1, -1, 1);
+    fill_uniform(dtype, b, n * k, -1, 1);
+    const void *start = accumulate ? copy_of(dtype, y, n) : NULL;
+    describe("vector %lld times matrix %lld x %lld, accumulate %d, float%d", (long long)k, (long long)k, (long long)n,
+             accumulate, bits_of(dtype));
+    kernels->vector_matrix(y, x, stride, b, n, k, n, accumulate);
+    expect_product(dtype, (operand){y, n, 1}, (operand){x, 0, stride}, (operand){b, n, 1}, 1, n, k, start);
+    expect_intact();
+
+    void *out = place(C, dtype, (n - 1) * stride + 1, edge);
+    fill_uniform(dtype, out, (n - 1) * stride + 1, -1, 1);
+    void *first = place(START, dtype, n, EDGE_BEHIND);
+    for (int64_t i = 0; i < n; i++)
+        set(dtype, first, i, get(dtype, out, i * stride));
+    void *column = place(A, dtype, k, edge);
+    fill_uniform(dtype, column, k, -1, 1);
+    describe("matrix %lld x %lld times vector, accumulate %d, float%d", (long long)n, (long long)k, accumulate,
+             bits_of(dtype));
+    kernels->matrix_vector(out, stride, b, k, column, n, k, accumulate);
+    expect_product(dtype, (operand){out, stride, 0}, (operand){b, k, 1}, (operand){column, 1, 0}, n, 1, k,
+                   accumulate ? first : NULL);
+    expect_intact();
+}
+
+static void test_vector_products(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t sizes[] = {1, 2, 3, 4, 7, 8, 9, 15, 17, 31, 33};
+    enum { COUNT = sizeof sizes / sizeof sizes[0] };
+    for (int i = 0; i < COUNT; i++)
+        for (int j = 0; j < COUNT; j++)
+            test_vector_products_of(kernels, dtype, sizes[i], sizes[j], (i + j) % 2, j % 2);
+}
+
+/* A product on a team. */
+typedef struct team_product {
+    dlc_gemm gemm;
+    char *shared, *own;
+    int64_t own_bytes;
+    dlc_barrier barrier;
+} team_product;
+
+static void run_member(void *context, int thread, int n_threads)
+{
+    team_product *p = context;
+    dlc_gemm_run(&p->gemm, p->shared, p->own + thread * p->own_bytes, &p->barrier, thread, n_threads);
+}
+
+static void run_on_team(const dlc_gemm *gemm, int threads)
+{
+    team_product product = {.gemm = *gemm};
+    int64_t shared;
+    dlc_gemm_scratch(&shared, &product.own_bytes, gemm);
+    product.shared = dlc_aligned_alloc(dlc_max64(shared, 1));
+    product.own = dlc_aligned_alloc(dlc_max64(threads * product.own_bytes, 1));
+    dlc_set_num_threads(threads);
+    expect(dlc_team_run(threads, run_member, &product) == threads, "the team is not of %d threads", threads);
+    dlc_set_num_threads(0);
+    free(product.shared);
+    free(product.own);
+}
+
+/* The strides of a rows x cols matrix: rows or columns contiguous, or neither. */
+static operand laid_out(const void *data, int64_t rows, int64_t cols, int layout)
+{
+    return layout == 0   ? (operand){data, cols, 1}
+           : layout == 1 ? (operand){data, 1, rows}
+                         : (operand){data, 2 * cols, 2};
+}
+
+static void test_product_of(const dlc_real_kernels *kernels, int32_t dtype, const int64_t size[3], int layout_a,
+                            int layout_b, bool accumulate)
+{
+    const int64_t m = size[0], n = size[1], k = size[2], of_c = m * n;
+    void *a = place(A, dtype, 2 * m * k, EDGE_BEHIND), *b = place(B, dtype, 2 * k * n, EDGE_BEHIND);
+    fill_uniform(dtype, a, 2 * m * k, -1, 1);
+    fill_uniform(dtype, b, 2 * k * n, -1, 1);
+    void *start = place(START, dtype, of_c, EDGE_BEHIND);
+    fill_uniform(dtype, start, of_c, -1, 1);
+    const operand left = laid_out(a, m, k, layout_a), right = laid_out(b, k, n, layout_b);
+    void *results[2] = {place(C, dtype, of_c, EDGE_BEHIND), place(SECOND, dtype, of_c, EDGE_BEHIND)};
+    for (int threads = 1; threads <= 3; threads++) {
+        void *c = results[threads > 1];
+        memcpy(c, start, (size_t)(of_c * size_of(dtype)));
+        describe("product %lld x %lld x %lld, layouts %d and %d, accumulate %d, %d threads, float%d", (long long)m,
+                 (long long)n, (long long)k, layout_a, layout_b, accumulate, threads, bits_of(dtype));
+        const dlc_gemm gemm = {.kernels = kernels,
+                               .element_size = size_of(dtype),
+                               .c = c,
+                               .a = a,
+                               .b = b,
+                               .m = m,
+                               .n = n,
+                               .k = k,
+                               .c_row = n,
+                               .a_row = left.row,
+                               .a_col = left.col,
+                               .b_row = right.row,
+                               .b_col = right.col,
+                               .accumulate = accumulate};
+        run_on_team(&gemm, threads);
+        if (threads == 1)
+            expect_product(dtype, (operand){c, n, 1}, left, right, m, n, k, accumulate ? start : NULL);
+        else
+            expect_same_bits(dtype, c, results[0], of_c);
+        expect_intact();
+    }
+}
+
+/* Odd sizes, sizes past each block, no depth at all, and depths that are cut for a team. */
+static void test_products(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    const int64_t sizes[][3] = {
+        {1, 1, 1},   {3, 5, 0},   {7, 9, 11},  {17, 33, 5},  {37, 45, 29}, {1, 33, 65},  {33, 1, 65},  {1, 1, 500},
+        {5, 2, 700}, {3, 70, 12}, {70, 3, 12}, {9, 140, 70}, {3, 4, 6200}, {1, 3, 6151}, {2, 1, 6151},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int layouts = 0; layouts < 9; layouts++)
+            test_product_of(kernels, dtype, sizes[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);
+    test_product_of(kernels, dtype, (const int64_t[]){2 * kernels->gemm->mr + 1, 3, kernels->gemm->kc + 1}, 0, 0, true);
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->gemm->mc + 1, 3, 3}, 0, 1, false);
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->gemm->mr + 1, 1100, 2}, 1, 0, false);
+    const int64_t kept = kernels->gemm->panels * kernels->gemm->nr; /* columns of b, for more than one block of rows */
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->gemm->mc + 9, kept + 5, 3}, 0, 1, true);
+}
+
+void test_gemm(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    test_tile(kernels->gemm, dtype);
+    test_packing_tile(kernels->gemm, dtype);
+    test_pack(kernels->gemm, dtype);
+    test_sum_parts(kernels->gemm, dtype);
+    test_vector_products(kernels->gemm, dtype);
+    test_products(kernels, dtype);
+}

@@ -1,0 +1,218 @@
+/* Kernels over rows and columns: conversion, filling, reductions, softmax and its loss. */
+#include <math.h>
+#include <string.h>
+
+#include "arrays.h"
+#include "checks.h"
+#include "kernels.h"
+
+static int bits_of(int32_t dtype) { return dtype == DLC_FLOAT32 ? 32 : 64; }
+
+static void set_any(int32_t dtype, void *x, int64_t i, int64_t value)
+{
+    switch (dtype) {
+    case DLC_UINT8: ((uint8_t *)x)[i] = (uint8_t)value; break;
+    case DLC_BOOL: ((uint8_t *)x)[i] = value != 0; break;
+    case DLC_INT32: ((int32_t *)x)[i] = (int32_t)value; break;
+    case DLC_INT64: ((int64_t *)x)[i] = value; break;
+    default: set(dtype, x, i, (double)value);
+    }
+}
+
+static void test_convert(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    static const int64_t lengths[] = {0, 1, 3, 15, 16, 17, 35};
+    for (int32_t from = 0; from < DLC_DTYPE_COUNT; from++)
+        for (size_t k = 0; k < sizeof lengths / sizeof lengths[0]; k++)
+            for (int64_t stride = 1; stride <= 3; stride += 2) {
+                const int64_t n = lengths[k];
+                void *in = place(0, from, n == 0 ? 0 : (n - 1) * stride + 1, EDGE_BEHIND);
+                void *out = place(1, dtype, n, EDGE_BEHIND);
+                for (int64_t i = 0; i < n; i++)
+                    set_any(from, in, i * stride, i % 11 * 5);
+                describe("conversion of %lld elements of dtype %d to float%d", (long long)n, from, bits_of(dtype));
+                kernels->convert[from](out, in, stride, n);
+                for (int64_t i = 0; i < n; i++) {
+                    double expected = from == DLC_BOOL ? i % 11 != 0 : (double)(i % 11 * 5);
+                    expect(get(dtype, out, i) == expected, "element %lld is %g", (long long)i, get(dtype, out, i));
+                }
+                expect_intact();
+            }
+}
+
+static void test_fill(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    for (int64_t n = 0; n < 140; n++) {
+        void *out = place(0, dtype, n, n % 2 ? EDGE_BEFORE : EDGE_BEHIND);
+        describe("fill of %lld elements, float%d", (long long)n, bits_of(dtype));
+        kernels->fill(out, 2.5, n);
+        for (int64_t i = 0; i < n; i++)
+            expect(get(dtype, out, i) == 2.5, "element %lld", (long long)i);
+        expect_intact();
+    }
+}
+
+/* Of small integers every order of summation gives the same. */
+static void test_reductions(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    for (int64_t n = 0; n < 300; n += 1 + n / 8) {
+        void *x = place(0, dtype, n, n % 2 ? EDGE_BEFORE : EDGE_BEHIND);
+        double sum = 0, max = -INFINITY, min = INFINITY;
+        fill_integers(dtype, x, n, 1000);
+        for (int64_t i = 0; i < n; i++) {
+            sum += get(dtype, x, i);
+            max = fmax(max, get(dtype, x, i));
+            min = fmin(min, get(dtype, x, i));
+        }
+        describe("reductions of %lld elements, float%d", (long long)n, bits_of(dtype));
+        expect(kernels->sum(x, n) == sum, "the sum is %g, not %g", kernels->sum(x, n), sum);
+        expect(kernels->max(x, n) == max, "the maximum is %g, not %g", kernels->max(x, n), max);
+        expect(kernels->min(x, n) == min, "the minimum is %g, not %g", kernels->min(x, n), min);
+        for (int64_t i = 0; i < n; i++) {
+            double before = get(dtype, x, i);
+            set(dtype, x, i, NAN);
+            expect(isnan(kernels->sum(x, n)) && isnan(kernels->max(x, n)) && isnan(kernels->min(x, n)),
+                   "NaN at %lld is lost", (long long)i);
+            set(dtype, x, i, before);
+        }
+    }
+}
+
+/* The error of a sum does not grow with its length. */
+static void test_long_sum(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { N = 300000 };
+    void *x = place(0, dtype, N, EDGE_BEHIND);
+    long double sum = 0;
+    fill_uniform(dtype, x, N, 0, 1);
+    for (int64_t i = 0; i < N; i++)
+        sum += get(dtype, x, i);
+    describe("a sum of %d elements, float%d", N, bits_of(dtype));
+    double got = kernels->sum(x, N);
+    expect(is_within(got, sum, 8 * epsilon_of(dtype) * sum), "it is %.17g, not %.17Lg", got, sum);
+}
+
+static double join(int kind, double a, double b)
+{
+    return isnan(a) || isnan(b) ? NAN : kind == 0 ? a + b : kind == 1 ? fmax(a, b) : fmin(a, b);
+}
+
+static void test_column_reductions(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    void (*const reduce[3])(void *, const void *, int64_t, int64_t, int64_t) = {kernels->sum_rows, kernels->max_rows,
+                                                                                kernels->min_rows};
+    enum { ROWS = 67, GAP = 3 };
+    for (int64_t cols = 1; cols < 80; cols += 1 + cols / 6)
+        for (int kind = 0; kind < 3; kind++) {
+            const int64_t ld = cols + GAP;
+            void *x = place(0, dtype, (ROWS - 1) * ld + cols, EDGE_BEHIND);
+            void *got = place(1, dtype, cols, EDGE_BEHIND), *expected = place(2, dtype, cols, EDGE_BEHIND);
+            fill_integers(dtype, x, (ROWS - 1) * ld + cols, 1000);
+            fill_integers(dtype, got, cols, 1000);
+            set(dtype, x, 5 * ld + cols / 2, NAN);
+            memcpy(expected, got, (size_t)(cols * size_of(dtype)));
+            for (int64_t i = 0; i < ROWS; i++)
+                for (int64_t j = 0; j < cols; j++)
+                    set(dtype, expected, j, join(kind, get(dtype, expected, j), get(dtype, x, i * ld + j)));
+            describe("reduction %d of %lld columns, float%d", kind, (long long)cols, bits_of(dtype));
+            reduce[kind](got, x, ld, ROWS, cols);
+            for (int64_t j = 0; j < cols; j++)
+                expect(is_same(get(dtype, got, j), get(dtype, expected, j)), "column %lld is %g, not %g", (long long)j,
+                       get(dtype, got, j), get(dtype, expected, j));
+            expect_intact();
+        }
+}
+
+/* A row of logits and what softmax and its loss make of it. */
+typedef struct reference_row {
+    long double max, total;
+} reference_row;
+
+static reference_row reference_of(int32_t dtype, const void *z, int64_t first, int64_t cols)
+{
+    reference_row row = {-INFINITY, 0};
+    for (int64_t j = 0; j < cols; j++)
+        row.max = fmaxl(row.max, get(dtype, z, first + j));
+    for (int64_t j = 0; j < cols; j++)
+        row.total += expl(get(dtype, z, first + j) - row.max);
+    return row;
+}
+
+enum { ROWS = 3, GAP = 2 };
+
+static void test_softmax(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, edge edge)
+{
+    const int64_t ld = cols + GAP, n = (ROWS - 1) * ld + cols;
+    void *z = place(0, dtype, n, edge), *p = place(1, dtype, ROWS * cols, edge),
+         *log_p = place(2, dtype, ROWS * cols, edge);
+    fill_uniform(dtype, z, n, -20, 20);
+    kernels->softmax(p, cols, z, ld, ROWS, cols);
+    kernels->log_softmax(log_p, cols, z, ld, ROWS, cols);
+    describe("softmax of %lld columns, float%d", (long long)cols, bits_of(dtype));
+    for (int64_t i = 0; i < ROWS; i++) {
+        const reference_row row = reference_of(dtype, z, i * ld, cols);
+        for (int64_t j = 0; j < cols; j++) {
+            long double shifted = get(dtype, z, i * ld + j) - row.max, expected = expl(shifted) / row.total;
+            /* the rounding of z - max counts as often as the exponential multiplies it */
+            long double unit = epsilon_of(dtype) * (4 - shifted);
+            double got = get(dtype, p, i * cols + j), log_got = get(dtype, log_p, i * cols + j);
+            expect(is_within(got, expected, unit * expected), "p (%lld, %lld) is %g, not %Lg", (long long)i,
+                   (long long)j, got, expected);
+            expect(is_within(log_got, shifted - logl(row.total), unit), "log p (%lld, %lld) is %g, not %Lg",
+                   (long long)i, (long long)j, log_got, shifted - logl(row.total));
+        }
+    }
+    expect_intact();
+}
+
+/* With labels, and with weights of classes that do not sum to 1. */
+static void test_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, bool labelled, edge edge)
+{
+    const int64_t ld = cols + GAP, n = (ROWS - 1) * ld + cols, labels[ROWS] = {0, cols - 1, cols / 2};
+    void *z = place(0, dtype, n, edge), *targets = place(1, dtype, ROWS * cols, edge),
+         *scale = place(2, dtype, ROWS, edge);
+    void *loss = place(3, dtype, ROWS, edge), *grad = place(4, dtype, ROWS * cols, edge);
+    fill_uniform(dtype, z, n, -20, 20);
+    fill_uniform(dtype, targets, ROWS * cols, 0, 1);
+    fill_uniform(dtype, scale, ROWS, 0.5, 2);
+    kernels->softmax_loss(loss, grad, cols, z, ld, labelled ? labels : NULL, targets, cols, scale, 1, ROWS, cols);
+    describe("softmax loss of %lld columns, labels %d, float%d", (long long)cols, labelled, bits_of(dtype));
+    for (int64_t i = 0; i < ROWS; i++) {
+        const reference_row row = reference_of(dtype, z, i * ld, cols);
+        long double expected = 0, size = 0, sum = 0, s = get(dtype, scale, i);
+        for (int64_t j = 0; j < cols; j++) {
+            long double t = labelled ? j == labels[i] : get(dtype, targets, i * cols + j);
+            long double log_p = get(dtype, z, i * ld + j) - row.max - logl(row.total);
+            sum += t;
+            expected -= t * log_p;
+            size += t * (1 + fabsl(log_p) + logl(row.total));
+        }
+        double got = get(dtype, loss, i);
+        expect(is_within(got, expected, 4 * epsilon_of(dtype) * size), "loss %lld is %g, not %Lg", (long long)i, got,
+               expected);
+        for (int64_t j = 0; j < cols; j++) {
+            long double t = labelled ? j == labels[i] : get(dtype, targets, i * cols + j);
+            long double shifted = get(dtype, z, i * ld + j) - row.max, p = expl(shifted) / row.total;
+            long double bound = epsilon_of(dtype) * ((5 - shifted) * p * sum + 2 * t) * s;
+            double g = get(dtype, grad, i * cols + j);
+            expect(is_within(g, (p * sum - t) * s, bound), "gradient (%lld, %lld) is %g, not %Lg", (long long)i,
+                   (long long)j, g, (p * sum - t) * s);
+        }
+    }
+    expect_intact();
+}
+
+void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    test_convert(kernels, dtype);
+    test_fill(kernels, dtype);
+    test_reductions(kernels, dtype);
+    test_long_sum(kernels, dtype);
+    test_column_reductions(kernels, dtype);
+    for (int64_t cols = 1; cols < 90; cols += 1 + cols / 8)
+        for (edge edge = 0; edge < EDGE_COUNT; edge++) {
+            test_softmax(kernels, dtype, cols, edge);
+            test_softmax_loss(kernels, dtype, cols, false, edge);
+            test_softmax_loss(kernels, dtype, cols, true, edge);
+        }
+}
