@@ -104,8 +104,11 @@ V_INLINE vreal v_exp(vreal x)
     return v_scale(e.r + e.tail + 1, e.n);
 }
 
-/* e^x for x in [2 - DLC_EXP_HIGH, 0], where no result is subnormal */
-V_INLINE vreal v_exp_normal(vreal x)
+/* Functions that end in _near hold for |x| <= DLC_NEAR (DLC_GELU_NEAR for gelu; normal x > 0 for log) and for NaN, and give
+ * there the bits that the others give. Without the care for subnormal and infinite powers they are half as long, and in functions as long as
+ * these it is the registers of the operations in flight that run out first. */
+
+V_INLINE vreal v_exp_near(vreal x)
 {
     vsplit e = v_exp_split(x);
     return (e.r + e.tail + 1) * v_power_of_two(e.n);
@@ -122,6 +125,15 @@ V_INLINE vpair v_exp_pair(vreal x)
     vreal p = e.r + e.tail + 1;
     vreal lost = 1 - p + e.r + e.tail;
     return (vpair){v_scale(p, e.n), v_select(e.n > -100, lost * v_power_of_two(e.n), v_splat(0))};
+}
+
+V_INLINE vpair v_exp_pair_near(vreal x)
+{
+    vsplit e = v_exp_split(x);
+    vreal p = e.r + e.tail + 1;
+    vreal lost = 1 - p + e.r + e.tail;
+    vreal power = v_power_of_two(e.n);
+    return (vpair){p * power, lost * power};
 }
 
 /* expm1(x) / 2 as high + low, for x in [DLC_EXPM1_LOW, DLC_EXP_HIGH]: s (e^r - 1) + (s - 1/2), s = 2^(n - 1). The
@@ -169,14 +181,16 @@ V_INLINE vreal v_tanh(vreal x)
 
 /* 1 / (1 + e^-x), written with e^-|x|, which cannot overflow and keeps its digits where the result is small. Max
  * error 1.31 | 1.22 ULP. */
-V_INLINE vreal v_sigmoid(vreal x)
+V_INLINE vreal v_sigmoid_of(vreal x, vpair z)
 {
-    vpair z = v_exp_pair(-v_abs(x));
     vreal d = 1 + z.high;
     vint negative = x < 0;
     return v_divide_pair(v_select(negative, z.high, v_splat(1)), v_select(negative, z.low, v_splat(0)), d,
                          1 - d + z.high + z.low);
 }
+
+V_INLINE vreal v_sigmoid(vreal x) { return v_sigmoid_of(x, v_exp_pair(-v_abs(x))); }
+V_INLINE vreal v_sigmoid_near(vreal x) { return v_sigmoid_of(x, v_exp_pair_near(-v_abs(x))); }
 
 /* x sigmoid(x). The power of two comes last, so that a subnormal result is rounded once; silu(-inf) is its limit
  * -0. Max error 2.78 | 2.62 ULP. */
@@ -189,6 +203,15 @@ V_INLINE vreal v_silu(vreal x)
     vint negative = x < 0;
     vreal quotient = v_select(negative, -(a + a * t), x) / d;
     return v_scale(quotient, v_select(negative, e.n, v_splat(0)));
+}
+
+V_INLINE vreal v_silu_near(vreal x)
+{
+    vreal a = v_abs(x);
+    vsplit e = v_exp_split(-a);
+    vreal t = e.r + e.tail, power = v_power_of_two(e.n);
+    vint negative = x < 0;
+    return v_select(negative, -(a + a * t), x) / (1 + (1 + t) * power) * v_select(negative, power, v_splat(1));
 }
 
 /* log of x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), for normal x */
@@ -224,6 +247,12 @@ V_INLINE vreal v_log_sum(vreal e, vreal f, vreal low)
     vreal tail = half_square - (s * (half_square + z * V_POLYNOMIAL(z, dlc_log_poly)) + low);
 #endif
     return e * DLC_LN2_HIGH + (f - tail);
+}
+
+V_INLINE vreal v_log_near(vreal x)
+{
+    vlog a = v_log_split(x);
+    return v_log_sum(a.e, a.f, v_splat(0));
 }
 
 /* Max error 0.85 | 0.78 ULP. */
@@ -294,16 +323,19 @@ V_INLINE vreal v_erf(vreal x)
     vreal square = a * a;
     vreal near = a + a * V_POLYNOMIAL(square, dlc_erf_poly);
     vquotient tail = v_normal_tail(a * (2 * DLC_ROOT_HALF));
-    vreal far = 1 - v_exp_normal(DLC_LOG_ROOT_2_BY_PI - square) * tail.over / tail.under;
+    vreal far = 1 - v_exp_near(DLC_LOG_ROOT_2_BY_PI - square) * tail.over / tail.under;
     return v_copysign(v_select(a < 1, near, far), x);
 }
 
 /* x Phi(x) = max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2. The square in the exponential is split, so that its digits
  * last in the tail, and the power of two comes last, so that a subnormal result is rounded once; gelu(-inf) is its
  * limit -0. Max error 3.76 | 3.94 ULP. */
-V_INLINE vreal v_gelu(vreal x)
+typedef struct {
+    vreal magnitude, power; /* |x| erfc(|x| / sqrt(2)) = magnitude 2^power */
+} vgelu;
+
+V_INLINE vgelu v_gelu_tail(vreal a)
 {
-    vreal a = v_at_most(v_abs(x), DLC_GELU_HIGH);
     vreal upper = v_upper(a);
     vreal exponent = (real)-0.5 * upper * upper;
     vreal rest = DLC_LOG_ROOT_2_BY_PI - (real)0.5 * (a - upper) * (a + upper);
@@ -311,8 +343,19 @@ V_INLINE vreal v_gelu(vreal x)
     vreal r = exponent - n * DLC_LN2_HIGH + (rest - n * DLC_LN2_LOW);
     vquotient tail = v_normal_tail(a);
     vreal product = a * tail.over; /* in numerator and denominator alike: its error nearly cancels */
-    vreal quotient = (product + product * (r + v_exp_tail(r))) / tail.under;
-    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale(quotient, n - 1);
+    return (vgelu){(product + product * (r + v_exp_tail(r))) / tail.under, n};
+}
+
+V_INLINE vreal v_gelu(vreal x)
+{
+    vgelu g = v_gelu_tail(v_at_most(v_abs(x), DLC_GELU_HIGH));
+    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale(g.magnitude, g.power - 1);
+}
+
+V_INLINE vreal v_gelu_near(vreal x)
+{
+    vgelu g = v_gelu_tail(v_abs(x));
+    return v_select(x < 0, v_splat((real)-0.0), x) - g.magnitude * v_power_of_two(g.power - 1);
 }
 
 /* x less the nearest multiple of pi / 2, as a sum of which the rest is small, and the number of that multiple in its

@@ -14,6 +14,8 @@
 #define DLC_SILU_LOW -111.0f /* silu(x) is -0 below */
 #define DLC_ERF_HIGH 4.5f    /* erf(x) is 1 above */
 #define DLC_GELU_HIGH 14.5f  /* gelu(-x) is -0 above */
+#define DLC_NEAR 68.0f       /* e^-x lies above 2^-99 below */
+#define DLC_GELU_NEAR 11.5f  /* likewise e^(-x^2 / 2) */
 #define DLC_TINY 0x1p-30f    /* expm1(x), log1p(x) and tanh(x) are x below */
 
 #define DLC_LOG2_E 0x1.715476p0f

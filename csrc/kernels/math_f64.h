@@ -14,6 +14,8 @@
 #define DLC_SILU_LOW -753.0 /* silu(x) is -0 below */
 #define DLC_ERF_HIGH 6.5    /* erf(x) is 1 above */
 #define DLC_GELU_HIGH 39.0  /* gelu(-x) is -0 above */
+#define DLC_NEAR 68.0       /* e^-x lies above 2^-99 below */
+#define DLC_GELU_NEAR 11.5  /* likewise e^(-x^2 / 2) */
 #define DLC_TINY 0x1p-60    /* expm1(x), log1p(x) and tanh(x) are x below */
 
 #define DLC_LOG2_E 0x1.71547652b82fep0
