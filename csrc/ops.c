@@ -152,14 +152,44 @@ dlc_status dlc_map_instruction_info(const char **name, int32_t *arity, int32_t o
     return DLC_OK;
 }
 
+/* Whether two arrays have one dtype and shape and lie in C order: the most usual case by far. */
+static bool is_like_and_flat(const dlc_array *array, const dlc_array *other, int64_t *count)
+{
+    if (array->dtype != other->dtype || array->ndim != other->ndim)
+        return false;
+    *count = 1;
+    for (int32_t axis = array->ndim - 1; axis >= 0; axis--) {
+        const int64_t extent = array->shape[axis];
+        if (extent != other->shape[axis] ||
+            (extent > 1 && (array->stride[axis] != *count || other->stride[axis] != *count)))
+            return false;
+        *count *= extent;
+    }
+    return true;
+}
+
+/* An instruction of one small array needs no program: to make it and to walk over it takes as long as 500 sigmoids. */
+static bool apply_at_once(const dlc_kernels *kernels, const dlc_array *out, int32_t op, const dlc_array *x)
+{
+    int64_t count;
+    if (!is_like_and_flat(out, x, &count) || count * dlc_dtype_size(out->dtype) > DLC_MAP_BLOCK_BYTES)
+        return false;
+    kernels->real[out->dtype]->map[op](out->data, x->data, NULL, NULL, count, 0);
+    return true;
+}
+
 dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
 {
     dlc_map_program program;
     dlc_array arrays[4];
+    const dlc_kernels *kernels;
     DLC_TRY(check_instruction(op));
     if (!dlc_is_real(out->dtype))
         return dlc_fail(DLC_INVALID_ARGUMENT, "out must be float32 or float64");
+    DLC_TRY(dlc_kernels_get(&kernels));
     int arity = dlc_map_arity(op);
+    if (arity == 1 && apply_at_once(kernels, out, op, &inputs[0]))
+        return DLC_OK;
     arrays[0] = *out;
     for (int i = 0; i < arity; i++)
         DLC_TRY(prepend_axes(&arrays[1 + i], &inputs[i], out->ndim));

@@ -409,6 +409,34 @@ def test_element_losses_in_every_layout(name, rng):
     assert getattr(ops, name)(pred.astype(np.float32), target) == pytest.approx(expected, rel=1e-6)
 
 
+STREAMED = 7 << 20  # elements whose input and output, as float32, are past what is kept in cache
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("offset", [0, 1, 5])
+def test_outputs_beyond_the_cache_are_those_of_their_parts(rng, threads, offset):
+    """They are written past it, line by line from wherever they start."""
+    x = rng.standard_normal(STREAMED + offset).astype(np.float32)[offset:]
+    frame = np.full(STREAMED + offset + 16, np.float32(7))
+    out = frame[offset : offset + STREAMED]
+    with team(threads):
+        ops.tanh(x, out=out)
+        expected = np.concatenate([ops.tanh(part) for part in np.array_split(x, 64)])
+    assert_same_bits(out, expected)
+    assert np.all(frame[:offset] == 7)
+    assert np.all(frame[offset + STREAMED :] == 7)
+
+
+def test_outputs_beyond_the_cache_may_be_the_input_or_have_gaps(rng):
+    x = rng.standard_normal((STREAMED // 1000, 1000)).astype(np.float32)
+    expected = np.maximum(x, 0)
+    wide = np.full((len(x), 1003), np.float32(7))
+    ops.relu(x, out=wide[:, 1:-2])
+    assert_same_bits(np.ascontiguousarray(wide[:, 1:-2]), expected)
+    assert np.all(wide[:, [0, -2, -1]] == 7)
+    assert_same_bits(ops.relu(x, out=x), expected)
+
+
 @pytest.mark.parametrize("delta", [0.1, 2.5])
 def test_huber_changes_at_delta(delta, rng):
     pred, target = rng.standard_normal(500) * 4, rng.standard_normal(500)

@@ -64,6 +64,9 @@ typedef struct dlc_real_kernels {
     dlc_step_kernel *const *step;       /* [DLC_STEP_COUNT], by kind */
 
     void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
+    /* out (n) = in (n), past the caches. A thread that has streamed calls stream_end before it tells another one so. */
+    void (*stream)(void *out, const void *in, int64_t n);
+    void (*stream_end)(void);
     /* x (n): sum in lanes, added up in double; max and min pass NaN on; n == 0 gives 0, -inf, +inf. */
     double (*sum)(const void *x, int64_t n);
     double (*max)(const void *x, int64_t n);

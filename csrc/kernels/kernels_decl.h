@@ -1,4 +1,4 @@
-/* The functions of the kernel table that convert.c, reduce.c, loss.c and rng.c define, one set for each ISA and real
+/* The functions of the kernel table that convert.c, copy.c, reduce.c, loss.c and rng.c define, one set for each ISA and real
  * dtype. Contracts: see dlc_real_kernels. */
 #ifndef DLC_KERNELS_DECL_H
 #define DLC_KERNELS_DECL_H
@@ -7,6 +7,8 @@
 #include "cpu/simd.h"
 
 void DLC_NAME(dlc_fill)(void *out, double value, int64_t n);
+void DLC_NAME(dlc_stream)(void *out, const void *in, int64_t n);
+void DLC_NAME(dlc_stream_end)(void);
 double DLC_NAME(dlc_sum)(const void *x, int64_t n);
 double DLC_NAME(dlc_max)(const void *x, int64_t n);
 double DLC_NAME(dlc_min)(const void *x, int64_t n);

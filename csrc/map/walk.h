@@ -18,6 +18,7 @@ typedef struct dlc_map_operand {
     int64_t size;
     int32_t dtype;
     bool in_place;      /* the array itself is the register */
+    bool streams;       /* blocks of an output go past the caches */
     char *buffer;       /* the register otherwise */
     const char *filled; /* what the buffer holds: filled_count elements from here on */
     int64_t filled_count;
@@ -29,6 +30,7 @@ typedef struct dlc_map_walk {
     int64_t size;       /* of an element as it is computed */
     double rows;        /* that literals refer to */
     bool first_defined; /* register 0 is read as well as written */
+    bool exceeds_cache; /* all arrays together */
 
     int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
     int64_t extent[DLC_MAX_NDIM];
