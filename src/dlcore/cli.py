@@ -186,7 +186,7 @@ def _add_bench(commands: Any) -> None:
     add = what.add_argument
     names = ", ".join(SUITES)
     add("suites", metavar="SUITE", nargs="*", type=_one_of(SUITES), help=f"{names} (default: all)")
-    add("--rows", metavar="PATTERN", help="only rows whose names hold PATTERN; * and ? match any")
+    add("--rows", metavar="PATTERN", help="only rows with words that match, such as relu or 1024*")
     add("--threads", metavar="N,N", type=_list_of(_positive_int), help="default: 1,2")
     dtype = _list_of(_one_of(("float32", "float64")))
     add("--dtype", metavar="T,T", type=dtype, help="default: float32, and float64 for gemm")

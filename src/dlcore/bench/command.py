@@ -71,7 +71,7 @@ def run(options: Options) -> int:
     """
     rows = choose_rows(options.suites, options.rows, options.quick)
     if not rows:
-        raise BenchError(f"no row's name holds {options.rows!r}")
+        raise BenchError(f"no row's name has words that match {options.rows!r}")
     earlier = None if options.against is None else report.read_report(options.against)
     if options.plot is not None:
         _require_matplotlib()

@@ -128,7 +128,7 @@ def _affordable(rounds: int, prepared: Any) -> int:
 
 
 def judge(result: Result) -> tuple[str, list[str]]:
-    """The verdict on a row: "met", "met by ratio", "short" or "-", and what it is short of.
+    """The verdict on a row, "met", "met by ratio", "short" or "-", and what it is short of.
 
     A row whose nominal size meets its goal while a drawn one does not is "short when drawn".
     """
@@ -136,37 +136,30 @@ def judge(result: Result) -> tuple[str, list[str]]:
     if verdict in ("short", "-"):
         return verdict, short
     for measured in result.drawn:
-        at_size, short = _judge_size(result, measured)
+        at_size, missed = _judge_size(result, measured)
         if at_size == "short":
-            return "short when drawn", [f"{part} at {sizes_text(measured.sizes)}" for part in short]
-    return verdict, []
+            return "short when drawn", [
+                f"{part} at {sizes_text(measured.sizes)}" for part in missed
+            ]
+    return verdict, short
 
 
 def _judge_size(result: Result, measured: Measured) -> tuple[str, list[str]]:
-    goal = result.row.goal
-    fraction = measured.fraction()
-    short = []
-    judged = False
-    if goal.fraction is not None and fraction is not None:
-        judged = True
-        if not fraction.median >= goal.fraction:
-            short.append(f"limit {fraction.median:.3g} < {goal.fraction:g}")
-    fraction_is_short = bool(short)
-    ratios_met = 0
-    for peer in goal.vs:
-        ratio, wanted = measured.ratio(peer), goal.ratio(peer, result.threads)
-        if ratio is None:
-            continue
-        judged = True
-        if ratio.median >= wanted:
-            ratios_met += 1
-        else:
-            short.append(f"{peer} {ratio.median:.3g} < {wanted:g}")
-    if not judged:
+    goal, fraction = result.row.goal, measured.fraction()
+    ratios = {peer: ratio for peer in goal.vs if (ratio := measured.ratio(peer)) is not None}
+    behind = [
+        f"{peer} {ratio.median:.3g} < {goal.ratio(peer, result.threads):g}"
+        for peer, ratio in ratios.items()
+        if not ratio.median >= goal.ratio(peer, result.threads)
+    ]
+    far = []
+    if goal.fraction is not None and fraction is not None and not fraction.median >= goal.fraction:
+        far = [f"limit {fraction.median:.3g} < {goal.fraction:g}"]
+    if not ratios and (goal.fraction is None or fraction is None):
         return "-", []
-    if fraction_is_short and goal.ratio_decides and ratios_met and len(short) == 1:
-        return "met by ratio", short
-    return ("short", short) if short else ("met", [])
+    if far and goal.ratio_decides and ratios and not behind:
+        return "met by ratio", far
+    return ("short", far + behind) if far or behind else ("met", [])
 
 
 def worst_drawn(result: Result) -> Measured | None:

@@ -205,11 +205,11 @@ SUITES: tuple[str, ...] = tuple(dict.fromkeys(row.suite for row in ROWS))
 
 
 def choose_rows(suites: Sequence[str], pattern: str | None, quick: bool) -> list[Row]:
-    """The rows of some suites whose names hold `pattern`, in which * and ? stand for others."""
+    """The rows of some suites whose names have words that match `pattern`, with * and ?."""
     return [
         row
         for row in ROWS
         if row.suite in (suites or SUITES)
-        and (pattern is None or fnmatch.fnmatch(row.name, f"*{pattern}*"))
+        and (pattern is None or fnmatch.fnmatchcase(f" {row.name} ", f"* {pattern} *"))
         and not (quick and row.heavy)
     ]
