@@ -130,6 +130,13 @@ def test_run_without_peers_draws_sizes_and_a_roofline(run):
     assert row["verdict"] == "-"  # its goal is a ratio to a peer that takes no part
 
 
+def test_a_wrong_result_fails_the_run(run, monkeypatch):
+    monkeypatch.setattr(measure, "tolerance", lambda op, sizes, dtype: -1.0)
+    status, _, err = run(f"{TINY} gemm --rows 8^3 --dtype float32 --peers none")
+    assert status == 1
+    assert "WRONG gemm/8^3/float32/1 at 8x8x8: the result of dlcore is off by" in err
+
+
 def test_python_m_bench_from_the_repository():
     command = [sys.executable, "-m", "bench", "call", "--rows", "relu 8", "--peers", "none"]
     done = subprocess.run(
