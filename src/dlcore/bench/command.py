@@ -191,9 +191,7 @@ def _order(rows: Sequence[Row], dtypes: Sequence[str] | None) -> list[tuple[str,
 
 
 def _roof_text(name: str, rate: float) -> str:
-    if name == "copy":
-        return f"copy of 64 MiB {rate / 1e9:.3g} GB/s"
-    return f"{name} {rate / 1e9:.3g} GFLOP/s"
+    return f"{name} {rate / 1e9:.3g} {'GB/s' if name.startswith('copy') else 'GFLOP/s'}"
 
 
 def _print_table(results: Sequence[Result], markdown: bool) -> None:

@@ -225,13 +225,17 @@ class Dlcore(Library):
         return getattr(self, f"_limit_{case.limit}")(case)
 
     def roofs(self, seconds: float) -> dict[str, float]:
-        """Rates of this machine: FLOP/s by dtype, and bytes/s of a copy far larger than caches."""
-        copied = self._probe.copy_rate(64 << 20, self.threads, seconds)
+        """FLOP/s by dtype, and bytes/s of copies: far larger than the caches, and within L2."""
+        copies = {"copy": 64 << 20, "copy in L2": 4 * IN_CACHE}
+        copied = {
+            name: self._probe.copy_rate(size, self.threads, seconds).rate
+            for name, size in copies.items()
+        }
         rates = {
             f"fma {dtype}": self._probe.fma_rate(dtype, self.threads, seconds)
             for dtype in ("float32", "float64")
         }
-        return {**rates, "copy": copied.rate}
+        return {**rates, **copied}
 
     def _limit_none(self, case: Case) -> dict[str, float]:
         return {}

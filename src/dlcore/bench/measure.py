@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dlcore.bench.contest import SUBJECT, Contest
 from dlcore.bench.figures import Spread, ratios
-from dlcore.bench.libraries import Case
+from dlcore.bench.libraries import Case, Prepared
 from dlcore.bench.rows import Row
-from dlcore.bench.work import WORK, Sizes, tolerance
+from dlcore.bench.work import Sizes, tolerance
 
 SECONDS_OF_A_SIZE = 2.5
 """Sizes whose rounds take longer than that get fewer rounds, but not fewer than `FEWEST_ROUNDS`."""
@@ -113,7 +112,7 @@ def _measure(
     held = contest.rounds(_affordable(rounds, taking_part.values()), case, list(taking_part))
     return Measured(
         sizes=sizes,
-        flops=WORK[row.op].flops(sizes),
+        flops=case.flops,
         bytes=case.bytes,
         seconds=held.seconds,
         limits=held.limits,
@@ -122,7 +121,7 @@ def _measure(
     )
 
 
-def _affordable(rounds: int, prepared: Any) -> int:
+def _affordable(rounds: int, prepared: Iterable[Prepared]) -> int:
     round_seconds = sum(answer.turn_seconds for answer in prepared)
     return min(rounds, max(FEWEST_ROUNDS, int(SECONDS_OF_A_SIZE / round_seconds)))
 

@@ -55,7 +55,8 @@ class NumPy(Library):
         self.names = {"np": np}
 
     def runs_on(self) -> str:
-        return f"{np.__version__}, {machine.blas_in_use() or 'BLAS unknown without threadpoolctl'}"
+        blas = machine.blas_in_use() or "its BLAS is told by: pip install threadpoolctl"
+        return f"{np.__version__}, {blas}"
 
 
 class Mkl(Library):

@@ -44,9 +44,11 @@ def _rows(report: Mapping[str, Any], threads: int, dtype: str) -> list[Mapping[s
 
 
 def _draw_panel(axis: Any, contest: Mapping[str, Any], dtype: str, rows: Any) -> None:
-    peak, copy = contest["roofs"][f"fma {dtype}"], contest["roofs"]["copy"]
-    intensity = np.logspace(-2, 3, 200)
-    axis.loglog(intensity, np.minimum(peak, copy * intensity) / 1e9, color="black")
+    peak = contest["roofs"][f"fma {dtype}"]
+    intensity = np.logspace(-1.5, 3, 200)
+    for roof, style in (("copy", "-"), ("copy in L2", "--")):
+        height = np.minimum(peak, contest["roofs"][roof] * intensity)
+        axis.loglog(intensity, height / 1e9, color="black", linestyle=style, label=roof)
     for name in dict.fromkeys(name for row in rows for name in row["seconds"]):
         taking_part = [row for row in rows if name in row["seconds"]]
         axis.scatter(
@@ -56,7 +58,7 @@ def _draw_panel(axis: Any, contest: Mapping[str, Any], dtype: str, rows: Any) ->
             s=40 if name == "dlcore" else 15,
             zorder=3 if name == "dlcore" else 2,
         )
-    axis.set_title(f"{dtype}, {contest['threads']} threads")
+    axis.set_title(f"{dtype}, {contest['threads']} thread{'s' * (contest['threads'] > 1)}")
     axis.set_xlabel("operations per byte that has to be moved")
     axis.set_ylabel("GFLOP/s")
     axis.grid(True, which="both", alpha=0.2)
