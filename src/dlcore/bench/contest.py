@@ -292,7 +292,10 @@ def _serve(pipe: Any, contestant_class: type[Contestant], threads: int) -> None:
             answer = ("unavailable", f"{missing.name} is not installed")
         except Exception:
             answer = ("error", traceback.format_exc())
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except ConnectionError:  # the parent was interrupted and waits no longer
+            return
 
 
 def _die_with_parent() -> None:
