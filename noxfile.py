@@ -50,9 +50,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Training beside the peers that are installed; arguments go to bench/bench_train.py."""
+    """Kernels beside the peers that are installed; arguments go to ``dlcore bench``."""
     session.install(".[bench]")
-    session.run("python", "bench/bench_train.py", *session.posargs)
+    session.run("dlcore", "bench", *session.posargs)
 
 
 @nox.session

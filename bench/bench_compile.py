@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-import contest
-from contest import Spread
+from dlcore.bench.figures import Spread
+from dlcore.bench.machine import describe_machine
 from dlcore.graph import table  # noqa: F401
 from dlcore.graph.gradient import gradient
 from dlcore.graph.lower import CompiledPlan, compile_plan
@@ -145,7 +145,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = parse_arguments()
-    print(", ".join(contest.describe_machine().values()))
+    print(", ".join(describe_machine().values()))
     print(f"{'graph':12} {'n':>6} {'records':>8} {'growth / n':>11}  milliseconds")
     for name in options.graphs:
         make, sizes = CASES[name]

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-import contest
-from contest import Contest, Contestant, Rounds, Unavailable
+from dlcore.bench import contest, figures, machine
+from dlcore.bench.contest import Contest, Contestant, Rounds, Unavailable
 
 CALLS = {"rosenbrock": 2000, "mlp": 200, "chain": 20, "arithmetic": 20, "mean": 20}
 SIZE = 1 << 20
@@ -311,7 +311,7 @@ class Jax(_Prepared):
 
     def __init__(self, task: dict[str, np.ndarray], threads: int) -> None:
         super().__init__(task, threads)
-        if not contest.can_pin() and threads != len(contest.usable_cpus()):
+        if not machine.can_pin() and threads != len(machine.usable_cpus()):
             raise Unavailable("XLA's threads can be limited by CPU affinity only, which is missing")
         os.environ["JAX_PLATFORMS"] = "cpu"
         import jax
@@ -329,7 +329,7 @@ class Jax(_Prepared):
             self.calls[case] = lambda run=run, given=given: jax.block_until_ready(run(*given))
 
     def runs_on(self) -> str:
-        return f"{self._jax.__version__}, {self._jax.devices()}, {len(contest.usable_cpus())} CPUs"
+        return f"{self._jax.__version__}, {self._jax.devices()}, {len(machine.usable_cpus())} CPUs"
 
 
 CONTESTANTS: dict[str, type[_Prepared]] = {
@@ -392,13 +392,13 @@ def print_table(case: str, measured: Rounds) -> None:
     rows = [
         (
             name,
-            str(contest.Spread.of([1e6 * elapsed / CALLS[case] for elapsed in seconds])),
-            str(contest.ratios(seconds, base)),
+            str(figures.Spread.of([1e6 * elapsed / CALLS[case] for elapsed in seconds])),
+            str(figures.ratios(seconds, base)),
             f"{differences[name]:.1e}",
         )
         for name, seconds in measured.seconds.items()
     ]
-    print(contest.table(("", "us a call", "time / dlcore", "difference"), rows))
+    print(figures.table(("", "us a call", "time / dlcore", "difference"), rows))
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -418,9 +418,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def main() -> int:
     options = parse_arguments()
-    cleared = contest.clear_environment()
-    machine = contest.describe_machine()
-    print(", ".join(machine.values()))
+    cleared = machine.clear_environment()
+    described = machine.describe_machine()
+    print(", ".join(described.values()))
     print(f"removed from the environment: {' '.join(cleared) or 'nothing'}")
     try:
         runs = [
@@ -432,7 +432,7 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 2
     if options.json:
-        contest.write_json(options.json, {"machine": machine, "runs": runs})
+        figures.write_json(options.json, {"machine": described, "runs": runs})
     return 0
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -24,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
-import contest
-from contest import Contest, Contestant, Rounds, Spread, Unavailable
+from dlcore.bench import contest, figures, machine
+from dlcore.bench.contest import Contest, Contestant, Rounds, Unavailable
+from dlcore.bench.figures import Spread
 
 LEARNING_RATE = 1e-3
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -70,7 +72,9 @@ class Dlcore(Contestant):
 
     def __init__(self, task: Task, threads: int) -> None:
         import dlcore as dl
+        from dlcore._probe import fma_rate
 
+        self._threads, self._fma_rate = threads, fma_rate
         dl.set_num_threads(threads)
         layers: list[Any] = []
         for width_in, width_out in zip(task.units, task.units[1:], strict=False):
@@ -105,6 +109,9 @@ class Dlcore(Contestant):
             resume=self._started,
         )
         self._started = True
+
+    def limits(self, case: None) -> dict[str, float]:
+        return {"fma": self._fma_rate("float32", self._threads, 0.05)}
 
     def result(self) -> Layers:
         parameters = self._model.parameters()
@@ -145,7 +152,7 @@ class ScikitLearn(Contestant):
         )
 
     def runs_on(self) -> str:
-        return f"{contest.version('scikit-learn')}, {contest.blas_in_use()}"
+        return f"{machine.version('scikit-learn')}, {machine.blas_in_use()}"
 
     def turn(self, case: None) -> None:
         self._model.partial_fit(self._task.X, self._task.y, classes=self._classes)
@@ -236,7 +243,7 @@ class Jax(Contestant):
     name = "jax"
 
     def __init__(self, task: Task, threads: int) -> None:
-        if not contest.can_pin() and threads != len(contest.usable_cpus()):
+        if not machine.can_pin() and threads != len(machine.usable_cpus()):
             raise Unavailable("XLA's threads can be limited by CPU affinity only, which is missing")
         os.environ["JAX_PLATFORMS"] = "cpu"
         import jax
@@ -250,7 +257,7 @@ class Jax(Contestant):
 
     def runs_on(self) -> str:
         jax = self._jax
-        return f"{jax.__version__}, {jax.devices()}, {len(contest.usable_cpus())} CPUs"
+        return f"{jax.__version__}, {jax.devices()}, {len(machine.usable_cpus())} CPUs"
 
     def turn(self, case: None) -> None:
         order = self._task.order(self._epoch).astype(np.int32)
@@ -418,9 +425,9 @@ def print_table(task: Task, rounds: Rounds, losses: dict[str, list[float]]) -> N
             (
                 name,
                 str(Spread.of([1 / elapsed for elapsed in seconds])),
-                str(contest.ratios(seconds, rounds.seconds[base])),
+                str(figures.ratios(seconds, rounds.seconds[base])),
                 str(Spread.of([task.flops_per_epoch / 1e9 / elapsed for elapsed in seconds])),
-                str(contest.fraction_of_peak(task.flops_per_epoch, seconds, rounds.peak)),
+                str(figures.fraction_of_peak(task.flops_per_epoch, seconds, rounds.peak)),
                 f"{losses[name][-1]:.4f}",
                 f"{mean(losses[name]):.4f}",
             )
@@ -429,8 +436,11 @@ def print_table(task: Task, rounds: Rounds, losses: dict[str, list[float]]) -> N
         *("", "epochs/s", f"time / {base}", "GFLOP/s", "of FMA peak"),
         *("final loss", "mean loss"),
     )
-    print(contest.table(header, rows))
-    print(f"FMA peak {Spread.of([peak / 1e9 for peak in rounds.peak])} GFLOP/s")
+    print(figures.table(header, rows))
+    if contest.SUBJECT in rounds.seconds:
+        print(f"FMA peak {Spread.of([peak / 1e9 for peak in rounds.peak])} GFLOP/s")
+    else:
+        print(f"FMA peak: not measured, which {contest.SUBJECT} does")
 
 
 def judge(runs: Sequence[dict[str, Any]]) -> int:
@@ -443,11 +453,29 @@ def judge(runs: Sequence[dict[str, Any]]) -> int:
     status = 0
     for held in runs:
         losses = held["training_loss_after_epoch"]
-        complaint = contest.loss_too_high({name: mean(after) for name, after in losses.items()})
+        complaint = loss_too_high({name: mean(after) for name, after in losses.items()})
         if complaint:
             print(f"FAILED at {held['threads']} threads: {complaint}", file=sys.stderr)
             status = 1
     return status
+
+
+def loss_too_high(
+    losses: Mapping[str, float], subject: str = contest.SUBJECT, tolerance: float = 0.05
+) -> str | None:
+    """Say by how much the subject's loss exceeds the best, or None when it is within bounds.
+
+    A loss that is not finite is never within bounds.
+    """
+    if subject not in losses:
+        return None
+    best = min((loss for loss in losses.values() if math.isfinite(loss)), default=math.nan)
+    if losses[subject] <= (1 + tolerance) * best:
+        return None
+    return (
+        f"{subject}'s training loss is {losses[subject]:.4f}, the best is {best:.4f}: "
+        f"more than {tolerance:.0%} above"
+    )
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -482,14 +510,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--json", metavar="FILE", help="also write every measured value to FILE")
     options = parser.parse_args(arguments)
     for count in options.threads:
-        if count > len(contest.usable_cpus()):
-            parser.error(f"--threads {count}: this process may run on {contest.usable_cpus()} only")
+        if count > len(machine.usable_cpus()):
+            parser.error(f"--threads {count}: this process may run on {machine.usable_cpus()} only")
     return options
 
 
 def main() -> int:
     options = parse_arguments()
-    cleared = contest.clear_environment()
+    cleared = machine.clear_environment()
     try:
         X, y = load_fashion_mnist(options.rows)
     except FileNotFoundError as error:
@@ -498,9 +526,9 @@ def main() -> int:
     units = [X.shape[1], *options.hidden, int(y.max()) + 1]
     task = Task(X, y, glorot_uniform(units, options.seed), options.batch, options.seed)
 
-    machine = contest.describe_machine()
+    described = machine.describe_machine()
     updates = (options.epochs + 1) * task.updates_per_epoch
-    print(", ".join(machine.values()))
+    print(", ".join(described.values()))
     print(f"removed from the environment: {' '.join(cleared) or 'nothing'}")
     print(
         f"Fashion-MNIST {len(X)} x {X.shape[1]}, {'-'.join(map(str, units))}, "
@@ -513,7 +541,7 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 2
     if options.json:
-        contest.write_json(options.json, {"machine": machine, "runs": runs})
+        figures.write_json(options.json, {"machine": described, "runs": runs})
     return judge(runs)
 
 

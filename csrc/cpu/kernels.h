@@ -56,12 +56,27 @@ typedef struct dlc_gemm_kernels {
                           int64_t k, bool accumulate);
 } dlc_gemm_kernels;
 
+/* Loops at a limit of the machine, which benches measure other kernels against. Their results only keep compilers from
+ * dropping the work. */
+typedef struct dlc_probe_kernels {
+    int64_t flops_per_repeat;               /* of multiply_add, two per multiply-add */
+    double (*multiply_add)(int64_t repeats); /* chains of multiply-adds that touch registers only */
+    void (*copy)(void *out, const void *in, int64_t n);
+    void (*copy_streaming)(void *out, const void *in, int64_t n); /* by stores that go past the caches */
+    uint64_t (*read)(const void *in, int64_t n);                  /* the bits that any element has */
+    /* reads [first, first + n) of n_read arrays and writes it in the first n_written of them; n is a multiple of
+     * DLC_PROBE_GRAIN bytes */
+    void (*update)(void *const *arrays, int n_read, int n_written, int64_t first, int64_t n);
+} dlc_probe_kernels;
+#define DLC_PROBE_GRAIN 512
+
 typedef struct dlc_real_kernels {
     /* pointers, as each is defined in a file of its own */
     const dlc_gemm_kernels *gemm;
     dlc_map_kernel *const *map;         /* [DLC_MAP_OP_COUNT], by operation */
     dlc_convert_kernel *const *convert; /* [DLC_DTYPE_COUNT], by source dtype */
     dlc_step_kernel *const *step;       /* [DLC_STEP_COUNT], by kind */
+    const dlc_probe_kernels *probe;
 
     void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
     /* out (n) = in (n), past the caches. A thread that has streamed calls stream_end before it tells another one so. */

@@ -2,6 +2,7 @@
 #include "kernels/gemm_kernels.h"
 #include "kernels/kernels_decl.h"
 #include "kernels/map_kernels.h"
+#include "kernels/probe_kernels.h"
 #include "kernels/step_kernels.h"
 
 extern const dlc_real_kernels DLC_NAME(dlc_real_kernels);
@@ -11,6 +12,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .map = DLC_NAME(dlc_map_kernels),
     .convert = DLC_NAME(dlc_convert_kernels),
     .step = DLC_NAME(dlc_step_kernels),
+    .probe = &DLC_NAME(dlc_probe_kernels),
     .fill = DLC_NAME(dlc_fill),
     .stream = DLC_NAME(dlc_stream),
     .stream_end = DLC_NAME(dlc_stream_end),

@@ -1,4 +1,4 @@
-"""The command line: ``dlcore train``, ``dlcore predict`` and ``dlcore info``.
+"""The command line: ``dlcore train``, ``predict``, ``bench`` and ``info``.
 
 A user's mistake ends in one line on stderr and exit status 2, never in a traceback. Everything
 heavy (pandas, scikit-learn, dlcore's own layers) is imported by the command that needs it, so that
@@ -57,11 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, 2 after an error, 130 after Ctrl-C, 141 where the reader of stdout went away.
+        0, 1 where a bench found something wrong or slower, 2 after an error, 130 after Ctrl-C,
+        141 where the reader of stdout went away.
     """
     try:
         args = _parser().parse_args(argv)
-        args.run(args)
+        status = args.run(args)
         sys.stdout.flush()
     except (CommandError, dl.DlcoreError) as error:
         return _fail(str(error))
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except MemoryError as error:
         return _fail(f"out of memory: {error}")
-    return 0
+    return status or 0
 
 
 def _discard_stdout() -> None:
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_predict(commands)
+    _add_bench(commands)
     info = commands.add_parser("info", help="show the version, CPU features and threads in use")
     info.set_defaults(run=lambda args: dl.show_config())
     return parser
@@ -168,6 +170,42 @@ def _add_predict(commands: Any) -> None:
     parser.set_defaults(run=_predict)
 
 
+_BENCH_DESCRIPTION = """\
+Measure how near the kernels come to the limits of this machine, which are measured beside them,
+and to the peers that are installed, in turns on the same CPUs."""
+
+
+def _add_bench(commands: Any) -> None:
+    from dlcore.bench.rows import SUITES
+
+    parser = commands.add_parser(
+        "bench", help="measure kernels, limits and peers", description=_BENCH_DESCRIPTION
+    )
+    parser.set_defaults(run=_bench)
+    what = parser.add_argument_group("what to measure")
+    add = what.add_argument
+    names = ", ".join(SUITES)
+    add("suites", metavar="SUITE", nargs="*", type=_one_of(SUITES), help=f"{names} (default: all)")
+    add("--rows", metavar="PATTERN", help="only rows with words that match, such as relu or 1024*")
+    add("--threads", metavar="N,N", type=_list_of(_positive_int), help="default: 1,2")
+    dtype = _list_of(_one_of(("float32", "float64")))
+    add("--dtype", metavar="T,T", type=dtype, help="default: float32, and float64 for gemm")
+    peers = _list_of(_one_of(("numpy", "mkl", "torch", "jax")))
+    add("--peers", metavar="P,P", type=peers, help="numpy, mkl, torch, jax or none (default: all)")
+    how = parser.add_argument_group("how")
+    add = how.add_argument
+    add("--rounds", metavar="N", type=_positive_int, help="turns of each contestant (default: 7)")
+    add("--quick", action="store_true", help="fewer rounds, no large rows, nominal sizes only")
+    add("--nominal", action="store_true", help="do not repeat rows at drawn sizes")
+    add("--seed", metavar="N", type=_seed, help="draws the sizes (default: the date)")
+    results = parser.add_argument_group("results")
+    add = results.add_argument
+    add("--markdown", action="store_true", help="print tables as Markdown")
+    add("--json", metavar="FILE", type=Path, help="write every measured value")
+    add("--against", metavar="FILE", type=Path, help="compare with a run that --json wrote")
+    add("--plot", metavar="PNG", type=Path, help="draw a roofline (needs matplotlib)")
+
+
 def _number(convert: Callable[[str], Any], valid: Callable[[Any], bool], expected: str) -> Any:
     """Make an argument type for numbers that satisfy a condition."""
 
@@ -189,6 +227,26 @@ _positive_float = _number(
     float, lambda value: 0 < value < math.inf, "a finite number greater than 0"
 )
 _fraction = _number(float, lambda value: 0 < value < 1, "a number between 0 and 1")
+
+
+def _one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """Make an argument type for one of some names."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, got {text!r}")
+        return text
+
+    return parse
+
+
+def _list_of(item: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Make an argument type for items with commas between them; "none" is no item."""
+
+    def parse(text: str) -> list[Any]:
+        return [] if text == "none" else [item(part) for part in text.split(",")]
+
+    return parse
 
 
 def _widths(text: str) -> list[int]:
@@ -496,3 +554,31 @@ def _prediction_table(encoder: TableEncoder, outputs: npt.NDArray[Any]) -> pd.Da
         return predictions
     names = [f"probability_{name}" for name in encoder.target.classes]
     return predictions.join(pd.DataFrame(dl.ops.softmax(outputs, axis=1), columns=names))
+
+
+# dlcore bench
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from dlcore.bench.command import Options, run
+
+    for path in (args.json, args.plot):
+        if path is not None:
+            _check_writable(path)
+    return run(
+        Options(
+            suites=args.suites,
+            threads=args.threads,
+            dtypes=args.dtype,
+            rounds=args.rounds,
+            rows=args.rows,
+            peers=args.peers,
+            seed=int(time.strftime("%Y%m%d")) if args.seed is None else args.seed,
+            quick=args.quick,
+            drawn=not args.nominal,
+            markdown=args.markdown,
+            json=args.json,
+            against=args.against,
+            plot=args.plot,
+        )
+    )

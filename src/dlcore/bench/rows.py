@@ -1,0 +1,215 @@
+"""The rows of the bench: what is measured, at which sizes, against which limit, with which goal."""
+
+from __future__ import annotations
+
+import fnmatch
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dlcore.bench.work import Sizes
+
+KI, MI = 1 << 10, 1 << 20
+
+LIMITS = ("fma", "copy", "read", "streams", "slower", "gemm", "syrk", "none")
+"""What a row's time is held against, measured in the same round:
+
+- fma: its operations at the rate of multiply-adds in registers
+- copy: its bytes at the copy rate of that footprint
+- read: its bytes at the read rate of that footprint
+- streams: its bytes at the rate of as many arrays side by side, updated in place
+- slower: the copy rate, or dlcore's own time per element on 32 Ki elements on one thread, divided
+  by the threads, whichever takes longer
+- gemm: dlcore's product of the same shape plus 1.1 times its activation on as many elements; for
+  relu the product alone
+- syrk: the operations as of fma or the bytes as of read, whichever takes longer
+- none: calls so short that peers are all there is to compare with
+"""
+
+LARGEST_FIXED = 15
+"""Dimensions up to this one are part of what a row is about, and are not drawn."""
+
+DRAWN = 3
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a row should reach.
+
+    Attributes
+    ----------
+    fraction : of the limit
+    vs : peer -> time of the peer / time of dlcore, at one thread and at more; "best" is the
+        fastest peer that takes part
+    ratio_decides : whether ratios that are met make up for a fraction that is not
+    """
+
+    fraction: float | None = None
+    vs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ratio_decides: bool = False
+
+    def ratio(self, peer: str, threads: int) -> float:
+        return self.vs[peer][min(threads, 2) - 1]
+
+    def text(self, threads: int) -> str:
+        parts = [] if self.fraction is None else [f"{self.fraction:g} of limit"]
+        parts += [f"{peer} {self.ratio(peer, threads):g}" for peer in self.vs]
+        return ", ".join(parts) or "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation at one size.
+
+    Attributes
+    ----------
+    op : key of `work.WORK`
+    limit : one of `LIMITS`
+    dtypes : those it is measured in where none is asked for
+    heavy : left out of quick runs
+    """
+
+    suite: str
+    name: str
+    op: str
+    sizes: Sizes
+    limit: str
+    goal: Goal = Goal()
+    dtypes: tuple[str, ...] = ("float32",)
+    heavy: bool = False
+
+    def drawn(self, seed: int) -> list[Sizes]:
+        """Sizes within 10% of the nominal ones, by which no kernel can have been chosen."""
+        if all(size <= LARGEST_FIXED for size in self.sizes):
+            return []
+        rng = np.random.default_rng([seed, zlib.crc32(f"{self.op} {self.sizes}".encode())])
+        return [tuple(_draw(rng, size) for size in self.sizes) for _ in range(DRAWN)]
+
+
+def _draw(rng: np.random.Generator, size: int) -> int:
+    if size <= LARGEST_FIXED:
+        return size
+    return int(rng.integers(-(-size * 9 // 10), size * 11 // 10, endpoint=True))
+
+
+def _vs(**peers: float | tuple[float, float]) -> dict[str, tuple[float, float]]:
+    return {name: goal if isinstance(goal, tuple) else (goal, goal) for name, goal in peers.items()}
+
+
+BOTH = ("float32", "float64")
+
+
+def _gemm() -> list[Row]:
+    large = _vs(numpy=1.0, jax=1.0)
+    goals = {
+        2048: Goal(0.95, large, True),
+        1024: Goal(0.95, large, True),
+        512: Goal(0.93, large, True),
+        256: Goal(0.91, large, True),
+        128: Goal(0.85, _vs(numpy=(1.05, 1.3))),
+        64: Goal(vs=_vs(numpy=1.1)),
+        32: Goal(vs=_vs(numpy=2.0)),
+        8: Goal(vs=_vs(numpy=3.0)),
+    }
+    batch = Goal(0.91, _vs(numpy=1.0))
+    shapes: list[tuple[str, Sizes, str, Goal]] = [
+        ("128x784x256", (128, 784, 256), "matmul", batch),
+        ("784x128x256 a^T b", (784, 128, 256), "matmul_ta", batch),
+        ("128x256x784 a b^T", (128, 256, 784), "matmul_tb", batch),
+        ("256x256x10", (256, 256, 10), "matmul", Goal(vs=_vs(numpy=1.35))),
+        ("4096x64x64", (4096, 64, 64), "matmul", Goal(0.88, _vs(numpy=1.0))),
+    ]
+    rows = [
+        Row("gemm", f"{n}^3", "matmul", (n, n, n), "fma", goal, BOTH, heavy=n > 1024)
+        for n, goal in goals.items()
+    ]
+    rows += [Row("gemm", name, op, sizes, "fma", goal, BOTH) for name, sizes, op, goal in shapes]
+    vector = Goal(0.9, _vs(numpy=(1.0, 1.3)))
+    rows.append(Row("gemm", "1x1024x1024", "matmul", (1, 1024, 1024), "read", vector, BOTH))
+    for sizes in ((128, 784, 256), (128, 256, 128)):
+        for activation in ("relu", "tanh", "gelu"):
+            name = f"linear {activation} {'x'.join(map(str, sizes))}"
+            fraction = 1 / 1.05 if activation == "relu" else 1.0
+            goal = Goal(round(fraction, 3))
+            rows.append(Row("gemm", name, f"linear_{activation}", sizes, "gemm", goal, BOTH))
+    return rows
+
+
+def _size_name(n: int) -> str:
+    return f"{n // MI}Mi" if n >= MI else f"{n // KI}Ki"
+
+
+def _elementwise() -> list[Row]:
+    rows = []
+    for op in ("relu", "sigmoid", "tanh", "gelu", "silu", "exp", "log", "softmax"):
+        for n in (32 * KI, MI, 16 * MI):
+            for cols in (64, 1024) if op == "softmax" else (0,):
+                sizes = (n // cols, cols) if cols else (n,)
+                name = f"{op} {_size_name(n)}" + (f" rows of {cols}" if cols else "")
+                rows.append(_elementwise_row(name, op, sizes, n))
+    return rows
+
+
+def _elementwise_row(name: str, op: str, sizes: Sizes, n: int) -> Row:
+    if n > MI:
+        return Row("elementwise", name, op, sizes, "slower", Goal(0.9), heavy=True)
+    fraction = 0.95 if op == "relu" else None
+    return Row("elementwise", name, op, sizes, "copy", Goal(fraction, _vs(best=1.2)))
+
+
+def _reduce() -> list[Row]:
+    square = (KI, KI)
+    return [
+        Row("reduce", "sum 1Mi", "sum", (MI,), "read"),
+        Row("reduce", "max 1Mi", "max", (MI,), "read"),
+        Row("reduce", "sum of rows 1024x1024", "sum_rows", square, "read"),
+        Row("reduce", "sum of columns 1024x1024", "sum_columns", square, "read"),
+        Row(
+            "reduce",
+            "Gram 1000000x50",
+            "gram",
+            (1_000_000, 50),
+            "syrk",
+            Goal(vs=_vs(numpy=2.0)),
+            heavy=True,
+        ),
+    ]
+
+
+def _step() -> list[Row]:
+    return [
+        Row("step", "Adam 1Mi", "adam", (MI,), "streams", Goal(0.85, _vs(torch=1.0))),
+        Row("step", "SGD momentum 1Mi", "sgd_momentum", (MI,), "streams"),
+    ]
+
+
+def _call() -> list[Row]:
+    faster = {8: 3.0, 32: 2.0, 64: 1.1}
+    rows = []
+    for n, ratio in faster.items():
+        for suffix, op in (("", "call_matmul"), (" out=", "call_matmul_out")):
+            goal = Goal(vs=_vs(numpy=ratio))
+            rows.append(Row("call", f"matmul {n}^3{suffix}", op, (n, n, n), "none", goal))
+    rows += [
+        Row("call", f"{op} {n}", f"call_{op}", (n,), "none")
+        for op in ("tanh", "relu")
+        for n in (8, 100, 1000)
+    ]
+    return rows
+
+
+ROWS: Sequence[Row] = (*_gemm(), *_elementwise(), *_reduce(), *_step(), *_call())
+SUITES: tuple[str, ...] = tuple(dict.fromkeys(row.suite for row in ROWS))
+
+
+def choose_rows(suites: Sequence[str], pattern: str | None, quick: bool) -> list[Row]:
+    """The rows of some suites whose names have words that match `pattern`, with * and ?."""
+    return [
+        row
+        for row in ROWS
+        if row.suite in (suites or SUITES)
+        and (pattern is None or fnmatch.fnmatchcase(f" {row.name} ", f"* {pattern} *"))
+        and not (quick and row.heavy)
+    ]
