@@ -20,11 +20,12 @@ enum { FMA_CHAINS = 12 };
 static double multiply_add(int64_t repeats)
 {
     vreal chain[FMA_CHAINS];
-    /* A factor below one keeps each chain near its fixed point: no overflow, no subnormals. */
+    /* A factor below one brings each chain near its fixed point, 2: no overflow, no subnormals. None starts there, as it
+     * would stay there, and the compiler would see that and compute it no more. */
     const vreal factor = v_splat((real)0.5), term = v_splat(1);
     DLC_UNROLL
     for (int c = 0; c < FMA_CHAINS; c++)
-        chain[c] = v_splat((real)(c + 1));
+        chain[c] = v_splat((real)(c + 3));
     for (int64_t repeat = 0; repeat < repeats; repeat++) {
         DLC_UNROLL
         for (int c = 0; c < FMA_CHAINS; c++)
