@@ -15,9 +15,9 @@
 /* More would be a mistake in units rather than a wish; scratch memory grows with the number of threads. */
 #define MAX_THREADS 1024
 
-/* exp of this many float32 takes about 13 microseconds on one core with AVX-512; to start and end a team of two took 14 to
- * 21 where other programs shared the cores, and takes less on idle ones. */
-#define DEFAULT_SERIAL_THRESHOLD (1 << 16)
+/* About 10 microseconds: 2^19 multiply-adds of a float32 product with AVX2, exp of 15 000 float32, relu of 90 000. A team of
+ * two starts and ends in 1.5 to 2 on idle cores (Zen 3), and took 14 to 21 where other programs shared them. */
+#define DEFAULT_SERIAL_THRESHOLD (1 << 18)
 
 /* Pauses before the first yield, about 5 microseconds. On a busy machine the thread that is waited for may not be running:
  * 1000 rounds made a barrier of two threads 2 to 4 times slower there than 30 to 100 did. */

@@ -60,6 +60,24 @@ def test_matmul_past_the_edges_of_blocks(rng, dtype, m, n, k):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize(
+    ("k", "n"), [(64, 33), (200, 50), (130, 256), (70, 601), (7000, 50), (6200, 90)]
+)
+def test_products_with_the_own_transpose_are_those_with_a_copy(rng, dtype, threads, k, n):
+    """Of these only one side of the diagonal is computed."""
+    (x,) = matrices(rng, dtype, (k, n))
+    with team(threads):
+        gram = ops.matmul(x.T, x)
+        assert_same_bits(gram, ops.matmul(x.T, x.copy()))
+        rows = np.ascontiguousarray(x.T)
+        assert_same_bits(ops.matmul(rows, rows, transpose_b=True), ops.matmul(rows, x.copy()))
+    assert_same_bits(gram, np.ascontiguousarray(gram.T))
+    if k < 1000:
+        assert_product_close(gram, x.T, x)
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("transposed", ["a", "b", "a b"])
 def test_matmul_of_transposed_operands_past_the_edges_of_blocks(rng, dtype, transposed):
     a, b = matrices(rng, dtype, (261, 390), (390, 1041))

@@ -48,6 +48,9 @@ typedef struct dlc_gemm_kernels {
     void (*sum_parts)(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
                       int64_t rows, int64_t cols, bool accumulate);
 
+    /* Of rows [begin, end) of c (n, n; leading dimension ldc), what lies right of the diagonal becomes what mirrors it. */
+    void (*mirror)(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n);
+
     /* y (n; contiguous) = or += x (k; stride x_stride) @ b (k, n; leading dimension ldb) */
     void (*vector_matrix)(void *y, const void *x, int64_t x_stride, const void *b, int64_t ldb, int64_t k,
                           int64_t n, bool accumulate);

@@ -3,6 +3,7 @@
  * kernels give an element of c the same value in every tile. */
 #include "gemm/gemm.h"
 
+#include <math.h>
 #include <stddef.h>
 
 #include "core/sizes.h"
@@ -20,6 +21,13 @@
 /* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (4% at
  * 256^3, nothing at 512^3, half of it at 10 columns); beyond, it brings distant rows together (10% at 1024^3). */
 #define PACK_A_COLS 512
+
+/* The depth of blocks of an a that is read in place across its rows: of each of its lines a tile uses a part, and the next
+ * tile the next one, if the line is still in L1 (5000 x 50 transposed times itself: 128 takes 0.87 of the time of 384). */
+#define STRIDED_A_DEPTH 128
+
+/* From this depth on the products of a symmetric result that are left out take longer than to copy them. */
+#define SYMMETRIC_K 64
 
 /* A panel of b that stays in L1 is read in place by few tiles: packing costs 17% of 32 x 256 x 256, 9% at 64 rows, and saves
  * 2% at 128. Where its rows lie further apart than PACK_B_STRIDE bytes, more pages than the first-level TLB holds and in
@@ -59,8 +67,16 @@ static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t 
 
 typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR } path;
 
+/* What is decided for the whole product and not for a thread's share of it, as it decides on the order of summation. */
+typedef struct scheme {
+    path path;
+    bool pack_a;
+    bool is_symmetric;  /* only what lies on or below the diagonal is computed */
+    int64_t most_depth; /* of the blocks that k is cut in */
+} scheme;
+
 /* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Other than the
- * general path these sum in an order of their own: the choice is the whole product's, not that of a thread's share. */
+ * general path these sum in an order of their own. */
 static path choose_path(const dlc_gemm *g)
 {
     if (g->n == 1 && (g->a_col == 1 || (g->a_row == 1 && g->c_row == 1)))
@@ -68,6 +84,25 @@ static path choose_path(const dlc_gemm *g)
     if (g->m == 1 && (g->b_col == 1 || g->b_row == 1))
         return VECTOR_TIMES_MATRIX;
     return GENERAL;
+}
+
+/* Whether a is b transposed, as in a Gram matrix, and large enough for the half that is saved to be worth its copy. */
+static bool is_symmetric(const dlc_gemm *g)
+{
+    return g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate && !g->finish &&
+           g->m > g->kernels->gemm->nr && g->k >= SYMMETRIC_K;
+}
+
+static scheme choose_scheme(const dlc_gemm *g)
+{
+    const bool pack_a = g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
+    const bool is_strided = !pack_a && g->a_col != 1;
+    return (scheme){
+        .path = choose_path(g),
+        .pack_a = pack_a,
+        .is_symmetric = is_symmetric(g),
+        .most_depth = dlc_min64(g->kernels->gemm->kc, is_strided ? STRIDED_A_DEPTH : INT64_MAX),
+    };
 }
 
 /* y (n) = or += x (k) @ matrix (k, n), either stride of which is 1 */
@@ -93,10 +128,25 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
     } while (p < g->k);
 }
 
+/* Memory that is fetched little by little, while tiles are computed. */
+typedef struct ahead {
+    const char *at, *end;
+    int64_t step; /* a tile */
+} ahead;
+
+static void fetch(ahead *ahead)
+{
+    const char *stop = ahead->end - ahead->at < ahead->step ? ahead->end : ahead->at + ahead->step;
+    for (; ahead->at < stop; ahead->at += DLC_ALIGNMENT)
+        __builtin_prefetch(ahead->at);
+}
+
 /* One thread's product while it runs. */
 typedef struct job {
     const dlc_gemm *g;
-    bool pack_a, pack_b;
+    const scheme *scheme;
+    int64_t from_diagonal; /* the row of the first element less its column, in the whole product */
+    bool pack_b;
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
     int64_t first_col;       /* the first of the columns whose panels b_block keeps */
@@ -105,6 +155,7 @@ typedef struct job {
     int64_t tiles;           /* that they are divided in */
     int64_t height;          /* of the first of these */
     int64_t higher_tiles;    /* that are as high; the others have a row less */
+    ahead next_a, next_b;    /* the rows of b to come, and as many columns of a */
     bool accumulate;
 } job;
 
@@ -133,7 +184,7 @@ static void pack_rows(const job *job)
 }
 
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
-static void multiply_panel(const job *job, int64_t col, int64_t cols)
+static void multiply_panel(job *job, int64_t col, int64_t cols)
 {
     const dlc_gemm *g = job->g;
     const dlc_gemm_kernels *kernels = g->kernels->gemm;
@@ -153,10 +204,17 @@ static void multiply_panel(const job *job, int64_t col, int64_t cols)
             ldb = step;
         }
     }
-    for (int64_t tile = 0, row = 0; tile < job->tiles; tile++) {
-        const int64_t next = first_row_of(job, tile + 1), rows = next - row;
-        const int64_t a_row = job->pack_a ? 1 : g->a_row, a_col = job->pack_a ? rows : g->a_col;
-        const void *a = job->pack_a ? a_panel(job, row) : a_rows(job, row);
+    /* the first row that reaches below the diagonal */
+    const int64_t first = job->scheme->is_symmetric ? col - job->from_diagonal - job->row : 0;
+    for (int64_t tile = 0, row = 0, next; tile < job->tiles; tile++, row = next) {
+        next = first_row_of(job, tile + 1);
+        if (next <= first)
+            continue;
+        fetch(&job->next_a);
+        fetch(&job->next_b);
+        const int64_t rows = next - row;
+        const int64_t a_row = job->scheme->pack_a ? 1 : g->a_row, a_col = job->scheme->pack_a ? rows : g->a_col;
+        const void *a = job->scheme->pack_a ? a_panel(job, row) : a_rows(job, row);
         void *c = at(g, g->c, (job->row + row) * g->c_row + col);
         if (panel) {
             kernels->packing_tile(c, g->c_row, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate);
@@ -166,12 +224,11 @@ static void multiply_panel(const job *job, int64_t col, int64_t cols)
         } else {
             kernels->tile(c, g->c_row, a, a_row, a_col, b, ldb, job->depth, rows, cols, job->accumulate);
         }
-        row = next;
     }
 }
 
 /* The columns [first, last) of the rows in hand, for the depth in hand, which is the last where is_complete */
-static void multiply_columns(const job *job, int64_t first, int64_t last, bool is_complete, int64_t first_row,
+static void multiply_columns(job *job, int64_t first, int64_t last, bool is_complete, int64_t first_row,
                              int64_t first_col, int thread)
 {
     const dlc_gemm *g = job->g;
@@ -193,28 +250,51 @@ static void divide_rows(job *job)
     job->higher_tiles = job->rows - (job->height - 1) * job->tiles;
 }
 
+/* Where rows of b, and columns of a, are read in place and shorter than PACK_B_STRIDE, those of the next depth are fetched by the
+ * tiles of this one: else a product that is narrow and deep waits for memory as long as it computes. */
+static void look_ahead(job *job)
+{
+    const dlc_gemm *g = job->g;
+    const int64_t next = job->p + job->depth, depth = dlc_min64(job->depth, g->k - next);
+    const int64_t tiles = dlc_ceil_div(g->m, g->kernels->gemm->mr) * dlc_ceil_div(g->n, g->kernels->gemm->nr);
+    job->next_a = job->next_b = (ahead){NULL, NULL, 0};
+    if (depth <= 0)
+        return;
+    const int64_t a_bytes = g->a_col * g->element_size, b_bytes = g->b_row * g->element_size;
+    if (!job->scheme->pack_a && g->a_col != 1 && a_bytes > 0 && a_bytes <= PACK_B_STRIDE) {
+        const char *first = at(g, g->a, next * g->a_col);
+        job->next_a = (ahead){first, first + depth * a_bytes, dlc_align_up(depth * a_bytes / tiles + 1)};
+    }
+    if (!job->pack_b && g->b != g->a && b_bytes > 0 && b_bytes <= PACK_B_STRIDE) {
+        const char *first = at(g, g->b, next * g->b_row);
+        job->next_b = (ahead){first, first + depth * b_bytes, dlc_align_up(depth * b_bytes / tiles + 1)};
+    }
+}
+
 /* A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is packed for L1 just before its
  * use, and where more blocks of rows follow it is kept for them. */
-static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first_col, void *own, int thread)
+static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own,
+                             int thread)
 {
     const dlc_gemm_kernels *kernels = g->kernels->gemm;
-    const int64_t block_depth = even_blocks(g->k, kernels->kc), block_rows = even_blocks(g->m, kernels->mc);
-    job job = {.g = g, .b_block = own, .keeps_panels = block_rows < g->m};
+    const int64_t block_depth = even_blocks(g->k, scheme->most_depth), block_rows = even_blocks(g->m, kernels->mc);
+    job job = {.g = g, .scheme = scheme, .from_diagonal = first_row - first_col, .b_block = own};
+    job.keeps_panels = block_rows < g->m && !scheme->is_symmetric; /* whose first block of rows uses few of them */
     const int64_t block_cols = job.keeps_panels ? kernels->panels * kernels->nr : g->n;
     job.a_block = at(g, own, block_depth * kernels->nr * (job.keeps_panels ? kernels->panels : 1));
-    job.pack_a = g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
     const bool is_near = g->b_row * g->element_size <= PACK_B_STRIDE;
     job.pack_b = g->m > (is_near ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.accumulate = g->accumulate || job.p > 0;
         const bool is_complete = job.p + job.depth == g->k;
+        look_ahead(&job);
         for (job.first_col = 0; job.first_col < g->n; job.first_col += block_cols) {
             const int64_t last_col = dlc_min64(g->n, job.first_col + block_cols);
             for (job.row = 0; job.row < g->m; job.row += block_rows) {
                 job.rows = dlc_min64(block_rows, g->m - job.row);
                 divide_rows(&job);
-                if (job.pack_a)
+                if (scheme->pack_a)
                     pack_rows(&job);
                 multiply_columns(&job, job.first_col, last_col, is_complete, first_row, first_col, thread);
             }
@@ -261,15 +341,15 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
     return true;
 }
 
-static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, path path, void *own, int thread)
+static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     if (g->m == 0 || g->n == 0)
         return;
-    if (path == GENERAL) {
-        multiply_general(g, first_row, first_col, own, thread);
+    if (scheme->path == GENERAL) {
+        multiply_general(g, first_row, first_col, scheme, own, thread);
         return;
     }
-    if (path == MATRIX_TIMES_VECTOR)
+    if (scheme->path == MATRIX_TIMES_VECTOR)
         multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
     else
         multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
@@ -301,8 +381,27 @@ static dlc_gemm share(int64_t *row, int64_t *col, const dlc_gemm *g, int thread,
     return rectangle(g, *row, row_end - *row, *col, col_end - *col);
 }
 
-static void multiply_deep(const dlc_gemm *g, path path, void *parts, void *own, dlc_barrier *barrier, int thread,
-                          int n_threads)
+/* Of the triangle below the diagonal, the rows that are a thread's share of the work. */
+static dlc_gemm share_of_triangle(int64_t *row, const dlc_gemm *g, int thread, int n_threads)
+{
+    *row = (int64_t)((double)g->m * sqrt((double)thread / n_threads));
+    const int64_t end = thread + 1 == n_threads ? g->m : (int64_t)((double)g->m * sqrt((double)(thread + 1) / n_threads));
+    return rectangle(g, *row, end - *row, 0, end);
+}
+
+static void multiply_symmetric(const dlc_gemm *g, const scheme *scheme, void *own, dlc_barrier *barrier, int thread,
+                               int n_threads)
+{
+    int64_t row, end;
+    dlc_gemm mine = share_of_triangle(&row, g, thread, n_threads);
+    multiply(&mine, row, 0, scheme, own, thread);
+    dlc_barrier_wait(barrier, n_threads);
+    dlc_split(&row, &end, g->m, 1, thread, n_threads);
+    g->kernels->gemm->mirror(g->c, g->c_row, row, end, g->m);
+}
+
+static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, void *own, dlc_barrier *barrier,
+                          int thread, int n_threads)
 {
     const int64_t size = g->m * g->n;
     int64_t part, part_end;
@@ -318,7 +417,9 @@ static void multiply_deep(const dlc_gemm *g, path path, void *parts, void *own, 
         slice.k = p_end - p;
         slice.accumulate = false;
         slice.finish = NULL;
-        multiply(&slice, 0, 0, path, own, thread);
+        multiply(&slice, 0, 0, scheme, own, thread);
+        if (scheme->is_symmetric)
+            g->kernels->gemm->mirror(slice.c, g->n, 0, g->n, g->n);
     }
     dlc_barrier_wait(barrier, n_threads);
 
@@ -335,7 +436,7 @@ static void multiply_deep(const dlc_gemm *g, path path, void *parts, void *own, 
 int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size)
 {
     int64_t products = dlc_cost_mul(dlc_cost_mul(m, n), dlc_max64(k, 1));
-    return products / (64 / element_size);
+    return products / (8 / element_size);
 }
 
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
@@ -355,12 +456,16 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
 
 void dlc_gemm_run(const dlc_gemm *g, void *shared, void *own, dlc_barrier *barrier, int thread, int n_threads)
 {
-    const path path = choose_path(g);
+    const scheme scheme = choose_scheme(g);
     if (is_deep(g)) {
-        multiply_deep(g, path, shared, own, barrier, thread, n_threads);
+        multiply_deep(g, &scheme, shared, own, barrier, thread, n_threads);
+        return;
+    }
+    if (scheme.is_symmetric) {
+        multiply_symmetric(g, &scheme, own, barrier, thread, n_threads);
         return;
     }
     int64_t row = 0, col = 0;
     dlc_gemm mine = n_threads == 1 ? *g : share(&row, &col, g, thread, n_threads);
-    multiply(&mine, row, col, path, own, thread);
+    multiply(&mine, row, col, &scheme, own, thread);
 }

@@ -26,8 +26,8 @@ typedef struct dlc_gemm {
  * each: the scratch for a capacity of rows serves fewer rows. Pointers and strides are not read. */
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *gemm);
 
-/* The cost of a product for dlc_threads_for, where a loaded element counts one: a core with AVX-512 does about 32 multiply-adds
- * of 4 bytes, or 16 of 8, in the time that an elementwise kernel takes for an element or two. */
+/* The cost of a product for dlc_threads_for, where a loaded element counts one: with AVX2, a core does about two multiply-adds of
+ * 4 bytes, or one of 8, in the time that an elementwise kernel takes for an operand of an element in cache. */
 int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size);
 
 /* The part of the product that falls to `thread`. Every thread of the team calls it with its own scratch; it may wait on

@@ -4,6 +4,8 @@
  * depend on how c is cut into tiles, only on where k is cut. */
 #include "kernels/gemm_kernels.h"
 
+#include "kernels/lanes.h"
+
 #include <stddef.h>
 
 #ifdef __clang__
@@ -11,7 +13,6 @@
 #else
 #define DLC_UNROLL _Pragma("GCC unroll 32")
 #endif
-#define DLC_INLINE static inline __attribute__((always_inline))
 
 /* A tile is DLC_MR x (2 vectors). The accumulators, two vectors of b and one broadcast of a fill the register file:
  * 14 x 2 + 3 of 32 (AVX-512), 6 x 2 + 3 of 16 (AVX2); SSE has no fused multiply-add and needs a fourth for the product. */
@@ -279,13 +280,18 @@ static void pack_straight(real *panel, int64_t step, const real *x, int64_t stri
         return;
     }
     const int64_t whole = width / L * L, rest = width - whole;
+    const vint kept = v_first_lanes(rest);
     for (int64_t p = 0; p < depth; p++, panel += step, x += stride) {
         for (int64_t w = 0; w < whole; w += L)
             v_store(panel + w, v_load(x + w));
-        if (rest > 0) {
-            v_store(panel + whole, (vreal){0});
-            copy_few(panel + whole, x + whole, rest);
+        if (rest == 0)
+            continue;
+        if (stride >= L && p + 1 < depth) { /* may run over into the next row */
+            v_store(panel + whole, (vreal)((vint)v_load(x + whole) & kept));
+            continue;
         }
+        v_store(panel + whole, (vreal){0});
+        copy_few(panel + whole, x + whole, rest);
     }
 }
 
@@ -407,6 +413,19 @@ static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int6
     }
 }
 
+/* By blocks of columns, whose rows are lines of the mirror image that stay in L1. */
+static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
+{
+    enum { BLOCK = 64 };
+    real *x = c;
+    for (int64_t first = begin; first < n; first += BLOCK) {
+        const int64_t last = first + BLOCK < n ? first + BLOCK : n;
+        for (int64_t i = begin; i < end; i++)
+            for (int64_t j = i + 1 > first ? i + 1 : first; j < last; j++)
+                x[i * ldc + j] = x[j * ldc + i];
+    }
+}
+
 const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .mr = DLC_MR,
     .nr = NR,
@@ -419,6 +438,7 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .packing_tile = packing_tile,
     .pack = pack,
     .sum_parts = sum_parts,
+    .mirror = mirror,
     .vector_matrix = vector_matrix,
     .matrix_vector = matrix_vector,
 };
