@@ -75,7 +75,12 @@ static inline vreal v_select(vint mask, vreal a, vreal b)
 #define DLC_INTRINSIC(operation) DLC_PASTE3(DLC_INTRINSIC_PREFIX, operation, DLC_INTRINSIC_SUFFIX)
 static inline vreal v_at_least(vreal x, real low) { return DLC_INTRINSIC(max)(v_splat(low), x); }
 static inline vreal v_at_most(vreal x, real high) { return DLC_INTRINSIC(min)(v_splat(high), x); }
+/* The larger and the smaller of x and y; y where either is NaN. */
+static inline vreal v_larger(vreal x, vreal y) { return DLC_INTRINSIC(max)(x, y); }
+static inline vreal v_smaller(vreal x, vreal y) { return DLC_INTRINSIC(min)(x, y); }
 #else
+static inline vreal v_larger(vreal x, vreal y) { return v_select(x > y, x, y); }
+static inline vreal v_smaller(vreal x, vreal y) { return v_select(x < y, x, y); }
 static inline vreal v_at_least(vreal x, real low) { return v_select(x < low, v_splat(low), x); }
 static inline vreal v_at_most(vreal x, real high) { return v_select(x > high, v_splat(high), x); }
 #endif

@@ -11,7 +11,7 @@
 #define PART_ROWS 32
 
 /* The width of a tile of columns that are read in place; computed ones are as wide as a register. */
-#define DIRECT_COLUMNS 256
+#define DIRECT_COLUMNS 512
 
 /* Reductions. The kept axes are cut into tiles, whose accumulators fit in L1, and, where tiles alone are too few to
  * share out, the longest reduced axis into parts; an item of work is a part of a tile. */
