@@ -8,41 +8,52 @@
 
 #define MINUS_INFINITY (-(real)__builtin_inf())
 
-/* The largest element; any value where one is NaN. */
-static inline real row_max(const real *x, int64_t cols)
+typedef struct {
+    real max;  /* the largest element; any value where one is NaN */
+    bool near; /* whether v_exp_near serves for all elements less that */
+} row_range;
+
+static inline row_range range_of(const real *x, int64_t cols)
 {
-    vreal largest = v_splat(MINUS_INFINITY);
+    vreal largest[2] = {v_splat(MINUS_INFINITY), v_splat(MINUS_INFINITY)}, smallest[2] = {-largest[0], -largest[0]};
     int64_t j = 0;
-    for (; j + DLC_LANES <= cols; j += DLC_LANES) {
-        vreal v = v_load(x + j);
-        largest = v_blend(v > largest, v, largest);
+    for (; j + 2 * DLC_LANES <= cols; j += 2 * DLC_LANES)
+        for (int chain = 0; chain < 2; chain++) {
+            vreal v = v_load(x + j + chain * DLC_LANES);
+            largest[chain] = v_larger(v, largest[chain]);
+            smallest[chain] = v_smaller(v, smallest[chain]);
+        }
+    for (; j < cols; j += DLC_LANES) {
+        const int64_t rest = cols - j;
+        vreal v = rest >= DLC_LANES ? v_load(x + j) : v_load_part(x + j, rest, x[0]);
+        largest[0] = v_larger(v, largest[0]);
+        smallest[0] = v_smaller(v, smallest[0]);
     }
-    if (j < cols) {
-        vreal v = v_load_part(x + j, cols - j, MINUS_INFINITY);
-        largest = v_blend(v > largest, v, largest);
-    }
-    return v_fold_max(largest);
+    const real max = v_fold_max(v_larger(largest[0], largest[1]));
+    return (row_range){max, max - v_fold_min(v_smaller(smallest[0], smallest[1])) <= DLC_NEAR};
 }
+
+DLC_INLINE vreal exp_of(vreal x, const bool near) { return near ? v_exp_near(x) : v_exp(x); }
 
 /* A lane adds 64 numbers before it goes into a double: the error of float32 does not grow with the row. */
 enum { CHUNK = 64 * DLC_LANES };
 
 /* The sum of exp(x - max); the terms go to out unless it is NULL. */
-DLC_INLINE double sum_exp(real *out, const real *x, real max, int64_t cols)
+DLC_INLINE double sum_exp_of(real *out, const real *x, real max, int64_t cols, const bool near)
 {
     double total = 0;
     for (int64_t j = 0; j < cols;) {
         int64_t end = cols - j < CHUNK ? cols : j + CHUNK;
         vreal sum = {0};
         for (; j + DLC_LANES <= end; j += DLC_LANES) {
-            vreal e = v_exp(v_load(x + j) - max);
+            vreal e = exp_of(v_load(x + j) - max, near);
             if (out)
                 v_store(out + j, e);
             sum += e;
         }
         if (j < end) {
             /* filled with max, not -inf: exp would be subnormal on its way to 0, which takes most CPUs 100 cycles and more */
-            vreal e = v_keep_first(v_exp(v_load_part(x + j, end - j, max) - max), end - j);
+            vreal e = v_keep_first(exp_of(v_load_part(x + j, end - j, max) - max, near), end - j);
             if (out)
                 v_store_part(out + j, e, end - j);
             sum += e;
@@ -51,6 +62,11 @@ DLC_INLINE double sum_exp(real *out, const real *x, real max, int64_t cols)
         total += (double)v_fold_add(sum);
     }
     return total;
+}
+
+DLC_INLINE double sum_exp(real *out, const real *x, row_range range, int64_t cols)
+{
+    return range.near ? sum_exp_of(out, x, range.max, cols, true) : sum_exp_of(out, x, range.max, cols, false);
 }
 
 /* Not inlined: of v_log of a splat GCC 12 makes scalar code, lane by lane. */
@@ -62,12 +78,13 @@ void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_
     for (int64_t i = 0; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
-        real total = (real)sum_exp(out_row, x_row, row_max(x_row, cols), cols);
+        const real scale = (real)(1 / sum_exp(out_row, x_row, range_of(x_row, cols), cols));
         int64_t j = 0;
+#pragma GCC unroll 4
         for (; j + DLC_LANES <= cols; j += DLC_LANES)
-            v_store(out_row + j, v_load(out_row + j) / total);
+            v_store(out_row + j, v_load(out_row + j) * scale);
         if (j < cols)
-            v_store_part(out_row + j, v_load_part(out_row + j, cols - j, 0) / total, cols - j);
+            v_store_part(out_row + j, v_load_part(out_row + j, cols - j, 0) * scale, cols - j);
     }
 }
 
@@ -76,8 +93,8 @@ void DLC_NAME(dlc_log_softmax)(void *out, int64_t ld_out, const void *x, int64_t
     for (int64_t i = 0; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
-        real max = row_max(x_row, cols);
-        real log_total = log_of(sum_exp(NULL, x_row, max, cols));
+        const row_range range = range_of(x_row, cols);
+        const real max = range.max, log_total = log_of(sum_exp(NULL, x_row, range, cols));
         int64_t j = 0;
         for (; j + DLC_LANES <= cols; j += DLC_LANES)
             v_store(out_row + j, v_load(x_row + j) - max - log_total);
@@ -91,7 +108,8 @@ typedef struct loss_row {
     const real *z;
     const real *targets; /* NULL: one-hot at label */
     int64_t label, cols;
-    real max, total, log_total;
+    row_range range;
+    real scale, log_total; /* 1 / sum exp(z_j - max), and minus its logarithm */
     real target_sum, target_dot; /* sum t_j and sum t_j (z_j - max) */
 } loss_row;
 
@@ -107,12 +125,12 @@ static inline void sum_targets(loss_row *row)
         for (; j + DLC_LANES <= end; j += DLC_LANES) {
             vreal t = v_load(row->targets + j);
             lane_sum += t;
-            lane_dot += weighted(t, v_load(row->z + j) - row->max);
+            lane_dot += weighted(t, v_load(row->z + j) - row->range.max);
         }
         if (j < end) {
             vreal t = v_load_part(row->targets + j, end - j, 0);
             lane_sum += t;
-            lane_dot += weighted(t, v_load_part(row->z + j, end - j, row->max) - row->max);
+            lane_dot += weighted(t, v_load_part(row->z + j, end - j, row->range.max) - row->range.max);
             j = end;
         }
         sum += (double)v_fold_add(lane_sum);
@@ -122,27 +140,31 @@ static inline void sum_targets(loss_row *row)
     row->target_dot = (real)dot;
 }
 
-static inline vreal probability(const loss_row *row, vreal z) { return v_exp(z - row->max) / row->total; }
+DLC_INLINE vreal probability(const loss_row *row, vreal z, const bool near)
+{
+    return exp_of(z - row->range.max, near) * row->scale;
+}
 
 /* Reads z and targets before it writes what may be the same memory. */
-static inline void write_grad(real *grad, const loss_row *row, real scale)
+DLC_INLINE void write_grad(real *grad, const loss_row *row, real scale, const bool near)
 {
     int64_t j = 0, cols = row->cols;
     if (!row->targets) {
-        real at_label = probability(row, v_splat(row->z[row->label]))[0];
+        real at_label = probability(row, v_splat(row->z[row->label]), near)[0];
         for (; j + DLC_LANES <= cols; j += DLC_LANES)
-            v_store(grad + j, probability(row, v_load(row->z + j)) * scale);
+            v_store(grad + j, probability(row, v_load(row->z + j), near) * scale);
         if (j < cols)
-            v_store_part(grad + j, probability(row, v_load_part(row->z + j, cols - j, row->max)) * scale, cols - j);
+            v_store_part(grad + j, probability(row, v_load_part(row->z + j, cols - j, row->range.max), near) * scale,
+                         cols - j);
         grad[row->label] = (at_label - 1) * scale;
         return;
     }
     for (; j + DLC_LANES <= cols; j += DLC_LANES) {
-        vreal p = probability(row, v_load(row->z + j));
+        vreal p = probability(row, v_load(row->z + j), near);
         v_store(grad + j, (p * row->target_sum - v_load(row->targets + j)) * scale);
     }
     if (j < cols) {
-        vreal p = probability(row, v_load_part(row->z + j, cols - j, row->max));
+        vreal p = probability(row, v_load_part(row->z + j, cols - j, row->range.max), near);
         vreal t = v_load_part(row->targets + j, cols - j, 0);
         v_store_part(grad + j, (p * row->target_sum - t) * scale, cols - j);
     }
@@ -155,20 +177,23 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
     for (int64_t i = 0; i < rows; i++) {
         const real row_scale = scale ? ((const real *)scale)[i * scale_stride] : 1; /* loss may be its memory */
         loss_row row = {.z = (const real *)z + i * ld_z, .cols = cols};
-        row.max = row_max(row.z, cols);
-        row.total = (real)sum_exp(NULL, row.z, row.max, cols);
-        row.log_total = log_of(row.total);
+        row.range = range_of(row.z, cols);
+        const double total = sum_exp(NULL, row.z, row.range, cols);
+        row.scale = (real)(1 / total);
+        row.log_total = log_of(total);
         if (labels) {
             row.label = labels[i];
             row.target_sum = 1;
-            row.target_dot = row.z[row.label] - row.max;
+            row.target_dot = row.z[row.label] - row.range.max;
         } else {
             row.targets = (const real *)targets + i * ld_targets;
             sum_targets(&row);
         }
         if (loss)
             ((real *)loss)[i] = row.target_sum * row.log_total - row.target_dot;
-        if (grad)
-            write_grad((real *)grad + i * ld_grad, &row, row_scale);
+        if (grad && row.range.near)
+            write_grad((real *)grad + i * ld_grad, &row, row_scale, true);
+        else if (grad)
+            write_grad((real *)grad + i * ld_grad, &row, row_scale, false);
     }
 }

@@ -56,7 +56,7 @@ double DLC_NAME(dlc_min)(const void *x, int64_t n)
 /* Rows that are added up before they go into the accumulator; it then has that many times fewer roundings. Of these, so many
  * are read side by side, along a stretch of columns whose sums stay in L1: read one by one, or column by column, memory
  * is half as fast (1024 x 1024). */
-enum { ROW_BLOCK = 64, SIDE_BY_SIDE = 4, STRETCH = 128 * DLC_LANES };
+enum { ROW_BLOCK = 64, SIDE_BY_SIDE = 8, STRETCH = 128 * DLC_LANES };
 
 /* sums (cols) = combine(sums, every row of x (rows, cols; leading dimension ld)), rows <= SIDE_BY_SIDE */
 DLC_INLINE void combine_group(real *sums, const real *x, int64_t ld, const int rows, int64_t cols, combine_lanes *combine,

@@ -10,9 +10,6 @@
 /* A part of columns has at least this many rows, beside which its partial results cost little to combine. */
 #define PART_ROWS 32
 
-/* The width of a tile of columns that are read in place; computed ones are as wide as a register. */
-#define DIRECT_COLUMNS 512
-
 /* Reductions. The kept axes are cut into tiles, whose accumulators fit in L1, and, where tiles alone are too few to
  * share out, the longest reduced axis into parts; an item of work is a part of a tile. */
 typedef struct reduction {
@@ -53,7 +50,7 @@ static reduction plan_reduction(const dlc_map_walk *w)
     }
     bool in_columns = !w->reduced[w->ndim - 1];
     int64_t limit = dlc_map_block_elements(w->program);
-    int64_t room = in_columns && w->direct ? DIRECT_COLUMNS : limit;
+    int64_t room = limit;
     if (!in_columns)
         room = dlc_clamp64(REDUCE_GRAIN / dlc_max64(plan.count, 1), 1, limit);
     for (int axis = w->ndim - 1; axis >= 0; axis--) {
