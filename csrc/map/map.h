@@ -88,6 +88,9 @@ void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels
 void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
                     int64_t row, int64_t col, int64_t n_rows, int64_t n_cols, int64_t rows, void *own);
 
+/* What the instructions cost an element, in flops; a function that is a polynomial costs 16. */
+int64_t dlc_map_instruction_cost(const dlc_map_program *program);
+
 /* The cost of a run in loaded elements and flops, for dlc_threads_for. */
 int64_t dlc_map_cost(const dlc_map_program *program, const int64_t *shape, int32_t ndim);
 

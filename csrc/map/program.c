@@ -276,11 +276,17 @@ dlc_status dlc_map_check(const dlc_map_program *program, const dlc_array *arrays
     return DLC_OK;
 }
 
-int64_t dlc_map_cost(const dlc_map_program *program, const int64_t *shape, int32_t ndim)
+int64_t dlc_map_instruction_cost(const dlc_map_program *program)
 {
-    int64_t cost = program->n_out + program->n_in;
+    int64_t cost = 0;
     for (int i = 0; i < program->n_instructions; i++)
         cost += op_cost(program->instructions[i].op);
+    return cost;
+}
+
+int64_t dlc_map_cost(const dlc_map_program *program, const int64_t *shape, int32_t ndim)
+{
+    int64_t cost = program->n_out + program->n_in + dlc_map_instruction_cost(program);
     for (int axis = 0; axis < ndim; axis++)
         if (shape[axis] == 0)
             return 0;

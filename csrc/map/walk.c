@@ -7,11 +7,14 @@
  * several to a block: from about here on a copy in and out costs more than the additional kernel calls. */
 #define ROW_IN_PLACE 128
 
-/* Bytes of all arrays from which on outputs are streamed: three quarters of 32 MB, what a core reaches of the last-level
- * cache of most servers. (What the system reports may be that of all cores.) There, a copy of 8 MB is 1.3 times as fast by
- * plain stores and one of 16 MB 1.5 times by streaming ones (x86-64-v3 on Zen 3); of relu, whose blocks are computed in L1
- * first, streaming makes 1.3 times the speed on 64 MB, of exp none. */
-#define STREAM_BYTES (24.0 * (1 << 20))
+/* Bytes of all arrays from which on inputs are fetched ahead and outputs are streamed: three quarters of 32 MB, what a core
+ * reaches of the last-level cache of most servers. (What the system reports may be that of all cores.) A copy of 8 MB is
+ * 1.3 times as fast by plain stores there, and one of 16 MB 1.5 times by streaming ones (x86-64-v3 on Zen 3). */
+#define CACHE_BYTES (24.0 * (1 << 20))
+
+/* Instructions up to this cost keep up with memory: of relu, streaming makes 1.3 times the speed on 64 MB, though its blocks
+ * are computed in L1 first; of exp it makes 0.8. */
+#define STREAM_COST 8
 
 /* The longest row that is reduced where it lies, in registers: of 4 KiB, a third of the time is that of the call. */
 #define DIRECT_BLOCKS 8
@@ -92,7 +95,8 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     double bytes = (double)(w->size * dlc_map_operand_count(program)); /* of a space of ones it may be past 63 bits */
     for (int axis = 0; axis < w->ndim; axis++)
         bytes *= (double)w->extent[axis];
-    w->exceeds_cache = bytes > STREAM_BYTES;
+    w->exceeds_cache = bytes > CACHE_BYTES;
+    w->streams = w->exceeds_cache && dlc_map_instruction_cost(program) <= STREAM_COST;
 }
 
 static double number_at(const char *p, int64_t size)
@@ -159,7 +163,8 @@ static int64_t rows_of_block(const dlc_map_walk *w, int64_t rows, int64_t cols, 
 
 static void choose_blocks(dlc_map_walk *w)
 {
-    /* Half of a register where blocks are streamed: reading and writing take turns more often (15% on 64 MB). */
+    /* Half of a register where memory is the limit: so that what is fetched ahead arrives in time (exp of 64 MB: 1.3 times
+     * the speed, relu 1.15). */
     int64_t limit = dlc_map_block_elements(w->program) / (w->exceeds_cache ? 2 : 1);
     if (w->direct) /* needs no register */
         limit *= DIRECT_BLOCKS;
@@ -178,7 +183,7 @@ static void choose_blocks(dlc_map_walk *w)
 /* Whether an output is better written past the caches: it is not in them anyway, as an input that is the same array is. */
 static bool is_streamed(const dlc_map_walk *w, int i)
 {
-    if (!w->exceeds_cache || w->sums || i >= w->program->n_out || w->operands[i].stride[w->ndim - 1] != 1)
+    if (!w->streams || w->sums || i >= w->program->n_out || w->operands[i].stride[w->ndim - 1] != 1)
         return false;
     for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
         if (w->operands[in].data == w->operands[i].data)
@@ -333,7 +338,7 @@ static void run_instructions(const dlc_map_walk *w, int64_t n)
     }
 }
 
-/* Starts to load what most likely comes next: else memory would only write while a block is streamed. */
+/* Starts to load what most likely comes next: else memory waits while a block is computed. */
 static void fetch_next(const dlc_map_walk *w, char *const *place, int64_t count)
 {
     for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
@@ -356,13 +361,13 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
         else if (i >= program->n_out || (i == 0 && w->first_defined))
             load(w, o, place[i], rows, cols);
     }
+    if (w->exceeds_cache)
+        fetch_next(w, place, rows * cols);
     run_instructions(w, rows * cols);
     if (w->sums) {
         dlc_map_accumulate(w, row, rows, col, cols);
         return;
     }
-    if (w->exceeds_cache)
-        fetch_next(w, place, rows * cols);
     for (int i = 0; i < program->n_out; i++)
         if (!w->operands[i].in_place)
             store(w, &w->operands[i], place[i], rows, cols);
@@ -383,7 +388,7 @@ void dlc_map_walk_run(dlc_map_walk *w, int64_t begin, int64_t end)
         else
             run_block(w, row, rows, col, cols);
     }
-    if (w->exceeds_cache)
+    if (w->streams)
         w->kernels->stream_end();
 }
 

@@ -31,6 +31,7 @@ typedef struct dlc_map_walk {
     double rows;        /* that literals refer to */
     bool first_defined; /* register 0 is read as well as written */
     bool exceeds_cache; /* all arrays together */
+    bool streams;       /* outputs go past the caches where that can be done */
 
     int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
     int64_t extent[DLC_MAX_NDIM];
