@@ -10,6 +10,7 @@ from numpy.testing import assert_array_equal
 from scipy import special
 
 from dlcore import _native
+from helpers import assert_same_bits
 
 REALS = [np.float32, np.float64]
 
@@ -50,7 +51,7 @@ LIMITS = OWN_LIMITS | C_LIMITS
 C_BINARY_LIMITS = {"power": 2.0, "arctan2": 2.0, "hypot": 2.0}
 LOGADDEXP_LIMIT = 2.5  # of the largest of both operands and the result
 
-FLOAT32_STRIDE = 509  # between the bit patterns of a run that is not exhaustive
+FLOAT32_STRIDE = 251  # between the bit patterns of a run that is not exhaustive: 2**24 of them
 CHUNK = 1 << 18
 
 
@@ -189,6 +190,39 @@ def test_float32_error_over_all_exponents(name, stride):
         x = bits.astype(np.uint32).view(np.float32)
         reference = REFERENCES[name](x.astype(np.float64))
         assert_within(LIMITS[name][0], name, [x], reference)
+
+
+# Functions with a shorter form for blocks of arguments that are all harmless; an argument that is not.
+SHORT_FORMS = {"exp": 1000.0, "sigmoid": 1000.0, "silu": 1000.0, "gelu": 1000.0, "log": -1.0}
+
+
+def assert_forms_agree(name, x):
+    """An element has the same bits beside harmless ones and beside one that is not."""
+    block = 4096 // x.itemsize  # what the shorter form is chosen for
+    x = x[: len(x) // (block - 1) * (block - 1)].reshape(-1, block - 1)
+    results = []
+    for last in (1.0, SHORT_FORMS[name]):
+        blocks = np.column_stack([x, np.full(len(x), last, x.dtype)])
+        results.append(_native.apply(name, blocks.reshape(-1)).reshape(blocks.shape)[:, :-1])
+    assert_same_bits(*results)
+
+
+@pytest.mark.parametrize("name", SHORT_FORMS)
+def test_float32_forms_agree_over_all_exponents(name, stride):
+    for start in range(0, 1 << 32, CHUNK * stride):
+        bits = np.arange(start, min(start + CHUNK * stride, 1 << 32), stride, dtype=np.uint64)
+        assert_forms_agree(name, bits.astype(np.uint32).view(np.float32))
+
+
+@pytest.mark.parametrize("name", SHORT_FORMS)
+def test_float64_forms_agree(name):
+    """Within the bounds of the shorter forms, just at them, and at the least of numbers."""
+    rng = np.random.default_rng(11)
+    inner = [rng.uniform(-high, high, 50_000) for high in (1, 11.5, 68)]
+    edges = np.concatenate([np.nextafter(edge, [0, 100]) for edge in (-68, -11.5, 11.5, 68)])
+    small = np.exp2(rng.uniform(-1074, 0, 50_000)) * rng.choice([-1, 1], 50_000)
+    for x in [*inner, small, np.resize(edges, 5000), np.abs(inner[2]), np.abs(small)]:
+        assert_forms_agree(name, x)
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -79,6 +79,17 @@ V_INLINE vreal v_scale(vreal y, vreal n)
 #endif
 }
 
+/* The same for n <= 0, where no bit of a small y is lost on the way. */
+V_INLINE vreal v_scale_down(vreal y, vreal n)
+{
+#ifdef DLC_HAVE_SCALEF
+    return v_scalef(y, n);
+#else
+    vreal most = v_at_least(n, -100);
+    return y * v_power_of_two(n - most) * v_power_of_two(most);
+#endif
+}
+
 /* x / ln 2 rounded to an integer; next to a half, either neighbour */
 V_INLINE vreal v_exp_power(vreal x) { return x * DLC_LOG2_E + DLC_ROUNDER - DLC_ROUNDER; }
 
@@ -199,10 +210,10 @@ V_INLINE vreal v_silu(vreal x)
     vreal a = v_at_most(v_abs(x), -DLC_SILU_LOW);
     vsplit e = v_exp_split(-a);
     vreal t = e.r + e.tail;
-    vreal d = 1 + v_scale(1 + t, e.n);
+    vreal d = 1 + v_scale_down(1 + t, e.n);
     vint negative = x < 0;
     vreal quotient = v_select(negative, -(a + a * t), x) / d;
-    return v_scale(quotient, v_select(negative, e.n, v_splat(0)));
+    return v_scale_down(quotient, v_select(negative, e.n, v_splat(0)));
 }
 
 V_INLINE vreal v_silu_near(vreal x)
@@ -349,7 +360,7 @@ V_INLINE vgelu v_gelu_tail(vreal a)
 V_INLINE vreal v_gelu(vreal x)
 {
     vgelu g = v_gelu_tail(v_at_most(v_abs(x), DLC_GELU_HIGH));
-    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale(g.magnitude, g.power - 1);
+    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_down(g.magnitude, g.power - 1);
 }
 
 V_INLINE vreal v_gelu_near(vreal x)
