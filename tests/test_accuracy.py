@@ -192,7 +192,7 @@ def test_float32_error_over_all_exponents(name, stride):
         assert_within(LIMITS[name][0], name, [x], reference)
 
 
-# Functions with a shorter form for blocks of arguments that are all harmless; an argument that is not.
+# Functions with a shorter form for blocks of harmless arguments: an argument that is not.
 SHORT_FORMS = {"exp": 1000.0, "sigmoid": 1000.0, "silu": 1000.0, "gelu": 1000.0, "log": -1.0}
 
 
