@@ -238,7 +238,7 @@ static void test_product_of(const dlc_real_kernels *kernels, int32_t dtype, cons
         memcpy(c, start, (size_t)(of_c * size_of(dtype)));
         describe("product %lld x %lld x %lld, layouts %d and %d, accumulate %d, %d threads, float%d", (long long)m,
                  (long long)n, (long long)k, layout_a, layout_b, accumulate, threads, bits_of(dtype));
-        const dlc_gemm gemm = {.kernels = kernels,
+        const dlc_gemm gemm = {.kernels = kernels->gemm,
                                .element_size = size_of(dtype),
                                .c = c,
                                .a = a,
