@@ -174,11 +174,11 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
 
     Notes
     -----
-    With ``compute="bfloat16"``, rounding changes each operand by at most 2**-8 of itself, half a
-    unit in the last of 8 bits and less, and so the result by about 2**-7 of ``abs(a) @ abs(b)`` at
-    most; the sum adds the error of float32. The range is that of float32, but numbers below 2**-126
-    count as 0, those of the operands always and sums where the CPU does so. Only where
-    ``dl.show_config()`` says that bfloat16 is native (AVX512_BF16) is it faster than float32;
+    bfloat16 has the exponent of float32 and 8 bits of precision. With ``compute="bfloat16"`` each
+    operand is rounded with a relative error of at most 2**-8, so that the result changes by at most
+    about 2**-7 of ``abs(a) @ abs(b)``; products are exact and added up in float32. Operands below
+    2**-126 count as 0, and where the CPU's instruction does so, sums as well. This is faster than
+    float32 only with AVX512_BF16, where ``dl.show_config()`` says that bfloat16 is native;
     elsewhere it is emulated, and slower.
 
     References

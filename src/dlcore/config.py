@@ -19,8 +19,8 @@ max_plans = 256
 def config_info() -> dict[str, str]:
     """Version, kernels, threads and libraries, by name.
 
-    "bfloat16" is "native" where ``dl.ops.matmul(..., compute="bfloat16")`` is faster than float32, as the
-    CPU has an instruction for it, and "emulated" elsewhere.
+    "bfloat16" is "native" where the CPU has an instruction for products with
+    ``compute="bfloat16"``, which are faster there than in float32, and else "emulated".
 
     Returns
     -------

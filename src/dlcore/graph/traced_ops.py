@@ -37,9 +37,7 @@ def _check_compute(compute: str | None) -> None:
         )
 
 
-def _matmul(
-    a: Any, b: Any, transpose_a: bool, transpose_b: bool, compute: str | None
-) -> Tensor:
+def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool, compute: str | None) -> Tensor:
     _check_compute(compute)
     a, b = as_tensor(a), as_tensor(b)
     return product(swap_last(a) if transpose_a else a, swap_last(b) if transpose_b else b)
