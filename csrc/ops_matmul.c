@@ -61,11 +61,11 @@ static void swap_roles(dlc_gemm *gemm)
     gemm->b_col = g.a_row;
 }
 
-static dlc_gemm gemm_of(const dlc_kernels *kernels, const dlc_array *a, const dlc_array *b)
+static dlc_gemm gemm_of(const dlc_gemm_kernels *kernels, const dlc_array *a, const dlc_array *b)
 {
     int row_a = a->ndim - 2, row_b = b->ndim - 2;
     return (dlc_gemm){
-        .kernels = kernels->real[a->dtype],
+        .kernels = kernels,
         .element_size = dlc_dtype_size(a->dtype),
         .a = a->data,
         .b = b->data,
@@ -196,15 +196,20 @@ static dlc_status check_product(const dlc_array *out, const dlc_array *a, const 
     return DLC_OK;
 }
 
+/* Of arrays of one dtype */
+static dlc_status check_float32(const dlc_array *array)
+{
+    if (array->dtype != DLC_FLOAT32)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "arrays that are multiplied in bfloat16 must be float32");
+    return DLC_OK;
+}
+
 typedef struct matrix_pair {
     const dlc_array *a, *b;
+    const dlc_gemm_kernels *kernels;
 } matrix_pair;
 
-static dlc_status multiply_pair(const dlc_array *out, const void *context)
-{
-    const matrix_pair *pair = context;
-    return dlc_matmul(out, pair->a, pair->b);
-}
+static dlc_status multiply_pair(const dlc_array *out, const void *context);
 
 /* Small products of two matrices are called for by the million: they are looked at before anything general. */
 static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, const dlc_array *a, const dlc_array *b)
@@ -213,21 +218,15 @@ static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, con
         !dlc_is_real(out->dtype) || a->shape[1] != b->shape[0] || out->shape[0] != a->shape[0] ||
         out->shape[1] != b->shape[1] || (out->stride[1] != 1 && out->shape[1] > 1))
         return false;
-    dlc_gemm gemm = gemm_of(kernels, a, b);
+    dlc_gemm gemm = gemm_of(kernels->real[a->dtype]->gemm, a, b);
     set_output(&gemm, out->data, out->stride[0], gemm.m, gemm.n);
     return dlc_gemm_run_small(&gemm);
 }
 
-dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array *b)
+/* out = a @ b, which have been checked */
+static dlc_status multiply(const dlc_array *out, const dlc_array *a, const dlc_array *b, const dlc_gemm_kernels *kernels)
 {
-    const dlc_kernels *kernels;
-    DLC_TRY(dlc_kernels_get(&kernels));
-    if (multiply_small(kernels, out, a, b))
-        return DLC_OK;
-    product p = {.items = 1, .batch_axes = out->ndim - 2};
-    DLC_TRY(check_product(out, a, b));
-    p.gemm = gemm_of(kernels, a, b);
-
+    product p = {.items = 1, .batch_axes = out->ndim - 2, .gemm = gemm_of(kernels, a, b)};
     for (int32_t axis = 0; axis < p.batch_axes; axis++)
         p.items *= out->shape[axis];
     int64_t row = out->stride[out->ndim - 2], col = out->stride[out->ndim - 1];
@@ -236,7 +235,7 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
         return DLC_OK;
     bool swapped = n > 1 && col != 1;
     if (swapped && m > 1 && row != 1)
-        return run_on_copy(out, multiply_pair, &(matrix_pair){a, b});
+        return run_on_copy(out, multiply_pair, &(matrix_pair){a, b, kernels});
     if (swapped)
         swap_roles(&p.gemm);
     set_output(&p.gemm, out->data, swapped ? col : row, p.gemm.m, p.gemm.n);
@@ -251,8 +250,42 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
     return run_product(&p);
 }
 
+static dlc_status multiply_pair(const dlc_array *out, const void *context)
+{
+    const matrix_pair *pair = context;
+    return multiply(out, pair->a, pair->b, pair->kernels);
+}
+
+dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array *b)
+{
+    const dlc_kernels *kernels;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    if (multiply_small(kernels, out, a, b))
+        return DLC_OK;
+    DLC_TRY(check_product(out, a, b));
+    return multiply(out, a, b, kernels->real[out->dtype]->gemm);
+}
+
+dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b)
+{
+    const dlc_kernels *kernels;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    DLC_TRY(check_product(out, a, b));
+    DLC_TRY(check_float32(out));
+    return multiply(out, a, b, kernels->bfloat16->gemm);
+}
+
+dlc_status dlc_bfloat16_is_native(bool *is_native)
+{
+    const dlc_kernels *kernels;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    *is_native = kernels->bfloat16->is_native;
+    return DLC_OK;
+}
+
 typedef struct linear_call {
     product product;
+    const dlc_real_kernels *kernels;
     dlc_map_program program;
     dlc_array arrays[2]; /* out, b */
     char *registers;     /* of each thread */
@@ -262,7 +295,7 @@ typedef struct linear_call {
 static void finish_linear(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols, int thread)
 {
     linear_call *call = context;
-    dlc_map_region(&call->program, call->product.gemm.kernels, call->arrays, row, col, rows, cols, 1,
+    dlc_map_region(&call->program, call->kernels, call->arrays, row, col, rows, cols, 1,
                    call->registers + thread * call->register_bytes);
 }
 
@@ -312,12 +345,14 @@ typedef struct linear_arguments {
     const dlc_array *x, *w, *b;
     int32_t activation;
     double parameter;
+    bool in_bfloat16;
 } linear_arguments;
 
 static dlc_status linear_from(const dlc_array *out, const void *context)
 {
     const linear_arguments *arguments = context;
-    return dlc_linear(out, arguments->x, arguments->w, arguments->b, arguments->activation, arguments->parameter);
+    return dlc_linear(out, arguments->x, arguments->w, arguments->b, arguments->activation, arguments->parameter,
+                      arguments->in_bfloat16);
 }
 
 static void run_linear_member(void *context, int thread, int n_threads)
@@ -328,19 +363,22 @@ static void run_linear_member(void *context, int thread, int n_threads)
 }
 
 dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
-                      int32_t activation, double parameter)
+                      int32_t activation, double parameter, bool in_bfloat16)
 {
     const dlc_kernels *kernels;
     linear_call call;
     DLC_TRY(check_linear(out, x, w, b, activation));
+    if (in_bfloat16)
+        DLC_TRY(check_float32(out));
     if (out->shape[0] == 0 || out->shape[1] == 0)
         return DLC_OK;
     if (out->stride[1] != 1 && out->shape[1] > 1)
-        return run_on_copy(out, linear_from, &(linear_arguments){x, w, b, activation, parameter});
+        return run_on_copy(out, linear_from, &(linear_arguments){x, w, b, activation, parameter, in_bfloat16});
     DLC_TRY(dlc_kernels_get(&kernels));
 
     dlc_gemm *gemm = &call.product.gemm;
-    *gemm = gemm_of(kernels, x, w);
+    call.kernels = kernels->real[out->dtype];
+    *gemm = gemm_of(in_bfloat16 ? kernels->bfloat16->gemm : call.kernels->gemm, x, w);
     set_output(gemm, out->data, out->stride[0], gemm->m, gemm->n);
     linear_program(&call, out, b, activation, parameter);
     call.register_bytes = 0;

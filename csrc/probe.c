@@ -11,9 +11,16 @@
 #define FMA_REPEATS 20000
 #define BYTES_PER_LOOK (1 << 18)
 
+/* Chains of multiply-adds */
+typedef struct chains {
+    double (*run)(int64_t repeats);
+    int64_t flops_per_repeat;
+} chains;
+
 typedef struct probe_team {
     const dlc_probe_kernels *kernels;
     const dlc_probe_memory *memory; /* NULL: multiply-adds */
+    chains chains;
     double seconds;
     dlc_barrier start;
     atomic_uint_least64_t sink; /* what the kernels return, so that it is used */
@@ -27,10 +34,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static uint64_t multiply_add(const dlc_probe_kernels *kernels)
-{
-    return (uint64_t)kernels->multiply_add(FMA_REPEATS);
-}
+static uint64_t multiply_add(const chains *chains) { return (uint64_t)chains->run(FMA_REPEATS); }
 
 /* Goes over float32 [begin, end) of the arrays once. */
 static uint64_t pass(const probe_team *team, int64_t begin, int64_t end)
@@ -68,17 +72,17 @@ static int64_t arrays_touched(const dlc_probe_memory *memory)
 
 static double fma_rate(probe_team *team, int n_threads)
 {
-    uint64_t sink = multiply_add(team->kernels);
+    uint64_t sink = multiply_add(&team->chains);
     dlc_barrier_wait(&team->start, n_threads);
     double begin = now(), elapsed;
     int64_t looks = 0;
     do {
-        sink += multiply_add(team->kernels);
+        sink += multiply_add(&team->chains);
         looks++;
         elapsed = now() - begin;
     } while (elapsed < team->seconds);
     atomic_fetch_add(&team->sink, sink);
-    return (double)(team->kernels->flops_per_repeat * FMA_REPEATS) * (double)looks / elapsed;
+    return (double)(team->chains.flops_per_repeat * FMA_REPEATS) * (double)looks / elapsed;
 }
 
 static double memory_rate(probe_team *team, int thread, int n_threads)
@@ -109,8 +113,8 @@ static void run_member(void *context, int thread, int n_threads)
     team->rates[thread] = team->memory ? memory_rate(team, thread, n_threads) : fma_rate(team, n_threads);
 }
 
-/* *rate = the sum over a team's threads */
-static dlc_status measure(double *rate, const dlc_probe_memory *memory, int32_t dtype, int32_t threads, double seconds)
+/* *rate = the sum over the threads of a team like `what` */
+static dlc_status measure(double *rate, const probe_team *what, int32_t threads, double seconds)
 {
     const int32_t limit = dlc_get_num_threads();
     if (threads < 1 || threads > limit)
@@ -118,13 +122,12 @@ static dlc_status measure(double *rate, const dlc_probe_memory *memory, int32_t 
                         (int)threads, (int)limit);
     if (!(seconds >= 0 && seconds <= 3600))
         return dlc_fail(DLC_INVALID_ARGUMENT, "seconds is %g; expected 0 to 3600", seconds);
-    const dlc_kernels *kernels;
-    DLC_TRY(dlc_kernels_get(&kernels));
     int64_t size = (int64_t)(sizeof(probe_team) + (size_t)threads * sizeof(double));
     probe_team *team = dlc_aligned_alloc(size);
     if (!team)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for a probe on %d threads", (int)threads);
-    *team = (probe_team){.kernels = kernels->real[dtype]->probe, .memory = memory, .seconds = seconds};
+    *team = *what;
+    team->seconds = seconds;
     int size_of_team = dlc_team_run(threads, run_member, team);
     *rate = 0;
     for (int i = 0; i < size_of_team; i++)
@@ -138,9 +141,21 @@ static dlc_status measure(double *rate, const dlc_probe_memory *memory, int32_t 
 
 dlc_status dlc_probe_fma(double *flops_per_second, int32_t dtype, int32_t threads, double seconds)
 {
+    const dlc_kernels *kernels;
     if (!dlc_is_real(dtype))
         return dlc_fail(DLC_INVALID_ARGUMENT, "dtype is %d; expected a real one", (int)dtype);
-    return measure(flops_per_second, NULL, dtype, threads, seconds);
+    DLC_TRY(dlc_kernels_get(&kernels));
+    const dlc_probe_kernels *probe = kernels->real[dtype]->probe;
+    const probe_team team = {.chains = {probe->multiply_add, probe->flops_per_repeat}};
+    return measure(flops_per_second, &team, threads, seconds);
+}
+
+dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads, double seconds)
+{
+    const dlc_kernels *kernels;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    const probe_team team = {.chains = {kernels->bfloat16->dot, kernels->bfloat16->flops_per_repeat}};
+    return measure(flops_per_second, &team, threads, seconds);
 }
 
 dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memory *memory, int32_t threads,
@@ -155,5 +170,8 @@ dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memor
                        memory->n_read <= DLC_PROBE_MAX_ARRAYS))
         return dlc_fail(DLC_INVALID_ARGUMENT, "n_read is %d and n_written %d; expected 1 <= n_written <= n_read <= %d",
                         (int)memory->n_read, (int)memory->n_written, DLC_PROBE_MAX_ARRAYS);
-    return measure(bytes_per_second, memory, DLC_FLOAT32, threads, seconds);
+    const dlc_kernels *kernels;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    const probe_team team = {.kernels = kernels->real[DLC_FLOAT32]->probe, .memory = memory};
+    return measure(bytes_per_second, &team, threads, seconds);
 }

@@ -24,6 +24,9 @@ typedef struct dlc_probe_memory {
 /* The rate of multiply-adds of a real dtype on a team of `threads`, two operations each, over at least `seconds`. */
 DLC_API dlc_status dlc_probe_fma(double *flops_per_second, int32_t dtype, int32_t threads, double seconds);
 
+/* The same of the multiply-adds that dlc_matmul_bfloat16 is made of. */
+DLC_API dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads, double seconds);
+
 /* The bytes read and written per second by a team of `threads`, of which each goes over its own part of the arrays again and
  * again: at least once to warm up, and then for at least `seconds` and at least once. */
 DLC_API dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memory *memory, int32_t threads,

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlcore import cli
-from dlcore.bench import measure, report, rows, work
+from dlcore import _native, cli
+from dlcore.bench import command, measure, report, rows, work
 from dlcore.bench.contest import Contest, Contestant, ContestantError
 from dlcore.bench.figures import Spread, markdown_table, ratios, table
 from dlcore.bench.libraries import Case, Dlcore
@@ -227,9 +227,33 @@ def test_drawn_sizes_reach_both_sides_of_the_nominal_one():
 def test_choosing_rows():
     assert {row.suite for row in rows.choose_rows([], None, quick=False)} == set(SUITES)
     names = [row.name for row in rows.choose_rows(["gemm"], "*1024*", quick=False)]
-    assert names == ["1024^3", "1x1024x1024"]
+    assert names == ["1024^3", "1024^3 bfloat16", "1x1024x1024"]
     assert not any(row.heavy for row in rows.choose_rows([], None, quick=True))
     assert rows.choose_rows([], "no such row", quick=False) == []
+
+
+def test_rows_are_measured_in_dtypes_that_they_exist_in():
+    product, rounded = ROWS_BY_NAME["512^3"], ROWS_BY_NAME["512^3 bfloat16"]
+    assert product.dtypes_of(None) == product.dtypes_of(["float32", "float64"])
+    assert product.dtypes_of(["float64"]) == ["float64"]
+    assert rounded.dtypes_of(None) == rounded.dtypes_of(["float32", "float64"]) == ["float32"]
+    assert rounded.dtypes_of(["float64"]) == []
+
+
+@pytest.mark.parametrize("is_native", [False, True])
+def test_bfloat16_that_is_emulated_is_left_out_by_name(run, monkeypatch, is_native):
+    monkeypatch.setattr(_native, "bfloat16_is_native", lambda: is_native)
+    chosen = [row for row in ROWS if row.name in ("64^3", "512^3 bfloat16", "1024^3 bfloat16")]
+    kept, sentence = command._split_by_cpu(chosen)
+    if is_native:
+        assert (kept, sentence) == (chosen, "")
+        return
+    assert [row.name for row in kept] == ["64^3"]
+    expected = "left out: 512^3 bfloat16, 1024^3 bfloat16, as bfloat16 is emulated here"
+    assert sentence == expected
+    status, _, err = run(f"{TINY} gemm --rows *bfloat16")
+    assert status == 2
+    assert expected in err
 
 
 # Verdicts
@@ -313,6 +337,9 @@ def test_statements_compute_what_the_reference_says(library, dtype):
     for op in contestant.statements:
         one = case(op, dtype)
         prepared = contestant.prepare(one)
+        if dtype not in work.WORK[op].dtypes:
+            assert prepared is None
+            continue
         assert prepared.error <= work.tolerance(op, one.sizes, dtype), op
         assert contestant.turn(one) > 0
 

@@ -25,6 +25,10 @@ def test_fma_rate(dtype):
     assert is_rate(_probe.fma_rate(dtype, 1, SHORT))
 
 
+def test_bfloat16_rate():
+    assert is_rate(_probe.bfloat16_rate(1, SHORT))
+
+
 @pytest.mark.parametrize("nbytes", [1, 4096, 100_001])
 def test_memory_rates(nbytes):
     copied = _probe.copy_rate(nbytes, 1, SHORT)
@@ -36,6 +40,7 @@ def test_memory_rates(nbytes):
 
 def test_rates_of_a_team(two_threads):
     assert is_rate(_probe.fma_rate(np.float32, 2, SHORT))
+    assert is_rate(_probe.bfloat16_rate(2, SHORT))
     assert is_rate(_probe.copy_rate(1 << 20, 2, SHORT).rate)
     assert is_rate(_probe.read_rate(1 << 20, 2, SHORT))
     assert is_rate(_probe.stream_rate(8, 8, 1 << 16, 2, SHORT))

@@ -3,7 +3,6 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 /* The levels are those of the x86-64 psABI, table "Micro-Architecture Levels"; the bits are CPUID's. */
@@ -11,6 +10,7 @@ enum {
     LEAF_1_ECX_V2 = bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_POPCNT | bit_CMPXCHG16B,
     LEAF_1_ECX_V3 = bit_FMA | bit_MOVBE | bit_OSXSAVE | bit_AVX | bit_F16C,
     LEAF_7_EBX_V3 = bit_BMI | bit_AVX2 | bit_BMI2,
+    LEAF_7_1_EAX_AVX512_BF16 = 1 << 5,
     LEAF_EXTENDED_ECX_V2 = 1 << 0, /* LAHF and SAHF in 64-bit mode */
     LEAF_EXTENDED_ECX_V3 = 1 << 5, /* LZCNT */
     XCR0_V3 = 0x06,                /* SSE and AVX registers */
@@ -52,8 +52,18 @@ int dlc_cpu_x86_64_level(void)
     return has_all(leaf_7_ebx, leaf_7_ebx_v4) && has_all(xcr0, XCR0_V4) ? 4 : 3;
 }
 
+bool dlc_cpu_has_avx512_bf16(void)
+{
+    uint32_t eax, ebx, ecx, edx;
+    /* The first subleaf says how many there are; past the last one CPUs answer as they like. */
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && eax >= 1 &&
+           __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && has_all(eax, LEAF_7_1_EAX_AVX512_BF16);
+}
+
 #else
 
 int dlc_cpu_x86_64_level(void) { return 0; }
+
+bool dlc_cpu_has_avx512_bf16(void) { return false; }
 
 #endif

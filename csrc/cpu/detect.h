@@ -2,8 +2,13 @@
 #ifndef DLC_CPU_DETECT_H
 #define DLC_CPU_DETECT_H
 
+#include <stdbool.h>
+
 /* The highest level of the x86-64 psABI of which every feature is there, 1 to 4, where the vector registers it uses
  * are saved by the operating system. 0 on other architectures. */
 int dlc_cpu_x86_64_level(void);
+
+/* Whether the CPU multiplies pairs of bfloat16 in registers of AVX-512 (AVX512_BF16); their state is a question of the level. */
+bool dlc_cpu_has_avx512_bf16(void);
 
 #endif

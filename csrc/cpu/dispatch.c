@@ -21,9 +21,13 @@
 
 #define X(name, suffix, level)                                \
     extern const dlc_real_kernels dlc_real_kernels_f32_##suffix; \
-    extern const dlc_real_kernels dlc_real_kernels_f64_##suffix;
+    extern const dlc_real_kernels dlc_real_kernels_f64_##suffix; \
+    extern const dlc_bfloat16_kernels dlc_bfloat16_kernels_f32_##suffix;
 DLC_TABLES(X)
 #undef X
+#ifdef DLC_HAVE_AVX512_BF16
+extern const dlc_bfloat16_kernels dlc_bfloat16_kernels_native_f32_x86_64_v4;
+#endif
 
 typedef struct candidate {
     int level;
@@ -31,7 +35,9 @@ typedef struct candidate {
 } candidate;
 
 static const candidate candidates[] = {
-#define X(name, suffix, level) {level, {name, {&dlc_real_kernels_f32_##suffix, &dlc_real_kernels_f64_##suffix}}},
+#define X(name, suffix, level)                                                      \
+    {level,                                                                         \
+     {name, {&dlc_real_kernels_f32_##suffix, &dlc_real_kernels_f64_##suffix}, &dlc_bfloat16_kernels_f32_##suffix}},
     DLC_TABLES(X)
 #undef X
 };
@@ -53,6 +59,19 @@ const char *dlc_isa_available(void)
     return names;
 }
 
+/* The table, or its variant for an extension that the CPU has */
+static const dlc_kernels *extended(const candidate *chosen)
+{
+#ifdef DLC_HAVE_AVX512_BF16
+    static const dlc_kernels with_avx512_bf16 = {
+        "x86-64-v4", {&dlc_real_kernels_f32_x86_64_v4, &dlc_real_kernels_f64_x86_64_v4},
+        &dlc_bfloat16_kernels_native_f32_x86_64_v4};
+    if (chosen->level == 4 && dlc_cpu_has_avx512_bf16())
+        return &with_avx512_bf16;
+#endif
+    return &chosen->kernels;
+}
+
 static dlc_status choose(const dlc_kernels **kernels)
 {
     const char *forced = getenv("DLCORE_ISA");
@@ -60,7 +79,7 @@ static dlc_status choose(const dlc_kernels **kernels)
     int level = dlc_cpu_x86_64_level();
     for (int i = 0; i < CANDIDATE_COUNT; i++) {
         if (candidates[i].level <= level && (!is_forced || strcmp(forced, candidates[i].kernels.isa) == 0)) {
-            *kernels = &candidates[i].kernels;
+            *kernels = extended(&candidates[i]);
             return DLC_OK;
         }
     }

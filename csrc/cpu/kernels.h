@@ -27,6 +27,9 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
 /* Register-tiled product and what feeds it. A tile of c is at most mr x nr; nr is two vectors of `lanes` elements. mc, kc and
  * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a time. */
 typedef struct dlc_gemm_kernels {
+    /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows of a
+     * that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector. */
+    bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
 
     /* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, cols), 0 < rows <= mr, 0 < cols <= nr.
@@ -112,9 +115,18 @@ typedef struct dlc_real_kernels {
                       int64_t n);
 } dlc_real_kernels;
 
+/* Products of float32 arrays whose elements are rounded to bfloat16; sums are float32. */
+typedef struct dlc_bfloat16_kernels {
+    bool is_native; /* by an instruction for it, and so faster than float32 */
+    const dlc_gemm_kernels *gemm;
+    int64_t flops_per_repeat;       /* of dot, two per multiply-add */
+    double (*dot)(int64_t repeats); /* chains of the multiply-adds of tiles that touch registers only */
+} dlc_bfloat16_kernels;
+
 typedef struct dlc_kernels {
     const char *isa;
     const dlc_real_kernels *real[DLC_REAL_COUNT];
+    const dlc_bfloat16_kernels *bfloat16;
 } dlc_kernels;
 
 /* The table in use, chosen at the first call; see cpu/dispatch.c. */

@@ -17,11 +17,13 @@
 #if DLC_REAL_BITS == 32
 typedef float real;
 typedef int32_t real_int; /* an integer as wide as real: masks and bit patterns */
+typedef uint32_t real_uint;
 #define DLC_NAME(name) DLC_PASTE3(name, f32, DLC_ISA)
 #define DLC_OF_REAL(function) function##f /* the function of C for reals: sqrtf, sqrt */
 #else
 typedef double real;
 typedef int64_t real_int;
+typedef uint64_t real_uint;
 #define DLC_NAME(name) DLC_PASTE3(name, f64, DLC_ISA)
 #define DLC_OF_REAL(function) function
 #endif
@@ -30,6 +32,7 @@ enum { DLC_LANES = DLC_VECTOR_BYTES / (int)sizeof(real) };
 
 typedef real vreal __attribute__((vector_size(DLC_VECTOR_BYTES)));
 typedef real_int vint __attribute__((vector_size(DLC_VECTOR_BYTES)));
+typedef real_uint vuint __attribute__((vector_size(DLC_VECTOR_BYTES)));
 
 static inline vreal v_load(const real *p)
 {
@@ -41,6 +44,15 @@ static inline vreal v_load(const real *p)
 static inline void v_store(real *p, vreal v) { memcpy(p, &v, sizeof v); }
 
 static inline vreal v_splat(real x) { return x - (vreal){0}; }
+
+static inline vint v_load_int(const real_int *p)
+{
+    vint v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline vint v_splat_int(real_int x) { return x - (vint){0}; }
 
 /* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors. From the
  * loop GCC and Clang make a blend, or on AVX-512 a masked operation, where bit operations would take three; but of
@@ -117,6 +129,22 @@ static inline vreal v_trunc(vreal x) { return DLC_ROUND(x, _MM_FROUND_TO_ZERO); 
 DLC_DEFINE_BY_LANE(v_floor, DLC_OF_REAL(__builtin_floor))
 DLC_DEFINE_BY_LANE(v_ceil, DLC_OF_REAL(__builtin_ceil))
 DLC_DEFINE_BY_LANE(v_trunc, DLC_OF_REAL(__builtin_trunc))
+#endif
+
+#if DLC_REAL_BITS == 32
+/* Each lane of a and b is a pair of bfloat16: sum + a1 b1 + a0 b0, the pair in the upper half first. A product of two bfloat16
+ * is exact in float32, so that it does not matter whether it is fused with the addition. */
+#if defined(__AVX512BF16__)
+#define DLC_HAVE_DOT_BFLOAT16
+static inline vreal v_dot_bfloat16(vreal sum, vint a, vint b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+#else
+static inline vreal v_dot_bfloat16(vreal sum, vint a, vint b)
+{
+    const real_int upper = INT32_MIN >> 15; /* the upper half of the bits */
+    sum += (vreal)(a & upper) * (vreal)(b & upper);
+    return sum + (vreal)((vuint)a << 16) * (vreal)((vuint)b << 16);
+}
+#endif
 #endif
 
 #endif

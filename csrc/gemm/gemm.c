@@ -42,6 +42,12 @@ static void *at(const dlc_gemm *g, const void *base, int64_t element)
 
 static int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_div(n, multiple) * multiple; }
 
+/* How many elements of a panel stand for such a depth */
+static int64_t packed_depth(const dlc_gemm_kernels *kernels, int64_t depth)
+{
+    return kernels->packs_pairs ? dlc_ceil_div(depth, 2) : depth;
+}
+
 /* The size of equal blocks of at most `most` that `n` is cut in */
 static int64_t even_blocks(int64_t n, int64_t most)
 {
@@ -79,6 +85,8 @@ typedef struct scheme {
  * general path these sum in an order of their own. */
 static path choose_path(const dlc_gemm *g)
 {
+    if (g->kernels->packs_pairs)
+        return GENERAL;
     if (g->n == 1 && (g->a_col == 1 || (g->a_row == 1 && g->c_row == 1)))
         return MATRIX_TIMES_VECTOR;
     if (g->m == 1 && (g->b_col == 1 || g->b_row == 1))
@@ -90,18 +98,18 @@ static path choose_path(const dlc_gemm *g)
 static bool is_symmetric(const dlc_gemm *g)
 {
     return g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate && !g->finish &&
-           g->m > g->kernels->gemm->nr && g->k >= SYMMETRIC_K;
+           g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
 static scheme choose_scheme(const dlc_gemm *g)
 {
-    const bool pack_a = g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
+    const bool pack_a = g->kernels->packs_pairs || g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
     const bool is_strided = !pack_a && g->a_col != 1;
     return (scheme){
         .path = choose_path(g),
         .pack_a = pack_a,
         .is_symmetric = is_symmetric(g),
-        .most_depth = dlc_min64(g->kernels->gemm->kc, is_strided ? STRIDED_A_DEPTH : INT64_MAX),
+        .most_depth = dlc_min64(g->kernels->kc, is_strided ? STRIDED_A_DEPTH : INT64_MAX),
     };
 }
 
@@ -109,7 +117,7 @@ static scheme choose_scheme(const dlc_gemm *g)
 static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const void *x, int64_t x_stride,
                             const void *matrix, int64_t k_stride, int64_t n_stride, int64_t n, void *own)
 {
-    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const dlc_gemm_kernels *kernels = g->kernels;
     int64_t p = 0;
     do {
         int64_t depth = dlc_min64(g->k - p, VECTOR_K);
@@ -149,6 +157,7 @@ typedef struct job {
     bool pack_b;
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
+    int64_t packed_depth;    /* of what is packed of them */
     int64_t first_col;       /* the first of the columns whose panels b_block keeps */
     bool keeps_panels;       /* for the blocks of rows to come; else each panel takes the place of the one before */
     int64_t row, rows;       /* the rows of c in hand */
@@ -166,7 +175,7 @@ static int64_t first_row_of(const job *job, int64_t tile)
     return tile * job->height - dlc_max64(0, tile - job->higher_tiles);
 }
 
-static void *a_panel(const job *job, int64_t row) { return at(job->g, job->a_block, row * job->depth); }
+static void *a_panel(const job *job, int64_t row) { return at(job->g, job->a_block, row * job->packed_depth); }
 
 static const void *a_rows(const job *job, int64_t row)
 {
@@ -179,7 +188,7 @@ static void pack_rows(const job *job)
     const dlc_gemm *g = job->g;
     for (int64_t tile = 0; tile < job->tiles; tile++) {
         const int64_t row = first_row_of(job, tile), rows = first_row_of(job, tile + 1) - row;
-        g->kernels->gemm->pack(a_panel(job, row), rows, a_rows(job, row), g->a_row, g->a_col, rows, job->depth);
+        g->kernels->pack(a_panel(job, row), rows, a_rows(job, row), g->a_row, g->a_col, rows, job->depth);
     }
 }
 
@@ -187,15 +196,15 @@ static void pack_rows(const job *job)
 static void multiply_panel(job *job, int64_t col, int64_t cols)
 {
     const dlc_gemm *g = job->g;
-    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const dlc_gemm_kernels *kernels = g->kernels;
     const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
     int64_t ldb = g->b_row;
     void *panel = NULL; /* to be packed by the first tile */
     if (job->pack_b || cols % kernels->lanes != 0) {
-        void *place = at(g, job->b_block, job->keeps_panels ? (col - job->first_col) * job->depth : 0);
+        void *place = at(g, job->b_block, job->keeps_panels ? (col - job->first_col) * job->packed_depth : 0);
         const bool is_packed = job->keeps_panels && job->row > 0;
         const int64_t step = round_up(cols, kernels->lanes);
-        if (!is_packed && cols == kernels->nr && g->b_col == 1) {
+        if (!is_packed && cols == kernels->nr && g->b_col == 1 && !kernels->packs_pairs) {
             panel = place;
         } else {
             if (!is_packed)
@@ -222,7 +231,7 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
             ldb = kernels->nr;
             panel = NULL;
         } else {
-            kernels->tile(c, g->c_row, a, a_row, a_col, b, ldb, job->depth, rows, cols, job->accumulate);
+            kernels->tile(c, g->c_row, a, a_row, a_col, b, ldb, job->packed_depth, rows, cols, job->accumulate);
         }
     }
 }
@@ -232,7 +241,7 @@ static void multiply_columns(job *job, int64_t first, int64_t last, bool is_comp
                              int64_t first_col, int thread)
 {
     const dlc_gemm *g = job->g;
-    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const dlc_gemm_kernels *kernels = g->kernels;
     for (int64_t col = first; col < last; col += kernels->nc) {
         const int64_t end = dlc_min64(last, col + kernels->nc);
         for (int64_t j = col; j < end; j += kernels->nr)
@@ -244,7 +253,7 @@ static void multiply_columns(job *job, int64_t first, int64_t last, bool is_comp
 
 static void divide_rows(job *job)
 {
-    const int64_t mr = job->g->kernels->gemm->mr;
+    const int64_t mr = job->g->kernels->mr;
     job->tiles = dlc_ceil_div(job->rows, mr);
     job->height = dlc_ceil_div(job->rows, job->tiles);
     job->higher_tiles = job->rows - (job->height - 1) * job->tiles;
@@ -256,7 +265,7 @@ static void look_ahead(job *job)
 {
     const dlc_gemm *g = job->g;
     const int64_t next = job->p + job->depth, depth = dlc_min64(job->depth, g->k - next);
-    const int64_t tiles = dlc_ceil_div(g->m, g->kernels->gemm->mr) * dlc_ceil_div(g->n, g->kernels->gemm->nr);
+    const int64_t tiles = dlc_ceil_div(g->m, g->kernels->mr) * dlc_ceil_div(g->n, g->kernels->nr);
     job->next_a = job->next_b = (ahead){NULL, NULL, 0};
     if (depth <= 0)
         return;
@@ -271,21 +280,29 @@ static void look_ahead(job *job)
     }
 }
 
+/* No pair lies in two blocks. */
+static int64_t depth_of_blocks(const dlc_gemm *g, const scheme *scheme)
+{
+    const int64_t depth = even_blocks(g->k, scheme->most_depth);
+    return g->kernels->packs_pairs ? 2 * packed_depth(g->kernels, depth) : depth;
+}
+
 /* A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is packed for L1 just before its
  * use, and where more blocks of rows follow it is kept for them. */
 static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own,
                              int thread)
 {
-    const dlc_gemm_kernels *kernels = g->kernels->gemm;
-    const int64_t block_depth = even_blocks(g->k, scheme->most_depth), block_rows = even_blocks(g->m, kernels->mc);
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const int64_t block_depth = depth_of_blocks(g, scheme), block_rows = even_blocks(g->m, kernels->mc);
     job job = {.g = g, .scheme = scheme, .from_diagonal = first_row - first_col, .b_block = own};
     job.keeps_panels = block_rows < g->m && !scheme->is_symmetric; /* whose first block of rows uses few of them */
     const int64_t block_cols = job.keeps_panels ? kernels->panels * kernels->nr : g->n;
-    job.a_block = at(g, own, block_depth * kernels->nr * (job.keeps_panels ? kernels->panels : 1));
+    job.a_block = at(g, own, packed_depth(kernels, block_depth) * kernels->nr * (job.keeps_panels ? kernels->panels : 1));
     const bool is_near = g->b_row * g->element_size <= PACK_B_STRIDE;
-    job.pack_b = g->m > (is_near ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
+    job.pack_b = kernels->packs_pairs || g->m > (is_near ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
+        job.packed_depth = packed_depth(kernels, job.depth);
         job.accumulate = g->accumulate || job.p > 0;
         const bool is_complete = job.p + job.depth == g->k;
         look_ahead(&job);
@@ -310,13 +327,13 @@ enum { SMALL_ROWS = PACK_B_ROWS, SMALL_K = 64 };
 static bool is_small(const dlc_gemm *g)
 {
     return g->m <= SMALL_ROWS && g->k <= SMALL_K && g->n <= PACK_A_COLS && (g->a_row == 1 || g->a_col == 1) &&
-           (g->b_col != 1 || g->b_row * g->element_size <= PACK_B_STRIDE);
+           !g->kernels->packs_pairs && (g->b_col != 1 || g->b_row * g->element_size <= PACK_B_STRIDE);
 }
 
 bool dlc_gemm_run_small(const dlc_gemm *g)
 {
     _Alignas(DLC_ALIGNMENT) char panel[SMALL_K * DLC_GEMM_MAX_NR_BYTES];
-    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const dlc_gemm_kernels *kernels = g->kernels;
     if (!is_small(g) || choose_path(g) != GENERAL)
         return false;
     if (g->m == 0 || g->n == 0)
@@ -361,7 +378,7 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
  * as much as its products with 10 columns, a column of b as much as with 4 rows. */
 static dlc_gemm share(int64_t *row, int64_t *col, const dlc_gemm *g, int thread, int n_threads)
 {
-    const int64_t nr = g->kernels->gemm->nr;
+    const int64_t nr = g->kernels->nr;
     int grid_rows = 1;
     double least = 0;
     for (int down = 1; down <= n_threads; down++) {
@@ -397,7 +414,7 @@ static void multiply_symmetric(const dlc_gemm *g, const scheme *scheme, void *ow
     multiply(&mine, row, 0, scheme, own, thread);
     dlc_barrier_wait(barrier, n_threads);
     dlc_split(&row, &end, g->m, 1, thread, n_threads);
-    g->kernels->gemm->mirror(g->c, g->c_row, row, end, g->m);
+    g->kernels->mirror(g->c, g->c_row, row, end, g->m);
 }
 
 static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, void *own, dlc_barrier *barrier,
@@ -419,7 +436,7 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
         slice.finish = NULL;
         multiply(&slice, 0, 0, scheme, own, thread);
         if (scheme->is_symmetric)
-            g->kernels->gemm->mirror(slice.c, g->n, 0, g->n, g->n);
+            g->kernels->mirror(slice.c, g->n, 0, g->n, g->n);
     }
     dlc_barrier_wait(barrier, n_threads);
 
@@ -427,7 +444,7 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
     dlc_gemm mine = share(&row, &col, g, thread, n_threads);
     if (mine.m == 0 || mine.n == 0)
         return;
-    g->kernels->gemm->sum_parts(mine.c, g->c_row, at(g, parts, row * g->n + col), g->n, size, DEEP_PARTS, mine.m, mine.n,
+    g->kernels->sum_parts(mine.c, g->c_row, at(g, parts, row * g->n + col), g->n, size, DEEP_PARTS, mine.m, mine.n,
                                g->accumulate);
     if (g->finish)
         g->finish(g->finish_context, row, col, mine.m, mine.n, thread);
@@ -441,10 +458,10 @@ int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size)
 
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
 {
-    const dlc_gemm_kernels *kernels = g->kernels->gemm;
+    const dlc_gemm_kernels *kernels = g->kernels;
     const int64_t depth = dlc_min64(g->k, kernels->kc), rows = dlc_min64(g->m, kernels->mc);
     const int64_t cols = kernels->nr * (g->m > kernels->mc ? kernels->panels : 1);
-    const int64_t panels = depth * (rows + cols) + kernels->lanes;
+    const int64_t panels = packed_depth(kernels, depth) * (rows + cols) + kernels->lanes;
     const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
     *per_thread = dlc_align_up(dlc_max64(panels, vector) * g->element_size);
 

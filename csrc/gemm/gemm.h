@@ -9,7 +9,7 @@
  * When set, finish is called once for every block of c that is complete, while it is in cache, by the thread
  * that made it: bias, activation and the like. The blocks tile c; every call has rows, cols > 0 (k may be 0). */
 typedef struct dlc_gemm {
-    const dlc_real_kernels *kernels;
+    const dlc_gemm_kernels *kernels;
     int64_t element_size;
     void *c;
     const void *a, *b;

@@ -127,7 +127,7 @@ static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_
     const dlc_array c = matrix_of(&args[0], &args[0], index);
     const dlc_array a = matrix_of(&args[index_of_a(op)], &args[0], index);
     const dlc_array b = matrix_of(&args[index_of_b(op)], &args[0], index);
-    return (dlc_gemm){.kernels = kernels->real[c.dtype],
+    return (dlc_gemm){.kernels = kernels->real[c.dtype]->gemm,
                       .element_size = dlc_dtype_size(c.dtype),
                       .c = c.data,
                       .a = a.data,
@@ -208,7 +208,7 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
     dlc_gemm product = make_product(op, call->args, call->step->kernels, index);
     if (op->n_attributes > 1) {
         find_store_arrays(s->arrays, op, call->args, index);
-        s->kernels = product.kernels;
+        s->kernels = call->step->kernels->real[call->args[0].dtype];
         product.finish = finish;
         product.finish_context = s;
     }

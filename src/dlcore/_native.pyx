@@ -2,6 +2,7 @@
 
 cimport numpy as cnp
 from libc.stdint cimport uint32_t, uint64_t
+from libcpp cimport bool as cbool
 
 import numpy as np
 
@@ -50,6 +51,7 @@ cdef extern from "ops.h" nogil:
     dlc_status dlc_random_fill(int32_t dtype, void *out, int64_t n, int32_t kind, double keep, uint64_t seed,
                                uint32_t stream, uint64_t step)
     int32_t dlc_team_size(int32_t requested)
+    dlc_status dlc_bfloat16_is_native(cbool *is_native)
     enum:
         DLC_RANDOM_FILL_UNIFORM
         DLC_RANDOM_FILL_NORMAL
@@ -232,6 +234,13 @@ def isa_name():
 def isa_available():
     """The kernel tables that run on this machine, best first."""
     return dlc_isa_available().decode().split()
+
+
+def bfloat16_is_native():
+    """Whether products with ``compute="bfloat16"`` use an instruction of the CPU, and so are faster."""
+    cdef cbool is_native
+    check(dlc_bfloat16_is_native(&is_native))
+    return is_native
 
 
 def set_num_threads(n):

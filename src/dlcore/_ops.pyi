@@ -13,6 +13,7 @@ def matmul(
     *,
     transpose_a: bool = False,
     transpose_b: bool = False,
+    compute: Literal["bfloat16"] | None = None,
     out: np.ndarray | None = None,
 ) -> Any: ...
 def linear(
@@ -21,6 +22,7 @@ def linear(
     b: ArrayLike | None = None,
     *,
     activation: Activation = "identity",
+    compute: Literal["bfloat16"] | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray: ...
 def relu(x: ArrayLike, *, out: np.ndarray | None = None) -> Any: ...

@@ -49,8 +49,9 @@ cdef extern from "map/map_ops.h" nogil:
 
 cdef extern from "ops.h" nogil:
     dlc_status dlc_matmul_shape(int64_t *shape, int32_t *ndim, const dlc_array *a, const dlc_array *b)
+    dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b)
     dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
-                          int32_t activation, double parameter)
+                          int32_t activation, double parameter, bint in_bfloat16)
     dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
     dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bint logarithm)
 
@@ -119,7 +120,28 @@ cdef cnp.ndarray multiply_matrices(cnp.ndarray a, cnp.ndarray b):
     return result
 
 
-def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, out=None):
+cdef dlc_status run_product_in_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
+    cdef dlc_status status
+    with nogil:
+        status = dlc_matmul_bfloat16(out, a, b)
+    return status
+
+
+cdef bint is_bfloat16(object compute) except -1:
+    if compute is None:
+        return False
+    if not isinstance(compute, str) or compute != "bfloat16":
+        raise ValueError(f"compute is {compute!r}; expected None or 'bfloat16'")
+    return True
+
+
+cdef int check_single(cnp.ndarray array, str name) except -1:
+    if cnp.PyArray_TYPE(array) != cnp.NPY_FLOAT32:
+        raise TypeError(f"{name} has dtype {array.dtype}; compute='bfloat16' takes float32 only")
+    return 0
+
+
+def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None, out=None):
     """Matrix product, with the rules of ``numpy.matmul``.
 
     Parameters
@@ -130,6 +152,9 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, out=None):
         axis of extent 1 is not in the result.
     transpose_a, transpose_b : bool, default=False
         Exchange the last two axes first; nothing is copied for it.
+    compute : {None, "bfloat16"}, optional
+        "bfloat16" rounds `a` and `b`, which must be float32, to bfloat16 (to nearest, ties to even)
+        and adds up their products in float32; see Notes.
     out : ndarray, optional
         Where to write the result; it must not overlap `a` or `b`.
 
@@ -141,7 +166,24 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, out=None):
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or for an unknown `compute`.
+    TypeError
+        If `compute` is "bfloat16" and an operand is float64.
+    NotImplementedError
+        If `compute` is "bfloat16" in a function that is traced.
+
+    Notes
+    -----
+    bfloat16 has the exponent of float32 and 8 bits of precision. With ``compute="bfloat16"`` each
+    operand is rounded with a relative error of at most 2**-8, so that the result changes by at most
+    about 2**-7 of ``abs(a) @ abs(b)``; products are exact and added up in float32. Operands below
+    2**-126 count as 0, and where the CPU's instruction does so, sums as well. This is faster than
+    float32 only with AVX512_BF16, where ``dl.show_config()`` says that bfloat16 is native;
+    elsewhere it is emulated, and slower.
+
+    References
+    ----------
+    Intel, BFLOAT16 - Hardware Numerics Definition, white paper 338302-001US, 2018.
 
     Examples
     --------
@@ -152,17 +194,21 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, out=None):
     array([[ 5., 11.],
            [11., 25.]])
     """
-    if (out is None and not transpose_a and not transpose_b and is_matrix(a) and is_matrix(b)
+    if (out is None and compute is None and not transpose_a and not transpose_b and is_matrix(a) and is_matrix(b)
             and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)
             and cnp.PyArray_DIM(<cnp.ndarray>a, 1) == cnp.PyArray_DIM(<cnp.ndarray>b, 0)):
         return multiply_matrices(a, b)
+    cdef bint in_bfloat16 = is_bfloat16(compute)
     if is_traced(a) or is_traced(b):
-        return traced("matmul", (a, b, transpose_a, transpose_b), out)
+        return traced("matmul", (a, b, transpose_a, transpose_b, compute), out)
     cdef cnp.ndarray left = real_array(a, "a"), right = real_array(b, "b"), result
     cdef dlc_array a_view, b_view, out_view
     cdef int64_t[8] shape
     cdef cnp.npy_intp[8] dims
     cdef int32_t axis, matrix_ndim, ndim = 0
+    if in_bfloat16:
+        check_single(left, "a")
+        check_single(right, "b")
     cdef bint a_is_vector = cnp.PyArray_NDIM(left) == 1, b_is_vector = cnp.PyArray_NDIM(right) == 1
     if cnp.PyArray_TYPE(left) != cnp.PyArray_TYPE(right):
         left, right = as_double(left), as_double(right)
@@ -194,7 +240,10 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, out=None):
         insert_axis(&out_view, out_view.ndim, "out")
     if a_is_vector:
         insert_axis(&out_view, out_view.ndim - 1, "out")
-    check(run_product(&out_view, &a_view, &b_view))
+    if in_bfloat16:
+        check(run_product_in_bfloat16(&out_view, &a_view, &b_view))
+    else:
+        check(run_product(&out_view, &a_view, &b_view))
     return result_of(result, out is None)
 
 
@@ -218,7 +267,7 @@ cdef int check_ndim(cnp.ndarray array, int ndim, str name) except -1:
     return 0
 
 
-def linear(x, w, b=None, *, activation="identity", out=None):
+def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
     """``activation(x @ w + b)``; bias and activation are applied while the product is in cache.
 
     Parameters
@@ -229,6 +278,9 @@ def linear(x, w, b=None, *, activation="identity", out=None):
     activation : str, default="identity"
         "identity", "relu", "leaky_relu" (slope 0.01), "elu" (alpha 1), "sigmoid", "tanh", "gelu",
         "silu" or "softplus", as the functions of these names.
+    compute : {None, "bfloat16"}, optional
+        "bfloat16" rounds `x` and `w` to bfloat16, as :func:`matmul` says; `x`, `w` and `b` must be
+        float32 then, and bias and activation are computed in float32.
     out : ndarray of shape (n, m), optional
 
     Returns
@@ -238,7 +290,11 @@ def linear(x, w, b=None, *, activation="identity", out=None):
     Raises
     ------
     ValueError
-        If the shapes do not fit, or for an unknown activation.
+        If the shapes do not fit, or for an unknown `activation` or `compute`.
+    TypeError
+        If `compute` is "bfloat16" and `x`, `w` or `b` is float64.
+    NotImplementedError
+        If `compute` is "bfloat16" in a function that is traced.
 
     Examples
     --------
@@ -251,8 +307,9 @@ def linear(x, w, b=None, *, activation="identity", out=None):
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
     name, code, value = _ACTIVATIONS[activation]
+    cdef bint in_bfloat16 = is_bfloat16(compute)
     if is_traced(x) or is_traced(w) or is_traced(b):
-        return traced("linear", (x, w, b, name, value), out)
+        return traced("linear", (x, w, b, name, value, compute), out)
     cdef cnp.ndarray x_array = real_array(x, "x"), w_array = real_array(w, "w"), result
     cdef cnp.ndarray b_array = None if b is None else real_array(b, "b")
     cdef dlc_array x_view, w_view, b_view, out_view
@@ -262,6 +319,11 @@ def linear(x, w, b=None, *, activation="identity", out=None):
     cdef int number = cnp.PyArray_TYPE(x_array)
     cdef int32_t op = code
     cdef double parameter = value
+    if in_bfloat16:
+        check_single(x_array, "x")
+        check_single(w_array, "w")
+        if bias != NULL:
+            check_single(b_array, "b")
     if cnp.PyArray_TYPE(w_array) != number or (bias != NULL and cnp.PyArray_TYPE(b_array) != number):
         x_array, w_array = as_double(x_array), as_double(w_array)
         if bias != NULL:
@@ -287,7 +349,7 @@ def linear(x, w, b=None, *, activation="identity", out=None):
             check_overlap(result, b_array, "b")
     describe(&out_view, result, "out")
     with nogil:
-        status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter)
+        status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter, in_bfloat16)
     check(status)
     return result
 

@@ -35,6 +35,7 @@ cdef extern from "probe.h" nogil:
         int32_t n_read, n_written
 
     dlc_status dlc_probe_fma(double *flops_per_second, int32_t dtype, int32_t threads, double seconds)
+    dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads, double seconds)
     dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memory *memory, int32_t threads,
                                      double seconds)
 
@@ -89,6 +90,27 @@ def fma_rate(dtype=np.float32, int32_t threads=1, double seconds=0.05):
         raise TypeError(f"dtype is {kind}; expected float32 or float64")
     with nogil:
         status = dlc_probe_fma(&rate, number, threads, seconds)
+    check(status)
+    return rate
+
+
+def bfloat16_rate(int32_t threads=1, double seconds=0.05):
+    """The rate of the multiply-adds that products with ``compute="bfloat16"`` are made of.
+
+    Parameters
+    ----------
+    threads, seconds
+        As of `fma_rate`.
+
+    Returns
+    -------
+    float
+        Operations per second, as of `fma_rate`.
+    """
+    cdef double rate = 0
+    cdef dlc_status status
+    with nogil:
+        status = dlc_probe_bfloat16(&rate, threads, seconds)
     check(status)
     return rate
 

@@ -19,6 +19,9 @@ max_plans = 256
 def config_info() -> dict[str, str]:
     """Version, kernels, threads and libraries, by name.
 
+    "bfloat16" is "native" where the CPU has an instruction for products with
+    ``compute="bfloat16"``, which are faster there than in float32, and else "emulated".
+
     Returns
     -------
     dict of str to str
@@ -33,6 +36,7 @@ def config_info() -> dict[str, str]:
         "version": dlcore.__version__,
         "isa": _native.isa_name(),
         "isa available": " ".join(_native.isa_available()),
+        "bfloat16": "native" if _native.bfloat16_is_native() else "emulated",
         "threads": str(_native.get_num_threads()),
         "openmp": _native.openmp_version(),
         "numpy": np.__version__,

@@ -28,10 +28,11 @@ int main(int argc, char **argv)
     test_float_mode();
     for (int32_t dtype = 0; dtype < DLC_REAL_COUNT; dtype++) {
         test_map(kernels->real[dtype], dtype, samples);
-        test_gemm(kernels->real[dtype], dtype);
+        test_gemm(kernels->real[dtype]->gemm, dtype);
         test_rows(kernels->real[dtype], dtype);
         test_steps(kernels->real[dtype], dtype);
         test_random(kernels->real[dtype], dtype);
     }
+    test_gemm_bfloat16(kernels->bfloat16->gemm);
     return finish_checks("kernels");
 }

@@ -5,7 +5,8 @@
 #include "cpu/kernels.h"
 
 void test_map(const dlc_real_kernels *kernels, int32_t dtype, int64_t samples);
-void test_gemm(const dlc_real_kernels *kernels, int32_t dtype);
+void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype);
+void test_gemm_bfloat16(const dlc_gemm_kernels *kernels);
 void test_rows(const dlc_real_kernels *kernels, int32_t dtype);
 void test_steps(const dlc_real_kernels *kernels, int32_t dtype);
 void test_random(const dlc_real_kernels *kernels, int32_t dtype);

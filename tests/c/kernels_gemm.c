@@ -1,6 +1,7 @@
 /* The kernels of matrix products, and the blocked product above them. */
 #include "gemm/gemm.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,34 @@
 enum { C, A, B, START, SECOND };
 
 static int bits_of(int32_t dtype) { return dtype == DLC_FLOAT32 ? 32 : 64; }
+
+static const char *name_of(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    return kernels->packs_pairs ? "bfloat16" : dtype == DLC_FLOAT32 ? "float32" : "float64";
+}
+
+/* The bits of x rounded to bfloat16, as float32: among the numbers whose lower halves are 0 the nearest, of two the even one.
+ * NaN becomes quiet, subnormals 0. */
+static uint32_t round_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t lower = bits & 0xffff, truncated = bits - lower;
+    if (isnan(x))
+        return truncated | 0x00400000;
+    if (fabsf(x) < 0x1p-126f)
+        return bits & 0x80000000;
+    const bool up = lower > 0x8000 || (lower == 0x8000 && (truncated & 0x10000));
+    return up ? truncated + 0x10000 : truncated;
+}
+
+static void round_all(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = round_bits(x[i]);
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+}
 
 static int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_div(n, multiple) * multiple; }
 
@@ -222,13 +251,17 @@ static operand laid_out(const void *data, int64_t rows, int64_t cols, int layout
                          : (operand){data, 2 * cols, 2};
 }
 
-static void test_product_of(const dlc_real_kernels *kernels, int32_t dtype, const int64_t size[3], int layout_a,
+static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, const int64_t size[3], int layout_a,
                             int layout_b, bool accumulate)
 {
     const int64_t m = size[0], n = size[1], k = size[2], of_c = m * n;
     void *a = place(A, dtype, 2 * m * k, EDGE_BEHIND), *b = place(B, dtype, 2 * k * n, EDGE_BEHIND);
     fill_uniform(dtype, a, 2 * m * k, -1, 1);
     fill_uniform(dtype, b, 2 * k * n, -1, 1);
+    if (kernels->packs_pairs) {
+        round_all(a, 2 * m * k);
+        round_all(b, 2 * k * n);
+    }
     void *start = place(START, dtype, of_c, EDGE_BEHIND);
     fill_uniform(dtype, start, of_c, -1, 1);
     const operand left = laid_out(a, m, k, layout_a), right = laid_out(b, k, n, layout_b);
@@ -236,8 +269,8 @@ static void test_product_of(const dlc_real_kernels *kernels, int32_t dtype, cons
     for (int threads = 1; threads <= 3; threads++) {
         void *c = results[threads > 1];
         memcpy(c, start, (size_t)(of_c * size_of(dtype)));
-        describe("product %lld x %lld x %lld, layouts %d and %d, accumulate %d, %d threads, float%d", (long long)m,
-                 (long long)n, (long long)k, layout_a, layout_b, accumulate, threads, bits_of(dtype));
+        describe("product %lld x %lld x %lld, layouts %d and %d, accumulate %d, %d threads, %s", (long long)m,
+                 (long long)n, (long long)k, layout_a, layout_b, accumulate, threads, name_of(kernels, dtype));
         const dlc_gemm gemm = {.kernels = kernels,
                                .element_size = size_of(dtype),
                                .c = c,
@@ -262,7 +295,7 @@ static void test_product_of(const dlc_real_kernels *kernels, int32_t dtype, cons
 }
 
 /* Odd sizes, sizes past each block, no depth at all, and depths that are cut for a team. */
-static void test_products(const dlc_real_kernels *kernels, int32_t dtype)
+static void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
     const int64_t sizes[][3] = {
         {1, 1, 1},   {3, 5, 0},   {7, 9, 11},  {17, 33, 5},  {37, 45, 29}, {1, 33, 65},  {33, 1, 65},  {1, 1, 500},
@@ -271,19 +304,127 @@ static void test_products(const dlc_real_kernels *kernels, int32_t dtype)
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int layouts = 0; layouts < 9; layouts++)
             test_product_of(kernels, dtype, sizes[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);
-    test_product_of(kernels, dtype, (const int64_t[]){2 * kernels->gemm->mr + 1, 3, kernels->gemm->kc + 1}, 0, 0, true);
-    test_product_of(kernels, dtype, (const int64_t[]){kernels->gemm->mc + 1, 3, 3}, 0, 1, false);
-    test_product_of(kernels, dtype, (const int64_t[]){kernels->gemm->mr + 1, 1100, 2}, 1, 0, false);
-    const int64_t kept = kernels->gemm->panels * kernels->gemm->nr; /* columns of b, for more than one block of rows */
-    test_product_of(kernels, dtype, (const int64_t[]){kernels->gemm->mc + 9, kept + 5, 3}, 0, 1, true);
+    test_product_of(kernels, dtype, (const int64_t[]){2 * kernels->mr + 1, 3, kernels->kc + 1}, 0, 0, true);
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 3, 3}, 0, 1, false);
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
+    const int64_t kept = kernels->panels * kernels->nr; /* columns of b, for more than one block of rows */
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 9, kept + 5, 3}, 0, 1, true);
 }
 
-void test_gemm(const dlc_real_kernels *kernels, int32_t dtype)
+void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
-    test_tile(kernels->gemm, dtype);
-    test_packing_tile(kernels->gemm, dtype);
-    test_pack(kernels->gemm, dtype);
-    test_sum_parts(kernels->gemm, dtype);
-    test_vector_products(kernels->gemm, dtype);
+    test_tile(kernels, dtype);
+    test_packing_tile(kernels, dtype);
+    test_pack(kernels, dtype);
+    test_sum_parts(kernels, dtype);
+    test_vector_products(kernels, dtype);
     test_products(kernels, dtype);
+}
+
+/* A pair of bfloat16 as an element of a panel */
+static uint32_t pair_of(float first, float second)
+{
+    return (uint32_t)(round_bits(first) >> 16) | round_bits(second);
+}
+
+/* Numbers at the edges of rounding: ties, carries into the exponent, the largest and least ones, infinities and NaN. */
+static const uint32_t special_bits[] = {
+    0x00000000, 0x80000000, 0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0xbfffffff, 0x7f7fffff, 0xff7f8000, 0x7f7f7fff,
+    0x7f800000, 0xff800000, 0x7f800001, 0xffc00000, 0x7fffffff, 0x00000001, 0x807fffff, 0x00800000, 0x80808000,
+};
+
+static void fill_specials(float *x, int64_t n)
+{
+    enum { COUNT = sizeof special_bits / sizeof special_bits[0] };
+    fill_uniform(DLC_FLOAT32, x, n, -1, 1);
+    for (int64_t i = 0; i < n; i += 2)
+        memcpy(&x[i], &special_bits[next_bits() % COUNT], sizeof x[i]);
+}
+
+static void test_pack_pairs_of(const dlc_gemm_kernels *kernels, int64_t step, int64_t width, int64_t depth,
+                               int64_t width_stride, int64_t depth_stride, edge edge)
+{
+    const int64_t pairs = (depth + 1) / 2, overrun = step == width ? kernels->lanes - 1 : 0;
+    const int64_t last = (width - 1) * width_stride + (depth - 1) * depth_stride; /* from the first, if below it */
+    const int64_t span = depth == 0 ? 0 : 1 + llabs((width - 1) * width_stride) + llabs((depth - 1) * depth_stride);
+    uint32_t *panel = place(C, DLC_FLOAT32, pairs * step + overrun, edge);
+    float *x = place(A, DLC_FLOAT32, span, edge);
+    fill_specials(x, span);
+    const float *first = x + (last < 0 ? -last : 0);
+    describe("pack pairs, %lld of %lld x %lld, strides %lld and %lld", (long long)width, (long long)step, (long long)depth,
+             (long long)width_stride, (long long)depth_stride);
+    kernels->pack(panel, step, first, width_stride, depth_stride, width, depth);
+    for (int64_t p = 0; p < pairs; p++)
+        for (int64_t w = 0; w < step; w++) {
+            const float *at = first + w * width_stride + 2 * p * depth_stride;
+            uint32_t expected = w < width ? pair_of(at[0], 2 * p + 1 < depth ? at[depth_stride] : 0) : 0;
+            if (!expect(panel[p * step + w] == expected, "pair (%lld, %lld) is %08x, not %08x", (long long)p, (long long)w,
+                        (unsigned)panel[p * step + w], (unsigned)expected))
+                return;
+        }
+    expect_intact();
+}
+
+static void test_pack_pairs(const dlc_gemm_kernels *kernels)
+{
+    static const int64_t depths[] = {0, 1, 2, 3, 8, 63, 64, 65, 131};
+    for (int64_t width = 1; width <= kernels->nr; width++)
+        for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
+            for (int variant = 0; variant < 2 * EDGE_COUNT; variant++) {
+                const edge edge = variant / 2;
+                const int64_t depth = depths[i], step = variant % 2 ? width : round_up(width, kernels->lanes);
+                test_pack_pairs_of(kernels, step, width, depth, 1, width, edge);
+                test_pack_pairs_of(kernels, step, width, depth, 1, width + 3, edge);
+                test_pack_pairs_of(kernels, step, width, depth, depth + 5, 1, edge);
+                test_pack_pairs_of(kernels, step, width, depth, -2, -2 * width, edge);
+            }
+}
+
+/* Packs rows of x (depth, step), which are filled up, with the reference. */
+static const void *packed(int room, const float *x, int64_t step, int64_t depth, edge edge)
+{
+    uint32_t *panel = place(room, DLC_FLOAT32, (depth + 1) / 2 * step, edge);
+    for (int64_t p = 0; p < depth; p += 2)
+        for (int64_t w = 0; w < step; w++)
+            panel[p / 2 * step + w] = pair_of(x[p * step + w], p + 1 < depth ? x[(p + 1) * step + w] : 0);
+    return panel;
+}
+
+static void test_tile_of_pairs_of(const dlc_gemm_kernels *kernels, int64_t rows, int64_t cols, int64_t depth,
+                                  bool accumulate, edge edge)
+{
+    enum { FLOATS_A = SECOND + 1, FLOATS_B };
+    const int32_t dtype = DLC_FLOAT32;
+    const int64_t ldb = round_up(cols, kernels->lanes);
+    float *c = place(C, dtype, rows * cols, edge);
+    float *a = place(FLOATS_A, dtype, rows * depth, edge), *b = place(FLOATS_B, dtype, depth * ldb, edge);
+    fill_uniform(dtype, a, rows * depth, -1, 1);
+    fill_uniform(dtype, b, depth * ldb, -1, 1);
+    fill_uniform(dtype, c, rows * cols, -1, 1);
+    round_all(a, rows * depth);
+    round_all(b, depth * ldb);
+    const void *start = accumulate ? copy_of(dtype, c, rows * cols) : NULL;
+    describe("tile of pairs, %lld x %lld x %lld, accumulate %d", (long long)rows, (long long)cols, (long long)depth,
+             accumulate);
+    kernels->tile(c, cols, packed(A, a, rows, depth, edge), 1, rows, packed(B, b, ldb, depth, edge), ldb, (depth + 1) / 2,
+                  rows, cols, accumulate);
+    expect_product(dtype, (operand){c, cols, 1}, (operand){a, 1, rows}, (operand){b, ldb, 1}, rows, cols, depth, start);
+    expect_intact();
+}
+
+static void test_tile_of_pairs(const dlc_gemm_kernels *kernels)
+{
+    static const int64_t depths[] = {0, 1, 2, 7, 19, 24};
+    for (int64_t rows = 1; rows <= kernels->mr; rows++)
+        for (int64_t cols = 1; cols <= kernels->nr; cols++)
+            for (int flags = 0; flags < 4; flags++)
+                test_tile_of_pairs_of(kernels, rows, cols, depths[(rows + cols + flags) % 6], flags & 1, flags >> 1);
+}
+
+void test_gemm_bfloat16(const dlc_gemm_kernels *kernels)
+{
+    test_pack_pairs(kernels);
+    test_tile_of_pairs(kernels);
+    test_sum_parts(kernels, DLC_FLOAT32);
+    test_products(kernels, DLC_FLOAT32);
 }

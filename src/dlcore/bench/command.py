@@ -72,6 +72,9 @@ def run(options: Options) -> int:
     rows = choose_rows(options.suites, options.rows, options.quick)
     if not rows:
         raise BenchError(f"no row's name has words that match {options.rows!r}")
+    rows, left_out = _split_by_cpu(rows)
+    if not rows:
+        raise BenchError(left_out)
     earlier = None if options.against is None else report.read_report(options.against)
     if options.plot is not None:
         _require_matplotlib()
@@ -82,6 +85,8 @@ def run(options: Options) -> int:
     print(", ".join(described.values()))
     print(f"removed from the environment: {' '.join(cleared) or 'nothing'}")
     print(_sizes_remark(options))
+    if left_out:
+        print(left_out)
     contests, results = [], []
     for count in threads:
         held, measured = _hold(options, rows, count)
@@ -118,6 +123,17 @@ def _require_matplotlib() -> None:
         raise BenchError(
             f"--plot needs {error.name}, which is not installed: pip install 'dlcore[plot]'"
         ) from error
+
+
+def _split_by_cpu(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """The rows that this CPU has the instructions of, and what is said of the others."""
+    from dlcore import _native
+
+    if _native.bfloat16_is_native():
+        return list(rows), ""
+    left_out = ", ".join(row.name for row in rows if row.needs_bfloat16)
+    sentence = f"left out: {left_out}, as bfloat16 is emulated here" if left_out else ""
+    return [row for row in rows if not row.needs_bfloat16], sentence
 
 
 def _thread_counts(asked: Sequence[int] | None) -> Sequence[int]:
@@ -185,7 +201,7 @@ def _measure(contest: Contest, row: Row, dtype: str, options: Options) -> Result
 
 def _order(rows: Sequence[Row], dtypes: Sequence[str] | None) -> list[tuple[str, str, Row]]:
     """(suite, dtype, row), with what goes into one table side by side."""
-    chosen = [(row.suite, dtype, row) for row in rows for dtype in dtypes or row.dtypes]
+    chosen = [(row.suite, dtype, row) for row in rows for dtype in row.dtypes_of(dtypes)]
     suites = list(dict.fromkeys(suite for suite, _, _ in chosen))
     return sorted(chosen, key=lambda item: (suites.index(item[0]), item[1]))
 

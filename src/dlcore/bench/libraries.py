@@ -89,7 +89,7 @@ class Library(Contestant):
     def prepare(self, case: Case) -> Prepared | None:
         """Set up a case and run it once; None where the library has no statement for it."""
         self._repeated = None
-        if case.op not in self.statements:
+        if case.op not in self.statements or case.dtype not in WORK[case.op].dtypes:
             return None
         arrays = make_inputs(case.op, case.sizes, case.dtype, case.seed)
         before = {name: array.copy("K") for name, array in arrays.items()}
@@ -162,6 +162,7 @@ class Dlcore(Library):
         "matmul": "matmul(a, b, out=c)",
         "matmul_ta": "matmul(a, b, out=c)",
         "matmul_tb": "matmul(a, b, out=c)",
+        "matmul_bfloat16": "matmul(a, b, compute='bfloat16', out=c)",
         "linear_relu": "linear(x, w, b, activation='relu', out=y)",
         "linear_tanh": "linear(x, w, b, activation='tanh', out=y)",
         "linear_gelu": "linear(x, w, b, activation='gelu', out=y)",
@@ -243,6 +244,10 @@ class Dlcore(Library):
     def _limit_fma(self, case: Case) -> dict[str, float]:
         rate = self._median_rate(self._probe.fma_rate, case.dtype, seconds=case.seconds / 2)
         return {"seconds": case.flops / rate, "fma": rate}
+
+    def _limit_bfloat16(self, case: Case) -> dict[str, float]:
+        rate = self._median_rate(self._probe.bfloat16_rate, seconds=case.seconds / 2)
+        return {"seconds": case.flops / rate, "bfloat16": rate}
 
     def _limit_read(self, case: Case) -> dict[str, float]:
         rate = self._median_rate(self._probe.read_rate, case.bytes, seconds=case.seconds / 2)

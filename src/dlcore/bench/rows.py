@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dlcore.bench.work import Sizes
+from dlcore.bench.work import WORK, Sizes
 
 KI, MI = 1 << 10, 1 << 20
 
-LIMITS = ("fma", "copy", "read", "streams", "slower", "gemm", "syrk", "none")
+LIMITS = ("fma", "copy", "read", "streams", "slower", "gemm", "syrk", "bfloat16", "none")
 """What a row's time is held against, measured in the same round:
 
 - fma: its operations at the rate of multiply-adds in registers
@@ -25,6 +25,7 @@ LIMITS = ("fma", "copy", "read", "streams", "slower", "gemm", "syrk", "none")
 - gemm: dlcore's product of the same shape plus 1.1 times its activation on as many elements; for
   relu the product alone
 - syrk: the operations as of fma or the bytes as of read, whichever takes longer
+- bfloat16: its operations at the rate of multiply-adds of bfloat16 in registers
 - none: calls so short that peers are all there is to compare with
 """
 
@@ -69,6 +70,7 @@ class Row:
     limit : one of `LIMITS`
     dtypes : those it is measured in where none is asked for
     heavy : left out of quick runs
+    needs_bfloat16 : left out where bfloat16 is emulated
     """
 
     suite: str
@@ -79,6 +81,14 @@ class Row:
     goal: Goal = Goal()
     dtypes: tuple[str, ...] = ("float32",)
     heavy: bool = False
+
+    @property
+    def needs_bfloat16(self) -> bool:
+        return self.limit == "bfloat16"
+
+    def dtypes_of(self, asked: Sequence[str] | None) -> list[str]:
+        """The dtypes it is measured in where some are asked for."""
+        return [dtype for dtype in asked or self.dtypes if dtype in WORK[self.op].dtypes]
 
     def drawn(self, seed: int) -> list[Sizes]:
         """Sizes within 10% of the nominal ones, by which no kernel can have been chosen."""
@@ -126,6 +136,10 @@ def _gemm() -> list[Row]:
         for n, goal in goals.items()
     ]
     rows += [Row("gemm", name, op, sizes, "fma", goal, BOTH) for name, sizes, op, goal in shapes]
+    rows += [
+        Row("gemm", f"{n}^3 bfloat16", "matmul_bfloat16", (n, n, n), "bfloat16", Goal(0.85))
+        for n in (512, 1024)
+    ]
     vector = Goal(0.9, _vs(numpy=(1.0, 1.3)))
     rows.append(Row("gemm", "1x1024x1024", "matmul", (1, 1024, 1024), "read", vector, BOTH))
     for sizes in ((128, 784, 256), (128, 256, 128)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Work:
     flops : sizes -> floating-point operations, 0 where they are not what one counts
     summed : sizes -> terms of the longest sum, which the rounding error grows with
     in_flops : whether its rate is quoted as FLOP/s, not bytes/s
+    dtypes : those that it exists in
+    rounding : the error that rounding of its operands adds, relative to the result
     """
 
     inputs: Callable[[np.random.Generator, Sizes], Arrays]
@@ -46,6 +48,8 @@ class Work:
     flops: Callable[[Sizes], int] = lambda sizes: 0
     summed: Callable[[Sizes], int] = lambda sizes: 1
     in_flops: bool = False
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    rounding: float = 0.0
 
 
 def make_inputs(op: str, sizes: Sizes, dtype: str, seed: int) -> Arrays:
@@ -75,8 +79,8 @@ def error(op: str, before: Arrays, result: np.ndarray) -> float:
 
 def tolerance(op: str, sizes: Sizes, dtype: str) -> float:
     """The error that rounding explains."""
-    summed = WORK[op].summed(sizes)
-    return float(np.finfo(dtype).eps) * (16 + 4 * math.sqrt(summed))
+    work = WORK[op]
+    return work.rounding + float(np.finfo(dtype).eps) * (16 + 4 * math.sqrt(work.summed(sizes)))
 
 
 # Inputs
@@ -253,6 +257,7 @@ WORK: Mapping[str, Work] = {
     "matmul": _matmul(),
     "matmul_ta": _matmul("a"),
     "matmul_tb": _matmul("b"),
+    "matmul_bfloat16": replace(_matmul(), dtypes=("float32",), rounding=2**-7),
     "linear_relu": _activated("relu"),
     "linear_tanh": _activated("tanh"),
     "linear_gelu": _activated("gelu"),

@@ -29,12 +29,24 @@ def _elementwise(name: str, x: Any, parameter: float | None) -> Tensor:
     return apply(name, x) if parameter is None else apply(name, x, parameter)
 
 
-def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Tensor:
+def _check_compute(compute: str | None) -> None:
+    if compute is not None:
+        raise NotImplementedError(
+            f"compute={compute!r} in a traced function: its products are computed in the dtype of "
+            "their operands; leave it out"
+        )
+
+
+def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool, compute: str | None) -> Tensor:
+    _check_compute(compute)
     a, b = as_tensor(a), as_tensor(b)
     return product(swap_last(a) if transpose_a else a, swap_last(b) if transpose_b else b)
 
 
-def _linear(x: Any, w: Any, b: Any, activation: str, parameter: float) -> Tensor:
+def _linear(
+    x: Any, w: Any, b: Any, activation: str, parameter: float, compute: str | None
+) -> Tensor:
+    _check_compute(compute)
     result = product(as_tensor(x), as_tensor(w))
     if b is not None:
         result = result + b

@@ -1,0 +1,26 @@
+/* What gemm_bfloat16.c, probe_bfloat16.c and table_bfloat16.c define. They are compiled for float32 on each ISA and, where an
+ * extension of it multiplies bfloat16, once more with that, under names of their own. */
+#ifndef DLC_KERNELS_BFLOAT16_KERNELS_H
+#define DLC_KERNELS_BFLOAT16_KERNELS_H
+
+#include "cpu/kernels.h"
+#include "cpu/simd.h"
+
+#ifdef DLC_HAVE_DOT_BFLOAT16
+#define DLC_BFLOAT16_NAME(name) DLC_NAME(name##_native)
+#else
+#define DLC_BFLOAT16_NAME(name) DLC_NAME(name)
+#endif
+
+extern const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16);
+
+/* Independent chains that cover latency times issue width, a pair of multiply-adds in each lane of them */
+#if DLC_VECTOR_BYTES == 64 || defined(__aarch64__)
+enum { DLC_BFLOAT16_CHAINS = 24 };
+#else
+enum { DLC_BFLOAT16_CHAINS = 12 };
+#endif
+enum { DLC_BFLOAT16_PROBE_FLOPS = 4 * DLC_LANES * DLC_BFLOAT16_CHAINS };
+double DLC_BFLOAT16_NAME(dlc_probe_bfloat16)(int64_t repeats);
+
+#endif

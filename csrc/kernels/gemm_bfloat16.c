@@ -1,0 +1,122 @@
+/* Matrix products of float32 that is rounded to bfloat16 as it is packed. See dlc_gemm_kernels for the contracts.
+ *
+ * A packed element is a pair of bfloat16 that follow each other along the depth, the first in the lower half; an odd depth is
+ * filled up with 0. As in gemm.c, an element of c is one chain over the pairs, in order, whatever tile holds it. */
+#include "kernels/bfloat16_kernels.h"
+#include "kernels/gemm_kernels.h"
+#include "kernels/gemm_tile.h"
+
+/* c (rows, cols; leading dimension ldc) = or += a (rows, 2 depth) @ b (2 depth, NR if wide, else L; leading dimension ldb), both
+ * packed. rows and wide are constants where this is inlined. */
+DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, int64_t a_step, const int32_t *b, int64_t ldb,
+                          int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide)
+{
+    vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
+    if (accumulate)
+        prefetch_rows(c, ldc, rows, wide);
+#pragma GCC unroll 4
+    for (int64_t p = 0; p < depth; p++) {
+        const vint b_left = v_load_int(b + p * ldb), b_right = wide ? v_load_int(b + p * ldb + L) : b_left;
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vint a_ip = v_splat_int(a[p * a_step + i]);
+            left[i] = v_dot_bfloat16(left[i], a_ip, b_left);
+            if (wide)
+                right[i] = v_dot_bfloat16(right[i], a_ip, b_right);
+        }
+    }
+    store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
+}
+
+typedef void tile_function(real *c, int64_t ldc, const int32_t *a, int64_t a_step, const int32_t *b, int64_t ldb,
+                           int64_t depth, int64_t cols, bool accumulate);
+
+#define DLC_TILE(name, rows, wide)                                                                              \
+    static void name##rows(real *c, int64_t ldc, const int32_t *a, int64_t a_step, const int32_t *b, int64_t ldb, \
+                           int64_t depth, int64_t cols, bool accumulate)                                        \
+    {                                                                                                           \
+        tile_body(c, ldc, a, a_step, b, ldb, depth, cols, accumulate, rows, wide);                              \
+    }
+#define DLC_TILES(rows)          \
+    DLC_TILE(wide, rows, true)   \
+    DLC_TILE(narrow, rows, false)
+DLC_EACH_ROWS(DLC_TILES)
+
+#define DLC_WIDE(rows) wide##rows,
+#define DLC_NARROW(rows) narrow##rows,
+static tile_function *const tiles[2][DLC_MR] = {{DLC_EACH_ROWS(DLC_NARROW)}, {DLC_EACH_ROWS(DLC_WIDE)}};
+
+static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate)
+{
+    (void)a_row;
+    tiles[cols > L][rows - 1](c, ldc, a, a_col, b, ldb, depth, cols, accumulate);
+}
+
+/* x rounded to the nearest bfloat16, ties to even, in the upper halves of the lanes; the lower ones hold anything. NaN stays
+ * NaN, and numbers below the least normal one become 0 with their sign, as they count in vdpbf16ps. */
+static inline vuint round_to_bfloat16(vreal x)
+{
+    const vuint bits = (vuint)x, magnitude = bits & 0x7fffffff;
+    const vuint nearest = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x00400000;
+    const vuint is_nan = (vuint)(magnitude > 0x7f800000), is_normal = (vuint)(magnitude >= 0x00800000);
+    return ((is_nan & quiet) | (~is_nan & nearest)) & (is_normal | 0x80000000);
+}
+
+/* panel (half of depth, step) from x, whose rows have whole vectors */
+static void pack_pairs(int32_t *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
+{
+    for (int64_t p = 0; p < depth; p += 2, x += 2 * stride, panel += step)
+        for (int64_t w = 0; w < width; w += L) {
+            const vuint first = round_to_bfloat16(v_load(x + w));
+            const vuint second = p + 1 < depth ? round_to_bfloat16(v_load(x + stride + w)) : (vuint){0};
+            const vuint pairs = first >> 16 | (second & 0xffff0000);
+            memcpy(panel + w, &pairs, sizeof pairs);
+        }
+}
+
+/* Rows of another layout are brought together as float32 first, so many at a time: half of L1 at most. */
+enum { STAGED = 64 };
+
+static void pack(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+                 int64_t depth)
+{
+    if (width_stride == 1 && width % L == 0) {
+        pack_pairs(panel, step, x, depth_stride, width, depth);
+        return;
+    }
+    real rows[STAGED * NR];
+    const int64_t stride = (width + L - 1) / L * L;
+    for (int64_t p = 0; p < depth; p += STAGED) {
+        const int64_t few = depth - p < STAGED ? depth - p : STAGED;
+        DLC_NAME(dlc_gemm_kernels).pack(rows, stride, (const real *)x + p * depth_stride, width_stride, depth_stride, width,
+                                        few);
+        pack_pairs((int32_t *)panel + p / 2 * step, step, rows, stride, width, few);
+    }
+}
+
+static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
+                      int64_t rows, int64_t cols, bool accumulate)
+{
+    DLC_NAME(dlc_gemm_kernels).sum_parts(c, ldc, parts, ldp, part_stride, count, rows, cols, accumulate);
+}
+
+static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
+{
+    DLC_NAME(dlc_gemm_kernels).mirror(c, ldc, begin, end, n);
+}
+
+const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16) = {
+    .packs_pairs = true,
+    .mr = DLC_MR,
+    .nr = NR,
+    .lanes = L,
+    .mc = MC,
+    .kc = 2 * KC,
+    .panels = PANELS,
+    .nc = 8 * NR,
+    .tile = tile,
+    .pack = pack,
+    .sum_parts = sum_parts,
+    .mirror = mirror,
+};

@@ -1,0 +1,111 @@
+/* What the tiles of all products have in common: their size, the cache blocks they lie in, and how they are stored. */
+#ifndef DLC_KERNELS_GEMM_TILE_H
+#define DLC_KERNELS_GEMM_TILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "kernels/lanes.h"
+
+#ifdef __clang__
+#define DLC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define DLC_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* A tile is DLC_MR x (2 vectors). The accumulators, two vectors of b and one broadcast of a fill the register file:
+ * 14 x 2 + 3 of 32 (AVX-512), 6 x 2 + 3 of 16 (AVX2); SSE has no fused multiply-add and needs a fourth for the product. */
+#if DLC_VECTOR_BYTES == 64
+#define DLC_MR 14
+#define DLC_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#elif defined(__aarch64__)
+#define DLC_MR 8
+#define DLC_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#else
+#define DLC_MR 6
+#define DLC_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+
+enum { L = DLC_LANES, NR = 2 * DLC_LANES };
+
+/* A block of a (MC x KC) takes 200 to 390 KB of L2, a panel of b (KC x NR) 32 KB, or 48 with AVX-512: it is refilled from L2
+ * where L1 is smaller, which costs less than to load and store c once more for every KC. Measured, to some 2%: on AVX2 with
+ * 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC of 384 is 1 to 2% slower
+ * (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512, 256 is up to 4% slower than 384 and 512 level. The packed
+ * panels of b that wait for the next block of rows (PANELS) take 1.5 MB of L3. */
+#if DLC_REAL_BITS == 32 && DLC_VECTOR_BYTES == 64
+enum { MC = 18 * DLC_MR, KC = 384 };
+#elif DLC_REAL_BITS == 32
+enum { MC = 144 / DLC_MR * DLC_MR, KC = 512 };
+#else
+enum { MC = (DLC_VECTOR_BYTES == 64 ? 168 : 96) / DLC_MR * DLC_MR, KC = 256 };
+#endif
+enum { PANELS = (3 << 19) / (KC * NR * (int)sizeof(real)) };
+
+/* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
+DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
+{
+    DLC_UNROLL
+    for (int64_t piece = L; piece > 0; piece /= 2)
+        if (n & piece) {
+            memcpy(dst, src, (size_t)piece * sizeof *dst);
+            dst += piece;
+            src += piece;
+        }
+}
+
+/* c (rows, cols; leading dimension ldc) = or += tile (rows, cols; leading dimension NR), cols < NR. Not inlined: it would
+ * triple the size of each of the tile functions. */
+static __attribute__((noinline)) void store_edge(real *c, int64_t ldc, const real *tile, int64_t rows, int64_t cols,
+                                                 bool accumulate)
+{
+    for (int64_t i = 0; i < rows; i++, c += ldc, tile += NR) {
+        if (!accumulate) {
+            copy_few(c, tile, cols);
+            continue;
+        }
+        real sum[NR] = {0};
+        copy_few(sum, c, cols);
+        v_store(sum, v_load(sum) + v_load(tile));
+        if (cols > L)
+            v_store(sum + L, v_load(sum + L) + v_load(tile + L));
+        copy_few(c, sum, cols);
+    }
+}
+
+DLC_INLINE void prefetch_rows(const real *x, int64_t ld, const int rows, const bool wide)
+{
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        __builtin_prefetch(x + i * ld);
+        if (wide)
+            __builtin_prefetch(x + i * ld + NR - 1);
+    }
+}
+
+/* c (rows, cols; leading dimension ldc) = or += the accumulators of a tile. rows and wide are constants where this is
+ * inlined. */
+DLC_INLINE void store_tile(real *c, int64_t ldc, const vreal *left, const vreal *right, int64_t cols, bool accumulate,
+                           const int rows, const bool wide)
+{
+    if (cols == (wide ? NR : L)) {
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            real *out = c + i * ldc;
+            v_store(out, accumulate ? v_load(out) + left[i] : left[i]);
+            if (wide)
+                v_store(out + L, accumulate ? v_load(out + L) + right[i] : right[i]);
+        }
+        return;
+    }
+    real whole[DLC_MR * NR];
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        v_store(whole + i * NR, left[i]);
+        if (wide)
+            v_store(whole + i * NR + L, right[i]);
+    }
+    store_edge(c, ldc, whole, rows, cols, accumulate);
+}
+
+#endif
