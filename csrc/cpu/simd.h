@@ -132,15 +132,40 @@ DLC_DEFINE_BY_LANE(v_trunc, DLC_OF_REAL(__builtin_trunc))
 #endif
 
 #if DLC_REAL_BITS == 32
-/* Each lane of a and b is a pair of bfloat16: sum + a1 b1 + a0 b0, the pair in the upper half first. A product of two bfloat16
- * is exact in float32, so that it does not matter whether it is fused with the addition. */
+/* Pairs of bfloat16, one in each lane, `first` in the lower half.
+ *
+ * v_round_pairs rounds to the nearest, ties to even; NaN stays NaN, and numbers below the least normal one become 0 with their
+ * sign. v_dot_pairs is sum + a1 b1 + a0 b0, the upper halves first. A product of two bfloat16 is exact in float32, so that it does
+ * not matter whether it is fused with the addition; but vdpbf16ps takes sums below the least normal number for 0. */
 #if defined(__AVX512BF16__)
-#define DLC_HAVE_DOT_BFLOAT16
-static inline vreal v_dot_bfloat16(vreal sum, vint a, vint b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
-#else
-static inline vreal v_dot_bfloat16(vreal sum, vint a, vint b)
+#define DLC_HAVE_PAIRS
+static inline vint v_round_pairs(vreal first, vreal second)
 {
-    const real_int upper = INT32_MIN >> 15; /* the upper half of the bits */
+    typedef int16_t vhalf __attribute__((vector_size(DLC_VECTOR_BYTES)));
+    const vhalf x = (vhalf)_mm512_cvtne2ps_pbh(second, first); /* all of first, then all of second */
+    return (vint)__builtin_shufflevector(x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26,
+                                         11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+static inline vreal v_dot_pairs(vreal sum, vint a, vint b) { return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b); }
+#else
+/* In the upper halves of the lanes; the lower ones hold anything. */
+static inline vuint v_round_bfloat16(vreal x)
+{
+    const vuint bits = (vuint)x, magnitude = bits & 0x7fffffff;
+    const vuint nearest = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x00400000;
+    const vuint is_nan = (vuint)(magnitude > 0x7f800000), is_normal = (vuint)(magnitude >= 0x00800000);
+    return ((is_nan & quiet) | (~is_nan & nearest)) & (is_normal | 0x80000000);
+}
+
+static inline vint v_round_pairs(vreal first, vreal second)
+{
+    return (vint)(v_round_bfloat16(first) >> 16 | (v_round_bfloat16(second) & 0xffff0000));
+}
+
+static inline vreal v_dot_pairs(vreal sum, vint a, vint b)
+{
+    const real_int upper = -0x10000;
     sum += (vreal)(a & upper) * (vreal)(b & upper);
     return sum + (vreal)((vuint)a << 16) * (vreal)((vuint)b << 16);
 }

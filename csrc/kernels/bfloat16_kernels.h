@@ -6,7 +6,7 @@
 #include "cpu/kernels.h"
 #include "cpu/simd.h"
 
-#ifdef DLC_HAVE_DOT_BFLOAT16
+#ifdef DLC_HAVE_PAIRS
 #define DLC_BFLOAT16_NAME(name) DLC_NAME(name##_native)
 #else
 #define DLC_BFLOAT16_NAME(name) DLC_NAME(name)

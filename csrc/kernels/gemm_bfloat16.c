@@ -7,7 +7,8 @@
 #include "kernels/gemm_tile.h"
 
 /* c (rows, cols; leading dimension ldc) = or += a (rows, 2 depth) @ b (2 depth, NR if wide, else L; leading dimension ldb), both
- * packed. rows and wide are constants where this is inlined. */
+ * packed. rows and wide are constants where this is inlined. With AVX512_BF16, GCC 12 makes 187 instructions of four steps of
+ * 14 rows: 112 vdpbf16ps, 64 loads, no spills. */
 DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, int64_t a_step, const int32_t *b, int64_t ldb,
                           int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide)
 {
@@ -20,9 +21,9 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, int64_t a_step
         DLC_UNROLL
         for (int i = 0; i < rows; i++) {
             const vint a_ip = v_splat_int(a[p * a_step + i]);
-            left[i] = v_dot_bfloat16(left[i], a_ip, b_left);
+            left[i] = v_dot_pairs(left[i], a_ip, b_left);
             if (wide)
-                right[i] = v_dot_bfloat16(right[i], a_ip, b_right);
+                right[i] = v_dot_pairs(right[i], a_ip, b_right);
         }
     }
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
@@ -53,24 +54,13 @@ static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_c
     tiles[cols > L][rows - 1](c, ldc, a, a_col, b, ldb, depth, cols, accumulate);
 }
 
-/* x rounded to the nearest bfloat16, ties to even, in the upper halves of the lanes; the lower ones hold anything. NaN stays
- * NaN, and numbers below the least normal one become 0 with their sign, as they count in vdpbf16ps. */
-static inline vuint round_to_bfloat16(vreal x)
-{
-    const vuint bits = (vuint)x, magnitude = bits & 0x7fffffff;
-    const vuint nearest = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x00400000;
-    const vuint is_nan = (vuint)(magnitude > 0x7f800000), is_normal = (vuint)(magnitude >= 0x00800000);
-    return ((is_nan & quiet) | (~is_nan & nearest)) & (is_normal | 0x80000000);
-}
-
 /* panel (half of depth, step) from x, whose rows have whole vectors */
 static void pack_pairs(int32_t *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p += 2, x += 2 * stride, panel += step)
         for (int64_t w = 0; w < width; w += L) {
-            const vuint first = round_to_bfloat16(v_load(x + w));
-            const vuint second = p + 1 < depth ? round_to_bfloat16(v_load(x + stride + w)) : (vuint){0};
-            const vuint pairs = first >> 16 | (second & 0xffff0000);
+            const vreal second = p + 1 < depth ? v_load(x + stride + w) : (vreal){0};
+            const vint pairs = v_round_pairs(v_load(x + w), second);
             memcpy(panel + w, &pairs, sizeof pairs);
         }
 }

@@ -13,7 +13,7 @@ double DLC_BFLOAT16_NAME(dlc_probe_bfloat16)(int64_t repeats)
     for (int64_t repeat = 0; repeat < repeats; repeat++) {
         DLC_UNROLL
         for (int c = 0; c < DLC_BFLOAT16_CHAINS; c++)
-            chain[c] = v_dot_bfloat16(chain[c], a, b);
+            chain[c] = v_dot_pairs(chain[c], a, b);
     }
     double total = 0;
     for (int c = 0; c < DLC_BFLOAT16_CHAINS; c++)

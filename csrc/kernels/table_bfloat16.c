@@ -4,7 +4,7 @@
 extern const dlc_bfloat16_kernels DLC_BFLOAT16_NAME(dlc_bfloat16_kernels);
 
 const dlc_bfloat16_kernels DLC_BFLOAT16_NAME(dlc_bfloat16_kernels) = {
-#ifdef DLC_HAVE_DOT_BFLOAT16
+#ifdef DLC_HAVE_PAIRS
     .is_native = true,
 #endif
     .gemm = &DLC_BFLOAT16_NAME(dlc_gemm_bfloat16),
