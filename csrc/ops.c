@@ -152,18 +152,20 @@ dlc_status dlc_map_instruction_info(const char **name, int32_t *arity, int32_t o
     return DLC_OK;
 }
 
-/* Whether two arrays have one dtype and shape and lie in C order: the most usual case by far. */
-static bool is_like_and_flat(const dlc_array *array, const dlc_array *other, int64_t *count)
+/* Whether two arrays have one dtype and shape, lie in C order, and fill no more than a register: the most usual case. */
+static bool are_small_and_flat(const dlc_array *array, const dlc_array *other, int64_t *count)
 {
     if (array->dtype != other->dtype || array->ndim != other->ndim)
         return false;
     *count = 1;
     for (int32_t axis = array->ndim - 1; axis >= 0; axis--) {
         const int64_t extent = array->shape[axis];
-        if (extent != other->shape[axis] ||
+        if (extent != other->shape[axis] || extent < 0 || extent > DLC_MAP_BLOCK_BYTES ||
             (extent > 1 && (array->stride[axis] != *count || other->stride[axis] != *count)))
             return false;
         *count *= extent;
+        if (*count > DLC_MAP_BLOCK_BYTES / dlc_dtype_size(array->dtype))
+            return false;
     }
     return true;
 }
@@ -172,7 +174,7 @@ static bool is_like_and_flat(const dlc_array *array, const dlc_array *other, int
 static bool apply_at_once(const dlc_kernels *kernels, const dlc_array *out, int32_t op, const dlc_array *x)
 {
     int64_t count;
-    if (!is_like_and_flat(out, x, &count) || count * dlc_dtype_size(out->dtype) > DLC_MAP_BLOCK_BYTES)
+    if (!are_small_and_flat(out, x, &count))
         return false;
     kernels->real[out->dtype]->map[op](out->data, x->data, NULL, NULL, count, 0);
     return true;

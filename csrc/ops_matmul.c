@@ -216,7 +216,8 @@ static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, con
 {
     if (out->ndim != 2 || a->ndim != 2 || b->ndim != 2 || a->dtype != out->dtype || b->dtype != out->dtype ||
         !dlc_is_real(out->dtype) || a->shape[1] != b->shape[0] || out->shape[0] != a->shape[0] ||
-        out->shape[1] != b->shape[1] || (out->stride[1] != 1 && out->shape[1] > 1))
+        out->shape[1] != b->shape[1] || (out->stride[1] != 1 && out->shape[1] > 1) || a->shape[0] < 0 ||
+        a->shape[1] < 0 || b->shape[1] < 0)
         return false;
     dlc_gemm gemm = gemm_of(kernels->real[a->dtype]->gemm, a, b);
     set_output(&gemm, out->data, out->stride[0], gemm.m, gemm.n);

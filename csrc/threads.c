@@ -26,7 +26,7 @@
 static atomic_int explicit_limit; /* 0: the default limit */
 static atomic_int_least64_t serial_threshold = DEFAULT_SERIAL_THRESHOLD;
 static atomic_int threads_in_use; /* by all teams of the process */
-static atomic_int cores;          /* that the process may use, as last read */
+static atomic_int cores;          /* that the process may use; kept for the barrier, which must be cheap */
 static atomic_bool is_forked_child;
 static _Thread_local bool inside_team;
 
@@ -66,20 +66,19 @@ static int64_t clock_tick(void)
 static int available_cores(void)
 {
     static atomic_int quota; /* 0: not read yet */
-    static atomic_int_least64_t read_at;
+    static _Thread_local int known; /* the mask is the calling thread's own */
+    static _Thread_local int64_t read_at;
     int64_t tick = clock_tick();
-    int known = atomic_load_explicit(&cores, memory_order_relaxed);
-    if (known > 0 && atomic_load_explicit(&read_at, memory_order_relaxed) == tick)
+    if (known > 0 && read_at == tick)
         return known;
     int limit = atomic_load_explicit(&quota, memory_order_relaxed);
     if (limit == 0) {
         limit = dlc_cpu_quota();
         atomic_store_explicit(&quota, limit, memory_order_relaxed);
     }
-    int available = clamp(omp_get_num_procs(), 1, limit);
-    atomic_store_explicit(&cores, available, memory_order_relaxed);
-    atomic_store_explicit(&read_at, tick, memory_order_relaxed);
-    return available;
+    known = clamp(omp_get_num_procs(), 1, limit);
+    read_at = tick;
+    return known;
 }
 
 dlc_status dlc_set_num_threads(int32_t threads)
@@ -219,7 +218,7 @@ int dlc_team_run(int requested, dlc_team_member *member, void *context)
     if (granted == 1) {
         size = run_alone(member, context);
     } else {
-        available_cores(); /* for the barriers of the team */
+        atomic_store_explicit(&cores, available_cores(), memory_order_relaxed);
         size = run_team(granted, member, context);
     }
     atomic_fetch_sub(&threads_in_use, granted);

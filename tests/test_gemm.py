@@ -196,7 +196,15 @@ def test_mixed_dtypes_promote(rng):
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize(
     ("m", "n", "k"),
-    [(1, 1, 9001), (97, 101, 103), (50, 50, 6200), (1, 777, 333), (777, 1, 333), (5, 3, 2)],
+    [
+        (1, 1, 9001),
+        (97, 101, 103),
+        (50, 50, 6200),
+        (1, 777, 333),
+        (777, 1, 333),
+        (5, 3, 2),
+        (433, 1041, 520),  # several blocks in each direction, for some shares
+    ],
 )
 def test_products_are_the_same_bits_at_any_number_of_threads(rng, dtype, m, n, k):
     a, b = matrices(rng, dtype, (m, k), (k, n))

@@ -412,16 +412,19 @@ def test_element_losses_in_every_layout(name, rng):
 STREAMED = 7 << 20  # elements whose input and output, as float32, are past what is kept in cache
 
 
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("offset", [0, 1, 5])
-def test_outputs_beyond_the_cache_are_those_of_their_parts(rng, threads, offset):
-    """They are written past it, line by line from wherever they start."""
-    x = rng.standard_normal(STREAMED + offset).astype(np.float32)[offset:]
-    frame = np.full(STREAMED + offset + 16, np.float32(7))
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_outputs_beyond_the_cache_are_those_of_their_parts(rng, name, dtype, threads, offset):
+    """Those of cheap functions are written past it, line by line from wherever they start."""
+    function = getattr(ops, name)
+    x = rng.standard_normal(STREAMED + offset, np.float32).astype(dtype)[offset:]
+    frame = np.full(STREAMED + offset + 16, dtype(7))
     out = frame[offset : offset + STREAMED]
     with team(threads):
-        ops.tanh(x, out=out)
-        expected = np.concatenate([ops.tanh(part) for part in np.array_split(x, 64)])
+        function(x, out=out)
+        expected = np.concatenate([function(part) for part in np.array_split(x, 64)])
     assert_same_bits(out, expected)
     assert np.all(frame[:offset] == 7)
     assert np.all(frame[offset + STREAMED :] == 7)

@@ -135,8 +135,9 @@ DLC_DEFINE_BY_LANE(v_trunc, DLC_OF_REAL(__builtin_trunc))
 /* Pairs of bfloat16, one in each lane, `first` in the lower half.
  *
  * v_round_pairs rounds to the nearest, ties to even; NaN stays NaN, and numbers below the least normal one become 0 with their
- * sign. v_dot_pairs is sum + a1 b1 + a0 b0, the upper halves first. A product of two bfloat16 is exact in float32, so that it does
- * not matter whether it is fused with the addition; but vdpbf16ps takes sums below the least normal number for 0. */
+ * sign. v_dot_pairs is sum + a1 b1 + a0 b0, the upper halves first. A product of two bfloat16 is exact in float32 unless it
+ * leaves its range, and there alone it matters whether it is fused with the addition. vdpbf16ps takes sums below the least
+ * normal number for 0. */
 #if defined(__AVX512BF16__)
 #define DLC_HAVE_PAIRS
 static inline vint v_round_pairs(vreal first, vreal second)

@@ -54,12 +54,19 @@ static int64_t even_blocks(int64_t n, int64_t most)
     return n <= most ? n : dlc_ceil_div(n, dlc_ceil_div(n, most));
 }
 
+/* Whether rows of b lie so near each other that a panel of it can be read in place. */
+static bool has_near_rows(const dlc_gemm *g)
+{
+    const int64_t apart = g->b_row < 0 ? -g->b_row : g->b_row;
+    return apart <= PACK_B_STRIDE / g->element_size;
+}
+
 static bool is_deep(const dlc_gemm *g)
 {
     return g->k >= DEEP_K && g->m <= DEEP_C && g->n <= DEEP_C && g->m * g->n <= DEEP_C;
 }
 
-/* The rows or columns of `part`, a view of the same product, that start at (row, col) */
+/* A part of the product: the elements of c from (row, col) on */
 static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols)
 {
     dlc_gemm part = *g;
@@ -298,8 +305,7 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
     job.keeps_panels = block_rows < g->m && !scheme->is_symmetric; /* whose first block of rows uses few of them */
     const int64_t block_cols = job.keeps_panels ? kernels->panels * kernels->nr : g->n;
     job.a_block = at(g, own, packed_depth(kernels, block_depth) * kernels->nr * (job.keeps_panels ? kernels->panels : 1));
-    const bool is_near = g->b_row * g->element_size <= PACK_B_STRIDE;
-    job.pack_b = kernels->packs_pairs || g->m > (is_near ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
+    job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.packed_depth = packed_depth(kernels, job.depth);
@@ -327,7 +333,7 @@ enum { SMALL_ROWS = PACK_B_ROWS, SMALL_K = 64 };
 static bool is_small(const dlc_gemm *g)
 {
     return g->m <= SMALL_ROWS && g->k <= SMALL_K && g->n <= PACK_A_COLS && (g->a_row == 1 || g->a_col == 1) &&
-           !g->kernels->packs_pairs && (g->b_col != 1 || g->b_row * g->element_size <= PACK_B_STRIDE);
+           !g->kernels->packs_pairs && (g->b_col != 1 || has_near_rows(g));
 }
 
 bool dlc_gemm_run_small(const dlc_gemm *g)
@@ -393,7 +399,8 @@ static dlc_gemm share(int64_t *row, int64_t *col, const dlc_gemm *g, int thread,
         }
     }
     int64_t row_end, col_end;
-    dlc_split(row, &row_end, g->m, 1, thread % grid_rows, grid_rows);
+    /* a product with a vector computes its last, odd elements one by one, and only those */
+    dlc_split(row, &row_end, g->m, g->n == 1 ? nr : 1, thread % grid_rows, grid_rows);
     dlc_split(col, &col_end, g->n, nr, thread / grid_rows, n_threads / grid_rows);
     return rectangle(g, *row, row_end - *row, *col, col_end - *col);
 }

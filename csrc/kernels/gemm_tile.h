@@ -7,12 +7,6 @@
 
 #include "kernels/lanes.h"
 
-#ifdef __clang__
-#define DLC_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define DLC_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 /* A tile is DLC_MR x (2 vectors). The accumulators, two vectors of b and one broadcast of a fill the register file:
  * 14 x 2 + 3 of 32 (AVX-512), 6 x 2 + 3 of 16 (AVX2); SSE has no fused multiply-add and needs a fourth for the product. */
 #if DLC_VECTOR_BYTES == 64
@@ -28,7 +22,7 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* A block of a (MC x KC) takes 200 to 390 KB of L2, a panel of b (KC x NR) 32 KB, or 48 with AVX-512: it is refilled from L2
+/* A block of a (MC x KC) takes 200 to 390 KB of L2, a panel of b (KC x NR) 8 to 32 KB, of float32 with AVX-512 48: it is refilled from L2
  * where L1 is smaller, which costs less than to load and store c once more for every KC. Measured, to some 2%: on AVX2 with
  * 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC of 384 is 1 to 2% slower
  * (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512, 256 is up to 4% slower than 384 and 512 level. The packed

@@ -4,6 +4,13 @@
 
 #include "cpu/simd.h"
 
+/* For loops of few turns, whose arrays shall be registers. */
+#ifdef __clang__
+#define DLC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define DLC_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* For functions that take a constant (an operation, a flag) and must be compiled anew for each. */
 #define DLC_INLINE static inline __attribute__((always_inline))
 

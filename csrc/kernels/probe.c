@@ -1,13 +1,8 @@
 /* Loops that do nothing but what a limit is named after: multiply-adds in registers, and loads and stores. */
 #include "kernels/probe_kernels.h"
 
+#include "kernels/kernels_decl.h"
 #include "kernels/lanes.h"
-
-#ifdef __clang__
-#define DLC_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define DLC_UNROLL _Pragma("GCC unroll 32")
-#endif
 
 /* Independent chains that cover latency times issue width (4 x 2 on x86, 4 x 4 on wide Arm cores); they and the two operands
  * stay in the register file. */
@@ -61,38 +56,10 @@ static void copy(void *out, const void *in, int64_t n)
     memcpy(dst + i, src + i, (size_t)(n - i) * sizeof(real));
 }
 
-/* p (2 vectors), aligned to a vector */
-static inline void store_two_past_cache(real *p, vreal first, vreal second)
-{
-#if defined(__x86_64__)
-    DLC_INTRINSIC(stream)(p, first);
-    DLC_INTRINSIC(stream)(p + DLC_LANES, second);
-#else
-    __asm__ volatile("stnp %q1, %q2, [%0]" : : "r"(p), "w"(first), "w"(second) : "memory");
-#endif
-}
-
-static inline void finish_streaming(void)
-{
-#if defined(__x86_64__)
-    _mm_sfence();
-#endif
-}
-
 static void copy_streaming(void *out, const void *in, int64_t n)
 {
-    real *dst = out;
-    const real *src = in;
-    int64_t head = (int64_t)(-(uintptr_t)dst % DLC_VECTOR_BYTES / sizeof(real)), i = head < n ? head : n;
-    memcpy(dst, src, (size_t)i * sizeof(real));
-    for (; i + BLOCK_REALS <= n; i += BLOCK_REALS) {
-        DLC_UNROLL
-        for (int b = 0; b < BLOCK; b += 2)
-            store_two_past_cache(dst + i + b * DLC_LANES, v_load(src + i + b * DLC_LANES),
-                                 v_load(src + i + (b + 1) * DLC_LANES));
-    }
-    memcpy(dst + i, src + i, (size_t)(n - i) * sizeof(real));
-    finish_streaming();
+    DLC_NAME(dlc_stream)(out, in, n);
+    DLC_NAME(dlc_stream_end)();
 }
 
 static uint64_t read(const void *in, int64_t n)

@@ -42,6 +42,20 @@ static bool merges(const dlc_map_walk *w, const dlc_array *arrays, int axis, int
     return true;
 }
 
+/* Of all operands, without what is broadcast; as a double, as a sum of sizes may be past 63 bits. */
+static double count_bytes(const dlc_map_walk *w)
+{
+    double bytes = 0;
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++) {
+        double own = (double)w->operands[i].size;
+        for (int axis = 0; axis < w->ndim; axis++)
+            if (w->operands[i].stride[axis] != 0)
+                own *= (double)w->extent[axis];
+        bytes += own;
+    }
+    return bytes;
+}
+
 static void prepend_axis(dlc_map_walk *w)
 {
     for (int axis = w->ndim++; axis > 0; axis--) {
@@ -92,10 +106,7 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     }
     while (w->ndim < 2)
         prepend_axis(w);
-    double bytes = (double)(w->size * dlc_map_operand_count(program)); /* of a space of ones it may be past 63 bits */
-    for (int axis = 0; axis < w->ndim; axis++)
-        bytes *= (double)w->extent[axis];
-    w->exceeds_cache = bytes > CACHE_BYTES;
+    w->exceeds_cache = count_bytes(w) > CACHE_BYTES;
     w->streams = w->exceeds_cache && dlc_map_instruction_cost(program) <= STREAM_COST;
 }
 
@@ -180,10 +191,17 @@ static void choose_blocks(dlc_map_walk *w)
     w->col_blocks = count_blocks(cols, w->block_cols);
 }
 
+/* Whether a block of the array is one run of its elements. */
+static bool has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
+{
+    const int row = w->ndim - 2, col = w->ndim - 1;
+    return o->stride[col] == 1 && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
+}
+
 /* Whether an output is better written past the caches: it is not in them anyway, as an input that is the same array is. */
 static bool is_streamed(const dlc_map_walk *w, int i)
 {
-    if (!w->streams || w->sums || i >= w->program->n_out || w->operands[i].stride[w->ndim - 1] != 1)
+    if (!w->streams || w->sums || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
         return false;
     for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
         if (w->operands[in].data == w->operands[i].data)
@@ -318,7 +336,7 @@ static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, in
 
 static void store(const dlc_map_walk *w, const dlc_map_operand *o, char *data, int64_t rows, int64_t cols)
 {
-    if (o->streams && (rows == 1 || o->stride[w->ndim - 2] == cols)) {
+    if (o->streams) {
         w->kernels->stream(data, o->buffer, rows * cols);
         return;
     }
@@ -343,7 +361,7 @@ static void fetch_next(const dlc_map_walk *w, char *const *place, int64_t count)
 {
     for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
         const char *next = place[i] + count * w->operands[i].size;
-        if (w->operands[i].stride[w->ndim - 1] == 1)
+        if (has_whole_blocks(w, &w->operands[i]))
             for (int64_t byte = 0; byte < count * w->operands[i].size; byte += 64)
                 __builtin_prefetch(next + byte);
     }

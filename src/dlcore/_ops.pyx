@@ -56,10 +56,11 @@ cdef extern from "ops.h" nogil:
     dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bint logarithm)
 
 
-# Elements, or multiply-adds, up to which the GIL is kept: some microseconds.
+# Elements, multiply-adds and elements of a product up to which the GIL is kept: some microseconds.
 cdef enum:
     SMALL_ELEMENTS = 4096
     SMALL_PRODUCT = 1 << 17
+    SMALL_OPERANDS = 1 << 14
 
 
 # Matrix products.
@@ -93,13 +94,18 @@ cdef bint is_matrix(object value) noexcept:
     return cnp.PyArray_NDIM(array) == 2 and is_real(cnp.PyArray_TYPE(array)) and is_plain(array)
 
 
-cdef dlc_status run_product(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
-    cdef double work = a.shape[a.ndim - 1]
-    cdef dlc_status status
+cdef double count(const dlc_array *array) noexcept:
+    cdef double elements = 1
     cdef int axis
-    for axis in range(out.ndim):
-        work *= out.shape[axis]
-    if work <= SMALL_PRODUCT:
+    for axis in range(array.ndim):
+        elements *= array.shape[axis]
+    return elements
+
+
+cdef dlc_status run_product(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
+    cdef double elements = count(out)
+    cdef dlc_status status
+    if elements * a.shape[a.ndim - 1] <= SMALL_PRODUCT and elements + count(a) + count(b) <= SMALL_OPERANDS:
         return dlc_matmul(out, a, b)
     with nogil:
         status = dlc_matmul(out, a, b)
@@ -176,10 +182,10 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     -----
     bfloat16 has the exponent of float32 and 8 bits of precision. With ``compute="bfloat16"`` each
     operand is rounded with a relative error of at most 2**-8, so that the result changes by at most
-    about 2**-7 of ``abs(a) @ abs(b)``; products are exact and added up in float32. Operands below
-    2**-126 count as 0, and where the CPU's instruction does so, sums as well. This is faster than
-    float32 only with AVX512_BF16, where ``dl.show_config()`` says that bfloat16 is native;
-    elsewhere it is emulated, and slower.
+    about 2**-7 of ``abs(a) @ abs(b)``; products are exact where they are in float32's range, and
+    added up in float32. Operands below 2**-126 count as 0, and where the CPU's instruction does so,
+    sums as well. It is meant for CPUs with AVX512_BF16, where ``dl.show_config()`` says that
+    bfloat16 is native; elsewhere it is emulated, and slower than float32.
 
     References
     ----------

@@ -202,8 +202,31 @@ static void test_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, in
     expect_intact();
 }
 
+/* Every alignment of out to a line, and all that is left over of lines. */
+static void test_stream(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { LONGEST = 100, LINE = 16 };
+    for (int64_t n = 0; n <= LONGEST; n++)
+        for (int64_t offset = 0; offset < LINE; offset++)
+            for (edge edge = 0; edge < EDGE_COUNT; edge++) {
+                char *out = place(0, dtype, offset + n, edge);
+                void *in = place(1, dtype, n, edge);
+                fill_uniform(dtype, in, n, 1, 2);
+                fill_uniform(dtype, out, offset + n, 3, 4);
+                describe("stream of %lld at %lld, float%d", (long long)n, (long long)offset, 8 * (int)size_of(dtype));
+                kernels->stream(out + offset * size_of(dtype), in, n);
+                kernels->stream_end();
+                for (int64_t i = 0; i < offset + n; i++) {
+                    const double got = get(dtype, out, i);
+                    expect(i < offset ? got >= 3 : got == get(dtype, in, i - offset), "element %lld", (long long)i);
+                }
+                expect_intact();
+            }
+}
+
 void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
 {
+    test_stream(kernels, dtype);
     test_convert(kernels, dtype);
     test_fill(kernels, dtype);
     test_reductions(kernels, dtype);
