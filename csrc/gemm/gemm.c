@@ -359,8 +359,6 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
             kernels->tile(at(g, g->c, row * g->c_row + col), g->c_row, at(g, g->a, row * g->a_row), g->a_row, g->a_col, b,
                           ldb, g->k, dlc_min64(height, g->m - row), cols, g->accumulate);
     }
-    if (g->finish)
-        g->finish(g->finish_context, 0, 0, g->m, g->n, 0);
     return true;
 }
 
@@ -452,7 +450,7 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
     if (mine.m == 0 || mine.n == 0)
         return;
     g->kernels->sum_parts(mine.c, g->c_row, at(g, parts, row * g->n + col), g->n, size, DEEP_PARTS, mine.m, mine.n,
-                               g->accumulate);
+                          g->accumulate);
     if (g->finish)
         g->finish(g->finish_context, row, col, mine.m, mine.n, thread);
 }

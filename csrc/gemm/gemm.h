@@ -37,7 +37,7 @@ void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *ba
                   int n_threads);
 
 /* Computes a product that is so small that it takes neither scratch nor a team, with the bits of dlc_gemm_run; false for
- * any other. */
+ * any other. `finish` must not be set: what it runs takes scratch of its own. */
 bool dlc_gemm_run_small(const dlc_gemm *gemm);
 
 #endif

@@ -60,34 +60,34 @@
 
 /* Likewise, with loops of their own for numbers in place of arrays: an addition of two arrays is three accesses to L1,
  * one of an array and a number two. */
-#define DEFINE_MAP_NUMBERS_2(name, expression)                   \
-    MAP_HEAD(name)                                               \
-    {                                                            \
-        (void)c;                                                 \
-        if (numbers == DLC_MAP_B) {                              \
-            const vreal of_b = NUMBER(b);                        \
-            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, NONE)            \
-        } else if (numbers == DLC_MAP_A) {                       \
-            const vreal of_a = NUMBER(a);                        \
-            LOOP(SHORT, expression, X_NUMBER, Y_ARRAY, NONE)            \
-        } else {                                                 \
-            LOOP_2(SHORT, expression)                                   \
-        }                                                        \
+#define DEFINE_MAP_NUMBERS_2(name, expression)               \
+    MAP_HEAD(name)                                           \
+    {                                                        \
+        (void)c;                                             \
+        if (numbers == DLC_MAP_B) {                          \
+            const vreal of_b = NUMBER(b);                    \
+            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, NONE) \
+        } else if (numbers == DLC_MAP_A) {                   \
+            const vreal of_a = NUMBER(a);                    \
+            LOOP(SHORT, expression, X_NUMBER, Y_ARRAY, NONE) \
+        } else {                                             \
+            LOOP_2(SHORT, expression)                        \
+        }                                                    \
     }
 #define DEFINE_MAP_NUMBERS_3(name, expression)                   \
     MAP_HEAD(name)                                               \
     {                                                            \
         if (numbers == DLC_MAP_B) {                              \
             const vreal of_b = NUMBER(b);                        \
-            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, Z_ARRAY)         \
+            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, Z_ARRAY)  \
         } else if (numbers == DLC_MAP_C) {                       \
             const vreal of_c = NUMBER(c);                        \
-            LOOP(SHORT, expression, X_ARRAY, Y_ARRAY, Z_NUMBER)         \
+            LOOP(SHORT, expression, X_ARRAY, Y_ARRAY, Z_NUMBER)  \
         } else if (numbers == (DLC_MAP_B | DLC_MAP_C)) {         \
             const vreal of_b = NUMBER(b), of_c = NUMBER(c);      \
-            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, Z_NUMBER)        \
+            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, Z_NUMBER) \
         } else {                                                 \
-            LOOP_3(SHORT, expression)                                   \
+            LOOP_3(SHORT, expression)                            \
         }                                                        \
     }
 
@@ -243,14 +243,14 @@ static bool has_odd(const real *x, int64_t n)
 
 /* To look at the arguments first takes a cycle a vector; the shorter form saves 6 (exp) to 14 (sigmoid). The two agree bit by
  * bit (over all float32, on x86-64-v2 and v3), so that what else is in a call makes no difference to an element. */
-#define DEFINE_NEAR_MAP(name, has_other)       \
-    MAP_HEAD(name)                             \
-    {                                          \
-        UNUSED_1                               \
-        if (has_other)                         \
-            LOOP_1(LONG, v_##name(x))                \
-        else                                   \
-            LOOP_1(LONG, v_##name##_near(x))         \
+#define DEFINE_NEAR_MAP(name, has_other)     \
+    MAP_HEAD(name)                           \
+    {                                        \
+        UNUSED_1                             \
+        if (has_other)                       \
+            LOOP_1(LONG, v_##name(x))        \
+        else                                 \
+            LOOP_1(LONG, v_##name##_near(x)) \
     }
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))
@@ -269,14 +269,14 @@ static vreal with_far(vreal y, vreal x, real function(real))
     return y;
 }
 
-#define DEFINE_ANGLE_MAP(name)                                          \
-    MAP_HEAD(name)                                                      \
-    {                                                                   \
-        UNUSED_1                                                        \
-        if (!has_far(a, n, DLC_FAR))                                    \
-            LOOP_1(LONG, v_##name(x))                                         \
-        else                                                            \
-            LOOP_1(LONG, with_far(v_##name(x), x, DLC_OF_REAL(name)))         \
+#define DEFINE_ANGLE_MAP(name)                                        \
+    MAP_HEAD(name)                                                    \
+    {                                                                 \
+        UNUSED_1                                                      \
+        if (!has_far(a, n, DLC_FAR))                                  \
+            LOOP_1(LONG, v_##name(x))                                 \
+        else                                                          \
+            LOOP_1(LONG, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
     }
 DEFINE_ANGLE_MAP(sin)
 DEFINE_ANGLE_MAP(cos)

@@ -195,7 +195,7 @@ static void choose_blocks(dlc_map_walk *w)
 static bool has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
 {
     const int row = w->ndim - 2, col = w->ndim - 1;
-    return o->stride[col] == 1 && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
+    return (o->stride[col] == 1 || w->extent[col] == 1) && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
 }
 
 /* Whether an output is better written past the caches: it is not in them anyway, as an input that is the same array is. */
@@ -212,11 +212,9 @@ static bool is_streamed(const dlc_map_walk *w, int i)
 static bool is_in_place(const dlc_map_walk *w, int i)
 {
     const dlc_map_operand *o = &w->operands[i];
-    int row = w->ndim - 2, col = w->ndim - 1;
     if (i < w->program->n_out && (w->sums || overwrites_input(w, i)))
         return false;
-    return o->dtype == w->program->dtype && (o->stride[col] == 1 || w->extent[col] == 1) &&
-           (w->block_rows == 1 || o->stride[row] == w->extent[col]);
+    return o->dtype == w->program->dtype && has_whole_blocks(w, o);
 }
 
 static int64_t block_count(const dlc_map_walk *w)

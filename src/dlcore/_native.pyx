@@ -271,6 +271,7 @@ def get_num_threads():
 
     What :func:`set_num_threads` set, else the smallest of OpenMP's limit (``OMP_NUM_THREADS``,
     threadpoolctl), the cores that the process may run on, and the CPU quota of its cgroup.
+    The cores are asked of the system at most once in a few milliseconds.
 
     Returns
     -------
