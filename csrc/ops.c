@@ -92,7 +92,8 @@ typedef struct map_call {
 static void run_map_member(void *context, int thread, int n_threads)
 {
     map_call *call = context;
-    dlc_map_run(call->program, call->kernels, call->arrays, call->shape, call->ndim, call->rows, call->job.shared,
+    dlc_map_run(call->program, call->kernels, call->arrays, call->shape, call->ndim,
+                (dlc_map_rows){.all = call->rows, .here = call->rows}, call->job.shared,
                 dlc_job_own(&call->job, thread), &call->job.barrier, thread, n_threads);
 }
 

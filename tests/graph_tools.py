@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from typing import Any
+
 import numpy as np
 
 from dlcore.graph import table  # noqa: F401
@@ -23,13 +25,14 @@ def row_leaf(name: str, array: np.ndarray) -> Tensor:
 
 
 def compile_outputs(
-    outputs: list[Tensor], *, capacity: int, fusion: bool = True
+    outputs: list[Tensor], *, capacity: int, fusion: bool = True, schedule: Any = None
 ) -> tuple[CompiledPlan, list[Slot]]:
     slots = [
         Slot(f"out{i}", "stream" if _has_rows(node) else "step", node.storage, node.shape, True)
         for i, node in enumerate(outputs)
     ]
-    plan = compile_plan(list(zip(slots, outputs, strict=True)), capacity=capacity, fusion=fusion)
+    stores = list(zip(slots, outputs, strict=True))
+    plan = compile_plan(stores, capacity=capacity, fusion=fusion, schedule=schedule)
     return plan, slots
 
 

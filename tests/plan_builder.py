@@ -25,7 +25,7 @@ MAP_CODES = {
     "greater": 27,
 }
 
-HEADER = struct.Struct("<10q")
+HEADER = struct.Struct("<14q")
 SLOT = struct.Struct("<4iq")
 TENSOR = struct.Struct("<2i2q8q8q")
 OP = struct.Struct("<6i")
@@ -73,6 +73,7 @@ class PlanBuilder:
         self.arena_bytes = 0
         self.slots, self.tensors, self.ops = [], [], []
         self.operands, self.attributes = [], []
+        self.n_block_ops = self.block_rows = self.block_arena_bytes = self.sums_bytes = 0
 
     def slot(self, kind, dtype, n_bytes, *, writable=False):
         self.slots.append([kind, int(writable), code_of(dtype), 0, n_bytes])
@@ -123,7 +124,7 @@ class PlanBuilder:
         )
         header = HEADER.pack(
             MAGIC,
-            1,
+            2,
             HEADER.size + len(body),
             self.row_capacity,
             self.arena_bytes,
@@ -132,5 +133,9 @@ class PlanBuilder:
             len(self.ops),
             len(self.operands),
             len(self.attributes),
+            self.n_block_ops,
+            self.block_rows,
+            self.block_arena_bytes,
+            self.sums_bytes,
         )
         return header + body

@@ -367,7 +367,7 @@ TENSOR_SHAPE, TENSOR_STRIDE = 4, 12  # where they start in a tensor's fields
     ("field", "value", "message"),
     [
         (0, 1, "magic is wrong"),
-        (1, 2, "version is 2"),
+        (1, 3, "version is 3"),
         (2, 0, "total_bytes is 0"),
         (3, 0, "row_capacity is 0"),
         (3, HUGE, "row_capacity is"),
@@ -406,7 +406,7 @@ def test_a_wrong_header_is_refused(field, value, message):
         ("tensors", 1, 0, 3, "tensor 1: dtype is 3; expected that of its slot"),
         ("tensors", 3, 1, 9, "tensor 3: ndim is 9"),
         ("tensors", 3, 2, 3, "tensor 3: slot is 3"),
-        ("tensors", 3, 2, -2, "tensor 3: slot is -2"),
+        ("tensors", 3, 2, -3, "tensor 3: slot is -3"),
         ("tensors", 3, 3, -4, "tensor 3: offset is -4"),
         ("tensors", 3, 3, 2, "tensor 3: offset is 2; expected a multiple"),
         ("tensors", 3, 3, 64, "tensor 3: offset is 64; expected a tensor that lies within"),

@@ -107,6 +107,10 @@ typedef struct dlc_real_kernels {
     void (*softmax_loss)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
                          const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                          int64_t scale_stride, int64_t rows, int64_t cols);
+    /* The same of logits z (cols, rows) and grad (cols, rows) that are transposed, with labels. */
+    void (*softmax_loss_transposed)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
+                                    const int64_t *labels, const void *scale, int64_t scale_stride, int64_t rows,
+                                    int64_t cols);
 
     /* Elements [first, first + n) of the random array keyed by (seed, stream, step); see kernels/rng.c.
      * uniform: in [0, 1). normal: standard normal. keep_mask: 1 / keep with probability keep, else 0. */

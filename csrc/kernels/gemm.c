@@ -316,7 +316,14 @@ static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int6
     for (int64_t i = 0; i < rows; i++) {
         real *out = (real *)c + i * ldc;
         const real *part = (const real *)parts + i * ldp;
-        for (int64_t j = 0; j < cols; j++) {
+        int64_t j = 0;
+        for (; j + L <= cols; j += L) {
+            vreal sum = v_load(part + j);
+            for (int64_t s = 1; s < count; s++)
+                sum += v_load(part + s * part_stride + j);
+            v_store(out + j, accumulate ? v_load(out + j) + sum : sum);
+        }
+        for (; j < cols; j++) {
             real sum = part[j];
             for (int64_t s = 1; s < count; s++)
                 sum += part[s * part_stride + j];

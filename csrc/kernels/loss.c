@@ -35,8 +35,8 @@ static inline row_range range_of(const real *x, int64_t cols)
 
 DLC_INLINE vreal exp_of(vreal x, const bool near) { return near ? v_exp_near(x) : v_exp(x); }
 
-/* A lane adds 64 numbers before it goes into a double: the error of float32 does not grow with the row. */
-enum { CHUNK = 64 * DLC_LANES };
+/* A lane adds so many numbers before it goes into a double: the error of float32 does not grow with the row. */
+enum { TERMS = 64, L = DLC_LANES, CHUNK = TERMS * L };
 
 /* The sum of exp(x - max); the terms go to out unless it is NULL. */
 DLC_INLINE double sum_exp_of(real *out, const real *x, real max, int64_t cols, const bool near)
@@ -195,5 +195,81 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
             write_grad((real *)grad + i * ld_grad, &row, row_scale, true);
         else if (grad)
             write_grad((real *)grad + i * ld_grad, &row, row_scale, false);
+    }
+}
+
+/* A vector of rows, whose logits stand a row of memory apart. Few classes fill no vector; as many rows do. */
+typedef struct loss_lanes {
+    const real *z;
+    int64_t ld, cols;
+    int64_t lanes; /* in use: rows that there are */
+    vint label;
+} loss_lanes;
+
+static inline vreal load_lanes(const real *x, int64_t lanes) { return lanes == L ? v_load(x) : v_load_part(x, lanes, 0); }
+
+static inline void store_lanes(real *x, vreal v, int64_t lanes)
+{
+    if (lanes == L)
+        v_store(x, v);
+    else
+        v_store_part(x, v, lanes);
+}
+
+/* The sum of exp(z_j - max) of each lane; the terms go to `terms` unless it is NULL. */
+DLC_INLINE vreal sum_exp_of_lanes(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, const bool near)
+{
+    vreal total = {0};
+    for (int64_t j = 0; j < x->cols;) {
+        const int64_t end = x->cols - j < TERMS ? x->cols : j + TERMS;
+        vreal sum = {0};
+        for (; j < end; j++) {
+            const vreal e = exp_of(load_lanes(x->z + j * x->ld, x->lanes) - max, near);
+            if (terms)
+                store_lanes(terms + j * ld_terms, e, x->lanes);
+            sum += e;
+        }
+        total += sum;
+    }
+    return total;
+}
+
+static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vreal scale)
+{
+    vreal max = v_splat(MINUS_INFINITY), min = -max, at_label = {0};
+    for (int64_t j = 0; j < x->cols; j++) {
+        const vreal z = load_lanes(x->z + j * x->ld, x->lanes);
+        max = v_larger(z, max);
+        min = v_smaller(z, min);
+        at_label = v_blend(x->label == (real_int)j, z, at_label);
+    }
+    const vreal is_far = v_blend(max - min <= DLC_NEAR, (vreal){0}, v_splat(1)); /* also where that is a NaN */
+    const bool near = v_fold_max(is_far) == 0;
+    const vreal total = near ? sum_exp_of_lanes(grad, ld_grad, x, max, true)
+                             : sum_exp_of_lanes(grad, ld_grad, x, max, false);
+    const vreal share = 1 / total;
+    for (int64_t j = 0; grad && j < x->cols; j++) {
+        const vreal p = load_lanes(grad + j * ld_grad, x->lanes) * share;
+        store_lanes(grad + j * ld_grad, v_blend(x->label == (real_int)j, p - 1, p) * scale, x->lanes);
+    }
+    return v_log(total) - (at_label - max);
+}
+
+void DLC_NAME(dlc_softmax_loss_transposed)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
+                                           const int64_t *labels, const void *scale, int64_t scale_stride,
+                                           int64_t rows, int64_t cols)
+{
+    for (int64_t i = 0; i < rows; i += L) {
+        loss_lanes x = {.z = (const real *)z + i, .ld = ld_z, .cols = cols, .lanes = rows - i < L ? rows - i : L};
+        real_int label[L] = {0};
+        real scales[L] = {0};
+        for (int64_t lane = 0; lane < x.lanes; lane++) {
+            label[lane] = (real_int)labels[i + lane];
+            scales[lane] = scale ? ((const real *)scale)[(i + lane) * scale_stride] : 1;
+        }
+        memcpy(&x.label, label, sizeof label);
+        const vreal losses = loss_of_lanes(grad ? (real *)grad + i : NULL, ld_grad, &x, v_load(scales));
+        if (loss)
+            store_lanes((real *)loss + i, losses, x.lanes);
     }
 }

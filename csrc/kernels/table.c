@@ -25,6 +25,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .softmax = DLC_NAME(dlc_softmax),
     .log_softmax = DLC_NAME(dlc_log_softmax),
     .softmax_loss = DLC_NAME(dlc_softmax_loss),
+    .softmax_loss_transposed = DLC_NAME(dlc_softmax_loss_transposed),
     .uniform = DLC_NAME(dlc_uniform),
     .normal = DLC_NAME(dlc_normal),
     .keep_mask = DLC_NAME(dlc_keep_mask),

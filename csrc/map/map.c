@@ -18,14 +18,14 @@ void dlc_map_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program
 }
 
 void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
-                 const int64_t *shape, int32_t ndim, int64_t rows, void *shared, void *own,
+                 const int64_t *shape, int32_t ndim, dlc_map_rows rows, void *shared, void *own,
                  dlc_barrier *barrier, int thread, int n_threads)
 {
     dlc_map_walk w;
-    dlc_map_walk_init(&w, program, kernels, arrays, shape, ndim, rows);
+    dlc_map_walk_init(&w, program, kernels, arrays, shape, ndim, rows.all);
     for (int axis = 0; axis < w.ndim; axis++)
         if (w.reduced[axis]) {
-            dlc_map_reduce(&w, shared, own, barrier, thread, n_threads);
+            dlc_map_reduce(&w, rows, shared, own, barrier, thread, n_threads);
             return;
         }
     int64_t begin, end;

@@ -75,11 +75,18 @@ dlc_status dlc_map_check(const dlc_map_program *program, const dlc_array *arrays
 void dlc_map_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program,
                      const dlc_array *arrays, const int64_t *shape, int32_t ndim);
 
+/* The rows that a run is about. */
+typedef struct dlc_map_rows {
+    int64_t all;  /* what literals refer to, and a mean over rows divides by */
+    int64_t here; /* those of this run: all of them, or a block */
+    bool accumulate; /* sums and means are added to what the outputs hold */
+} dlc_map_rows;
+
 /* The part of the program's run over `shape` that falls to `thread`. Every thread of the team calls it; with a
  * reduction it may wait on the barrier, and a barrier must follow before `shared` is used again. Results do not
- * depend on n_threads. `rows` is what literals refer to. Scratch is aligned to DLC_ALIGNMENT. */
+ * depend on n_threads. Scratch is aligned to DLC_ALIGNMENT. */
 void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
-                 const int64_t *shape, int32_t ndim, int64_t rows, void *shared, void *own,
+                 const int64_t *shape, int32_t ndim, dlc_map_rows rows, void *shared, void *own,
                  dlc_barrier *barrier, int thread, int n_threads);
 
 /* One 2-D region of a space whose arrays have two axes (no reduction): rows [row, row + n_rows), columns

@@ -16,7 +16,8 @@ typedef struct reduction {
     int64_t chunk[DLC_MAX_NDIM]; /* extent of a tile or part on each axis */
     int64_t tiles, parts, tile_elements;
     int part_axis;
-    int64_t count; /* elements reduced to one */
+    int64_t count; /* elements reduced to one, those of other blocks of rows included */
+    bool accumulate;
 } reduction;
 
 typedef struct box {
@@ -34,7 +35,7 @@ static int64_t even_chunk(int64_t extent, int64_t limit)
     return dlc_min64((chunk + 15) & ~(int64_t)15, dlc_min64(extent, limit));
 }
 
-static reduction plan_reduction(const dlc_map_walk *w)
+static reduction plan_reduction(const dlc_map_walk *w, dlc_map_rows rows)
 {
     reduction plan = {.tiles = 1, .parts = 1, .tile_elements = 1, .part_axis = -1, .count = 1};
     int64_t kept = 1;
@@ -70,6 +71,9 @@ static reduction plan_reduction(const dlc_map_walk *w)
         plan.chunk[plan.part_axis] = dlc_ceil_div(extent, dlc_min64(items / plan.tiles, most));
         plan.parts = dlc_ceil_div(extent, plan.chunk[plan.part_axis]);
     }
+    if (rows.here != rows.all)
+        plan.count = plan.count / rows.here * rows.all;
+    plan.accumulate = rows.accumulate;
     return plan;
 }
 
@@ -246,9 +250,9 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
             if (w->program->reduction == DLC_REDUCE_MEAN)
                 sum /= scale;
             if (w->size == 4)
-                ((float *)o->data)[offset] = (float)sum;
+                ((float *)o->data)[offset] = (float)sum + (plan->accumulate ? ((float *)o->data)[offset] : 0);
             else
-                ((double *)o->data)[offset] = sum;
+                ((double *)o->data)[offset] = sum + (plan->accumulate ? ((double *)o->data)[offset] : 0);
         }
     }
 }
@@ -265,10 +269,11 @@ static void combine_parts(const dlc_map_walk *w, const reduction *plan, double *
             }
 }
 
-void dlc_map_reduce(dlc_map_walk *w, double *shared, char *own, dlc_barrier *barrier, int thread, int n_threads)
+void dlc_map_reduce(dlc_map_walk *w, dlc_map_rows rows, double *shared, char *own, dlc_barrier *barrier, int thread,
+                    int n_threads)
 {
     w->direct = is_direct(w);
-    reduction plan = plan_reduction(w);
+    reduction plan = plan_reduction(w, rows);
     int64_t elements = w->program->n_out * plan.tile_elements;
     char *columns = own + dlc_align_up(elements * (int64_t)sizeof(double));
     char *registers = columns + dlc_align_up(elements * w->size);

@@ -95,7 +95,8 @@ void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
 void dlc_map_accumulate(dlc_map_walk *walk, int64_t row, int64_t rows, int64_t col, int64_t cols);
 
 /* The part of a run that reduces; see dlc_map_run. */
-void dlc_map_reduce(dlc_map_walk *walk, double *shared, char *own, dlc_barrier *barrier, int thread, int n_threads);
+void dlc_map_reduce(dlc_map_walk *walk, dlc_map_rows rows, double *shared, char *own, dlc_barrier *barrier, int thread,
+                    int n_threads);
 
 /* Scratch of a reduction that makes `kept` outputs of `elements` elements, beside the walk's registers. */
 void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program, int64_t elements,

@@ -162,8 +162,9 @@ static void record_op(history *history, const dlc_op *op, int64_t index)
 
 static void place(dlc_plan *plan, history *history)
 {
-    int64_t first = 0; /* op behind the last barrier */
-    for (int64_t i = 0; i < plan->header->n_ops; i++) {
+    int64_t first = plan->header->n_block_ops; /* op behind the last barrier: block ops end at one */
+    plan->barriers = first > 0;
+    for (int64_t i = first; i < plan->header->n_ops; i++) {
         dlc_op *op = &plan->ops[i];
         for (int64_t j = last_suspect(history, plan, op); j >= first && !op->barrier_before; j--)
             op->barrier_before = conflict(plan, &plan->ops[j], op);

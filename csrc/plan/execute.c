@@ -1,5 +1,7 @@
 /* The executor. One team walks the ops of every step of a run; its threads meet at a barrier where an op conflicts
- * with an earlier one, and at the end of every step. Nothing is allocated, and nothing in it knows an op. */
+ * with an earlier one, and at the end of every step. Block ops come first: each thread takes blocks of the step's rows through
+ * all of them by itself, and the team meets when their sums are complete. Nothing is allocated, and nothing in it knows
+ * an op. */
 #include <stdio.h>
 #include <time.h>
 
@@ -38,12 +40,19 @@ static char *thread_part(const dlc_team *team, int thread)
 
 /* ---- Operands ---- */
 
-static void resolve(dlc_array *table, const dlc_plan *plan, const dlc_run *run, int64_t rows)
+/* Where tensors lie that are in no slot. */
+typedef struct arenas {
+    char *shared, *block;
+} arenas;
+
+/* Operands [begin, end) of the table, for a number of rows. */
+static void resolve(dlc_array *table, int64_t begin, int64_t end, const dlc_plan *plan, const dlc_run *run,
+                    arenas arenas, int64_t rows)
 {
-    for (int64_t i = 0; i < plan->header->n_operands; i++) {
+    for (int64_t i = begin; i < end; i++) {
         const dlc_tensor_record *tensor = &plan->tensors[plan->operands[i]];
         dlc_tensor_array(&table[i], tensor, rows);
-        char *memory = run->arena;
+        char *memory = tensor->slot == DLC_IN_BLOCK_ARENA ? arenas.block : arenas.shared;
         if (tensor->slot >= 0) {
             memory = run->bindings[tensor->slot].data;
             if (plan->slots[tensor->slot].kind == DLC_SLOT_DATASET)
@@ -53,10 +62,11 @@ static void resolve(dlc_array *table, const dlc_plan *plan, const dlc_run *run, 
     }
 }
 
-/* Points the operands in STREAM and STEP slots at the memory of a step. */
-static void advance(dlc_array *table, const dlc_plan *plan, const dlc_run *run, int64_t number, int64_t first_row)
+/* Points the moving operands [begin, end), which lie in STREAM and STEP slots, at the memory of a step or block. */
+static void advance(dlc_array *table, int64_t begin, int64_t end, const dlc_plan *plan, const dlc_run *run,
+                    int64_t number, int64_t first_row)
 {
-    for (int64_t i = 0; i < plan->n_moving; i++) {
+    for (int64_t i = begin; i < end; i++) {
         const dlc_moving *moving = &plan->moving[i];
         const dlc_slot_record *slot = &plan->slots[moving->slot];
         char *memory = run->bindings[moving->slot].data;
@@ -73,6 +83,7 @@ static void start_step(dlc_step *step, const dlc_team *team, int64_t number)
     int64_t epoch = number / team->steps_per_epoch;
     step->first_row = number % team->steps_per_epoch * run->batch_rows;
     step->rows = dlc_min64(run->batch_rows, run->epoch_rows - step->first_row);
+    step->step_rows = step->rows;
     step->order = run->order ? run->order + epoch * run->epoch_rows + step->first_row : NULL;
     step->counter = run->counter + (uint64_t)number;
 }
@@ -110,21 +121,105 @@ static dlc_status report_failure(const dlc_team *team, int n_threads)
     return first ? dlc_fail(first->status, "%s", first->message) : DLC_OK;
 }
 
+/* ---- Blocks of rows ---- */
+
+/* One thread while it runs block ops. */
+typedef struct block_run {
+    dlc_team *team;
+    dlc_array *table;
+    arenas arenas; /* the shared one holds the sums of the group in hand */
+    int64_t resolved_rows; /* of what is resolved for these arenas; 0: nothing */
+    dlc_step block;
+    dlc_op_call call;
+} block_run;
+
+static dlc_status run_block(block_run *run, const dlc_step *step, int64_t number, int64_t index, int64_t *op_index)
+{
+    const dlc_plan *plan = run->team->plan;
+    const int64_t first = index * plan->header->block_rows;
+    run->block = *step;
+    run->block.row_in_step = first;
+    run->block.first_row += first;
+    run->block.rows = dlc_min64(plan->header->block_rows, step->rows - first);
+    if (step->order)
+        run->block.order += first;
+    if (run->block.rows != run->resolved_rows)
+        resolve(run->table, 0, plan->block_operands, plan, run->team->run, run->arenas, run->block.rows);
+    run->resolved_rows = run->block.rows;
+    advance(run->table, 0, plan->n_block_moving, plan, run->team->run, number, run->block.first_row);
+    for (*op_index = 0; *op_index < plan->header->n_block_ops; ++*op_index) {
+        run->call.op = &plan->ops[*op_index];
+        run->call.args = run->table + dlc_first_operand(plan, run->call.op);
+        DLC_TRY(run->call.op->def->run(&run->call));
+    }
+    return DLC_OK;
+}
+
+/* The sums of all groups, added up: this thread's share of them. */
+static void add_sums(const dlc_team *team, int64_t groups, int thread, int n_threads)
+{
+    const dlc_plan *plan = team->plan;
+    const int64_t size = dlc_dtype_size(plan->sums_dtype);
+    int64_t begin, end;
+    dlc_split(&begin, &end, plan->header->sums_bytes / size, DLC_ALIGNMENT / size, thread, n_threads);
+    char *arena = (char *)team->run->arena;
+    plan->kernels->real[plan->sums_dtype]->gemm->sum_parts(
+        arena + begin * size, end - begin, arena + team->layout.sums + begin * size, end - begin,
+        team->layout.sums_size / size, groups, 1, end - begin, false);
+}
+
+/* The block ops of a step, for the groups of blocks that are this thread's. False when one failed, to all threads. */
+static bool run_blocks(dlc_team *team, const dlc_op_call *whole, dlc_array *table, dlc_failure *failure, int64_t number,
+                       int64_t serial)
+{
+    const dlc_plan *plan = team->plan;
+    const dlc_step *step = whole->step;
+    const int64_t blocks = dlc_count_blocks(plan, step->rows), groups = dlc_count_groups(plan, step->rows);
+    char *part = thread_part(team, whole->thread);
+    dlc_barrier alone = {0};
+    block_run run = {.team = team, .table = table, .arenas = {team->run->arena, part + team->layout.block}};
+    run.call = (dlc_op_call){.step = &run.block, .own = whole->own, .barrier = &alone, .n_threads = 1};
+    run.call.shared = part + team->layout.block_shared;
+    int64_t group, end_group;
+    dlc_split(&group, &end_group, groups, 1, whole->thread, whole->n_threads);
+    for (; group < end_group; group++) {
+        int64_t begin, end, op_index;
+        dlc_split(&begin, &end, blocks, 1, (int)group, (int)groups);
+        if (groups > 1) {
+            run.arenas.shared = (char *)team->run->arena + team->layout.sums + group * team->layout.sums_size;
+            run.resolved_rows = 0;
+        }
+        for (int64_t index = begin; index < end && failure->status == DLC_OK; index++) {
+            run.call.accumulate = index > begin;
+            const dlc_status status = run_block(&run, step, number, index, &op_index);
+            if (status != DLC_OK)
+                record_failure(team, failure, status, serial + op_index);
+        }
+    }
+    if (!meet(team, serial + plan->header->n_block_ops, whole->n_threads))
+        return false;
+    if (groups > 1 && plan->header->sums_bytes > 0 && plan->sums_dtype >= 0) {
+        add_sums(team, groups, whole->thread, whole->n_threads);
+        dlc_barrier_wait(&team->barrier, whole->n_threads);
+    }
+    return true;
+}
+
 /* ---- Steps ---- */
 
-/* One step of one thread. False when an op failed: then every thread of the team gets false. */
+/* The other ops of one step, on one thread. False when one failed: then every thread of the team gets false. */
 static bool run_ops(dlc_team *team, dlc_op_call *call, const dlc_array *table, dlc_failure *failure, int64_t serial)
 {
     const dlc_plan *plan = team->plan;
-    for (int64_t i = 0; i < plan->header->n_ops; i++, serial++) {
+    for (int64_t i = plan->header->n_block_ops; i < plan->header->n_ops; i++) {
         const dlc_op *op = &plan->ops[i];
-        if (op->barrier_before && !meet(team, serial, call->n_threads))
+        if (op->barrier_before && !meet(team, serial + i, call->n_threads))
             return false;
         call->op = op;
         call->args = table + dlc_first_operand(plan, op);
         dlc_status status = op->def->run(call);
         if (status != DLC_OK)
-            record_failure(team, failure, status, serial);
+            record_failure(team, failure, status, serial + i);
     }
     return true;
 }
@@ -162,10 +257,12 @@ static void run_steps(void *context, int thread, int n_threads)
         bool is_done = false;
         start_step(&step, team, number);
         if (step.rows != resolved_rows)
-            resolve(table, plan, run, step.rows);
+            resolve(table, plan->block_operands, plan->header->n_operands, plan, run, (arenas){run->arena, NULL},
+                    step.rows);
         resolved_rows = step.rows;
-        advance(table, plan, run, number, step.first_row);
-        goes_on = run_ops(team, &call, table, failure, serial);
+        advance(table, plan->n_block_moving, plan->n_moving, plan, run, number, step.first_row);
+        goes_on = (plan->header->n_block_ops == 0 || run_blocks(team, &call, table, failure, number, serial)) &&
+                  run_ops(team, &call, table, failure, serial);
         serial += plan->header->n_ops;
         if (goes_on)
             goes_on = end_step(team, &is_done, number, serial, thread, n_threads);
@@ -293,13 +390,18 @@ static dlc_status check_bindings(const dlc_plan *plan, const dlc_run *run)
 
 /* ---- The run ---- */
 
-/* The cost of a step for the operands that the table holds. */
-static int64_t cost_of_step(const dlc_plan *plan, const dlc_array *table)
+/* The cost of a step of a number of rows; table is room to work in. */
+static int64_t cost_of_step(const dlc_plan *plan, dlc_array *table, const dlc_run *run, int64_t rows)
 {
+    const arenas nowhere = {NULL, NULL};
+    const int64_t blocks = dlc_count_blocks(plan, rows);
+    resolve(table, 0, plan->block_operands, plan, run, nowhere, dlc_min64(rows, plan->header->block_rows));
+    resolve(table, plan->block_operands, plan->header->n_operands, plan, run, nowhere, rows);
     int64_t cost = 0;
     for (int64_t i = 0; i < plan->header->n_ops; i++) {
         const dlc_op *op = &plan->ops[i];
-        cost = dlc_cost_add(cost, op->def->cost(op, table + dlc_first_operand(plan, op)));
+        const int64_t once = op->def->cost(op, table + dlc_first_operand(plan, op));
+        cost = dlc_cost_add(cost, dlc_is_block_op(plan, op) ? dlc_cost_mul(once, blocks) : once);
     }
     return cost;
 }
@@ -316,8 +418,7 @@ static int threads_for_step(const dlc_team *team, int64_t rows)
     if (threads == 1 || rows == plan->header->row_capacity)
         return threads;
     dlc_array *table = (dlc_array *)(thread_part(team, 0) + team->layout.table);
-    resolve(table, plan, team->run, rows);
-    return dlc_threads_for(cost_of_step(plan, table) / parts);
+    return dlc_threads_for(cost_of_step(plan, table, team->run, rows) / parts);
 }
 
 /* The largest team to ask for. */

@@ -44,23 +44,33 @@ typedef struct dlc_op {
 /* Where an operand lies, at row capacity: bytes [begin, end) of a slot or of the arena, as runs of at most
  * `width` bytes that start `period` bytes apart (0: a single run). */
 typedef struct dlc_view {
-    int64_t slot; /* -1: the arena */
+    int64_t slot; /* as recorded: an arena is a memory of its own, too */
     int64_t begin, end;
     int64_t period, width;
 } dlc_view;
 
 /* What def->check learns of an operand beside its array. */
 typedef struct dlc_operand {
-    const int64_t *extents; /* as recorded: shapes that are to match for every number of rows are compared here */
-    int32_t slot_kind;      /* a dlc_slot_kind; -1: the arena */
+    int32_t ndim;
+    const int64_t *extents; /* (DLC_MAX_NDIM) as recorded: shapes that are to match for every number of rows are compared here */
+    int32_t slot_kind;      /* a dlc_slot_kind; -1: an arena */
     dlc_view view;
 } dlc_operand;
 
-/* A step of a run as the ops see it. */
+/* What an op makes of a step's rows that it gets block by block. */
+typedef enum dlc_row_role {
+    DLC_ROWS_TOGETHER = 0, /* nothing that is right: it needs all of them at once */
+    DLC_ROWS_APART,        /* a result for each row, which depends on that row alone */
+    DLC_ROWS_SUMMED        /* a sum over rows, to which call->accumulate adds those of a further block */
+} dlc_row_role;
+
+/* A step of a run as the ops see it, or a block of its rows. */
 typedef struct dlc_step {
     const dlc_kernels *kernels;
-    int64_t rows;      /* of this step */
-    int64_t first_row; /* position of its first row in the epoch */
+    int64_t rows;       /* those in hand */
+    int64_t step_rows;  /* of the whole step */
+    int64_t row_in_step; /* where those in hand begin */
+    int64_t first_row; /* position of the first one in the epoch */
     const int64_t *order; /* (rows): the dataset row of each row; NULL: first_row, first_row + 1, ... */
     uint64_t seed;
     uint64_t counter; /* the step's number for the random generator */
@@ -74,6 +84,7 @@ typedef struct dlc_op_call {
     void *own;    /* op->own_bytes, one a thread */
     dlc_barrier *barrier;
     int thread, n_threads;
+    bool accumulate; /* of DLC_ROWS_SUMMED: add to the outputs */
 } dlc_op_call;
 
 /* The validator sees to it that outputs overlap neither one another nor an input, unless they are exactly that input
@@ -95,6 +106,8 @@ typedef struct dlc_op_def {
                     const dlc_kernels *kernels);
     /* A rough cost in elements or flops for one step: decides how many threads a plan deserves. */
     int64_t (*cost)(const dlc_op *op, const dlc_array *args);
+    /* NULL: DLC_ROWS_TOGETHER always. Asked once the op is checked. */
+    dlc_row_role (*row_role)(const dlc_op *op, const dlc_operand *operands);
     /* Runs this thread's part. Every thread of the team calls it, also after another one failed. */
     dlc_status (*run)(const dlc_op_call *call);
 } dlc_op_def;

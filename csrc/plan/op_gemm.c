@@ -6,7 +6,7 @@
  * Register 0 of the program is c and holds the product from the start. All operands have the same number of axes and
  * one float dtype, but for inputs of the program, which may have any. Leading axes of a and b, and all axes of the
  * program's inputs, are those of c or have extent 1; further outputs have the shape of c. Transposes are strides, which
- * are free but for the last of c: 1. */
+ * are free but for those of c: one of its last two is 1. Where it is not the last, c^T = b^T @ a^T is computed. */
 #include <stdlib.h>
 
 #include "gemm/gemm.h"
@@ -16,6 +16,8 @@
 
 typedef struct prepared_gemm {
     int64_t shared_offset, registers_offset; /* in a thread's scratch, which starts with the product's own */
+    bool transposed; /* c^T is computed */
+    bool sums_rows;
     dlc_map_program program; /* all 0 when there is none */
 } prepared_gemm;
 
@@ -57,9 +59,9 @@ static dlc_status check_factors(const dlc_op *op, const dlc_array *args, const d
         return dlc_fail(DLC_INVALID_PLAN, "c (m, n), a (m, k) and b (k, n) differ in m, n or k");
     if (!fits_c(&operands[a], &operands[0], row) || !fits_c(&operands[b], &operands[0], row))
         return dlc_fail(DLC_INVALID_PLAN, "leading axes of a or b are neither those of c nor 1");
-    if (args[0].stride[col] != 1 && in_c[col] != 1)
-        return dlc_fail(DLC_INVALID_PLAN, "c has stride %lld in its last axis; expected 1",
-                        (long long)args[0].stride[col]);
+    if (args[0].stride[col] != 1 && in_c[col] != 1 && args[0].stride[row] != 1)
+        return dlc_fail(DLC_INVALID_PLAN, "c has strides %lld and %lld in its last axes; expected a 1",
+                        (long long)args[0].stride[row], (long long)args[0].stride[col]);
     for (int32_t i = 0; i < op->n_out; i++)
         if (dlc_views_overlap(&operands[i].view, &operands[a].view) ||
             dlc_views_overlap(&operands[i].view, &operands[b].view))
@@ -92,6 +94,9 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     op->prepared = prepared;
     DLC_TRY(decode_program(&prepared->program, op));
     DLC_TRY(check_factors(op, args, operands));
+    const int32_t col = args[0].ndim - 1;
+    prepared->transposed = args[0].stride[col] != 1 && operands[0].extents[col] != 1;
+    prepared->sums_rows = operands[index_of_a(op)].extents[col] < 0;
     return check_store(&prepared->program, op, args, operands);
 }
 
@@ -105,8 +110,8 @@ static int64_t count_products(const dlc_array *c)
     return count;
 }
 
-/* The matrix (last two axes) of an operand that belongs to product `index` of c. */
-static dlc_array matrix_of(const dlc_array *operand, const dlc_array *c, int64_t index)
+/* The matrix (last two axes, in this order or the other) of an operand that belongs to product `index` of c. */
+static dlc_array matrix_of(const dlc_array *operand, const dlc_array *c, int64_t index, bool transposed)
 {
     int64_t offset = 0;
     for (int32_t i = c->ndim - 3; i >= 0; i--) {
@@ -114,7 +119,7 @@ static dlc_array matrix_of(const dlc_array *operand, const dlc_array *c, int64_t
             offset += index % dlc_max64(c->shape[i], 1) * operand->stride[i];
         index /= dlc_max64(c->shape[i], 1);
     }
-    const int32_t row = operand->ndim - 2, col = operand->ndim - 1;
+    const int32_t row = operand->ndim - 2 + transposed, col = operand->ndim - 1 - transposed;
     return (dlc_array){.data = (char *)operand->data + offset * dlc_dtype_size(operand->dtype),
                        .dtype = operand->dtype,
                        .ndim = 2,
@@ -124,9 +129,11 @@ static dlc_array matrix_of(const dlc_array *operand, const dlc_array *c, int64_t
 
 static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels, int64_t index)
 {
-    const dlc_array c = matrix_of(&args[0], &args[0], index);
-    const dlc_array a = matrix_of(&args[index_of_a(op)], &args[0], index);
-    const dlc_array b = matrix_of(&args[index_of_b(op)], &args[0], index);
+    const prepared_gemm *prepared = op->prepared;
+    const bool transposed = prepared->transposed;
+    const dlc_array c = matrix_of(&args[0], &args[0], index, transposed);
+    const dlc_array a = matrix_of(&args[transposed ? index_of_b(op) : index_of_a(op)], &args[0], index, transposed);
+    const dlc_array b = matrix_of(&args[transposed ? index_of_a(op) : index_of_b(op)], &args[0], index, transposed);
     return (dlc_gemm){.kernels = kernels->real[c.dtype]->gemm,
                       .element_size = dlc_dtype_size(c.dtype),
                       .c = c.data,
@@ -163,10 +170,12 @@ static void finish(void *context, int64_t row, int64_t col, int64_t rows, int64_
 
 static void find_store_arrays(dlc_array *arrays, const dlc_op *op, const dlc_array *args, int64_t index)
 {
+    const prepared_gemm *prepared = op->prepared;
+    const bool transposed = prepared->transposed;
     int32_t n = 0;
     for (int32_t i = 0; i < op->n_out + op->n_in; i++)
         if (i != index_of_a(op) && i != index_of_b(op))
-            arrays[n++] = matrix_of(&args[i], &args[0], index);
+            arrays[n++] = matrix_of(&args[i], &args[0], index, transposed);
 }
 
 /* ---- Running ---- */
@@ -205,6 +214,7 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
 static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
 {
     const dlc_op *op = call->op;
+    const prepared_gemm *prepared = op->prepared;
     dlc_gemm product = make_product(op, call->args, call->step->kernels, index);
     if (op->n_attributes > 1) {
         find_store_arrays(s->arrays, op, call->args, index);
@@ -212,7 +222,17 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
         product.finish = finish;
         product.finish_context = s;
     }
+    product.accumulate = product.accumulate || (call->accumulate && prepared->sums_rows);
     return product;
+}
+
+/* Small ones without the preparations that blocks and a team need, which take longer. */
+static void run_product(const dlc_gemm *product, const dlc_op_call *call)
+{
+    if (call->n_threads > 1 || !dlc_gemm_run_small(product))
+        dlc_gemm_run(product, call->shared, call->own, call->barrier, call->thread, call->n_threads);
+    else if (product->finish && product->m > 0 && product->n > 0)
+        product->finish(product->finish_context, 0, 0, product->m, product->n, 0);
 }
 
 static dlc_status run(const dlc_op_call *call)
@@ -221,11 +241,11 @@ static dlc_status run(const dlc_op_call *call)
     char *own = call->own;
     store s;
     s.program = &prepared->program;
-    s.rows = call->step->rows;
+    s.rows = call->step->step_rows;
     s.registers = own + prepared->registers_offset;
     if (call->args[0].ndim == 2) {
-        dlc_gemm product = start_product(&s, call, 0);
-        dlc_gemm_run(&product, call->shared, own, call->barrier, call->thread, call->n_threads);
+        const dlc_gemm product = start_product(&s, call, 0);
+        run_product(&product, call);
         return DLC_OK;
     }
     int64_t begin, end;
@@ -238,11 +258,29 @@ static dlc_status run(const dlc_op_call *call)
     return DLC_OK;
 }
 
+static bool is_fixed(const dlc_operand *operand) { return operand->extents[0] >= 0 && operand->extents[1] >= 0; }
+
+/* a (rows, k) @ b (k, n) is computed row by row, a (m, rows) @ b (rows, n) is a sum over rows. */
+static dlc_row_role row_role(const dlc_op *op, const dlc_operand *operands)
+{
+    const dlc_operand *c = &operands[0], *a = &operands[index_of_a(op)], *b = &operands[index_of_b(op)];
+    bool has_two_axes = true;
+    for (int32_t i = 0; i < op->n_out + op->n_in; i++)
+        has_two_axes = has_two_axes && operands[i].ndim == 2;
+    if (!has_two_axes || op->attributes[0])
+        return DLC_ROWS_TOGETHER;
+    if (dlc_is_row_shape(c->extents, 2) && dlc_is_row_shape(a->extents, 2) && is_fixed(b))
+        return DLC_ROWS_APART;
+    const bool is_sum = is_fixed(c) && a->extents[1] == -1 && b->extents[0] == -1 && op->n_attributes == 1;
+    return is_sum ? DLC_ROWS_SUMMED : DLC_ROWS_TOGETHER;
+}
+
 const dlc_op_def dlc_gemm_def = {
     .name = "gemm",
     .opcode = DLC_OP_GEMM,
     .check = check,
     .scratch = scratch,
     .cost = cost,
+    .row_role = row_role,
     .run = run,
 };

@@ -11,6 +11,7 @@
 typedef struct prepared_map {
     int32_t ndim;
     int64_t space[DLC_MAX_NDIM]; /* extents as recorded */
+    bool sums_rows;
     dlc_map_program program;
 } prepared_map;
 
@@ -66,6 +67,7 @@ static dlc_status check_program(prepared_map *prepared, const dlc_op *op, const 
     if (prepared->program.reduction != DLC_REDUCE_NONE)
         DLC_TRY(check_reduction(op, operands));
     DLC_TRY(find_space(prepared, shape, op, args, operands));
+    prepared->sums_rows = prepared->ndim > 0 && prepared->space[0] < 0 && operands[0].extents[0] == 1;
     if (dlc_element_count(&count, shape, prepared->ndim, "the space of a map") != DLC_OK)
         return dlc_fail(DLC_INVALID_PLAN, "its operands span more elements than fit in 63 bits");
     return dlc_map_check(&prepared->program, args, shape, prepared->ndim);
@@ -115,9 +117,27 @@ static dlc_status run(const dlc_op_call *call)
     const dlc_map_program *program = &prepared->program;
     int64_t shape[DLC_MAX_NDIM];
     resolve_space(shape, prepared, call->step->rows);
-    dlc_map_run(program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim,
-                call->step->rows, call->shared, call->own, call->barrier, call->thread, call->n_threads);
+    dlc_map_rows rows = {.all = call->step->step_rows, .here = call->step->step_rows};
+    if (prepared->sums_rows)
+        rows = (dlc_map_rows){call->step->step_rows, call->step->rows, call->accumulate};
+    dlc_map_run(program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim, rows,
+                call->shared, call->own, call->barrier, call->thread, call->n_threads);
     return DLC_OK;
+}
+
+/* A program without inputs writes the same numbers for every block. */
+static dlc_row_role row_role(const dlc_op *op, const dlc_operand *operands)
+{
+    const prepared_map *prepared = op->prepared;
+    const dlc_map_program *program = &prepared->program;
+    if (op->n_in == 0 && (prepared->ndim < 1 || prepared->space[0] >= 0))
+        return DLC_ROWS_APART;
+    if (prepared->ndim < 1 || !dlc_is_row_shape(prepared->space, prepared->ndim))
+        return DLC_ROWS_TOGETHER;
+    if (operands[0].extents[0] != 1)
+        return DLC_ROWS_APART;
+    return program->reduction == DLC_REDUCE_SUM || program->reduction == DLC_REDUCE_MEAN ? DLC_ROWS_SUMMED
+                                                                                         : DLC_ROWS_TOGETHER;
 }
 
 const dlc_op_def dlc_map_def = {
@@ -126,5 +146,6 @@ const dlc_op_def dlc_map_def = {
     .check = check,
     .scratch = scratch,
     .cost = cost,
+    .row_role = row_role,
     .run = run,
 };

@@ -29,10 +29,12 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
     return dlc_cost_mul(dlc_count(&args[0]), COST_OF_NUMBER);
 }
 
-static void fill(const dlc_op *op, const dlc_step *step, const dlc_array *out, int64_t first, int64_t n)
+/* Elements [begin, begin + n) of the rows in hand, which are `before` elements further on in the step. */
+static void fill(const dlc_op *op, const dlc_step *step, const dlc_array *out, int64_t before, int64_t begin, int64_t n)
 {
     const dlc_real_kernels *kernels = step->kernels->real[out->dtype];
-    void *elements = (char *)out->data + first * dlc_dtype_size(out->dtype);
+    void *elements = (char *)out->data + begin * dlc_dtype_size(out->dtype);
+    const int64_t first = before + begin;
     uint32_t stream = (uint32_t)op->attributes[1];
     switch (op->attributes[0]) {
     case UNIFORM:
@@ -51,9 +53,16 @@ static dlc_status run(const dlc_op_call *call)
     const dlc_array *out = &call->args[0];
     int64_t begin, end;
     dlc_split(&begin, &end, dlc_count(out), DLC_CHUNK_ELEMENTS, call->thread, call->n_threads);
-    for (int64_t first = begin; first < end; first += DLC_CHUNK_ELEMENTS)
-        fill(call->op, call->step, out, first, dlc_min64(DLC_CHUNK_ELEMENTS, end - first));
+    const int64_t before = call->step->row_in_step * dlc_count_from(out, 1); /* of 0 rows where it has no axis of them */
+    for (; begin < end; begin += DLC_CHUNK_ELEMENTS)
+        fill(call->op, call->step, out, before, begin, dlc_min64(DLC_CHUNK_ELEMENTS, end - begin));
     return DLC_OK;
+}
+
+static dlc_row_role row_role(const dlc_op *op, const dlc_operand *operands)
+{
+    (void)op;
+    return dlc_is_row_shape(operands[0].extents, operands[0].ndim) ? DLC_ROWS_APART : DLC_ROWS_TOGETHER;
 }
 
 const dlc_op_def dlc_random_def = {
@@ -61,5 +70,6 @@ const dlc_op_def dlc_random_def = {
     .opcode = DLC_OP_RANDOM,
     .check = check,
     .cost = cost,
+    .row_role = row_role,
     .run = run,
 };

@@ -4,7 +4,8 @@
  *   outs  loss (n), grad (n, c), in this order, those that the attributes has_loss and has_grad ask for
  *   ins   logits (n, c); target int64 (n), range-checked, or of logits' dtype and shape (n, c);
  *         optionally scale (n) or (): what the gradient is multiplied with
- * Columns are contiguous. */
+ *
+ * Rows of matrices are contiguous; with int64 targets, all columns of logits and grad may be instead. */
 #include "plan/builtin.h"
 #include "plan/operand.h"
 
@@ -19,6 +20,8 @@ static dlc_status expect_matrix(const dlc_array *array, const char *name)
         return dlc_fail(DLC_INVALID_PLAN, "its %s is not a float matrix of contiguous rows", name);
     return DLC_OK;
 }
+
+static bool is_transposed(const dlc_array *array) { return array->stride[0] == 1 && !is_matrix(array); }
 
 /* Rows that one call of a kernel works on. */
 static int64_t chunk_rows(const dlc_array *matrix)
@@ -66,11 +69,18 @@ static dlc_status run_softmax(const dlc_op_call *call)
     return DLC_OK;
 }
 
+static dlc_row_role row_role_of_softmax(const dlc_op *op, const dlc_operand *operands)
+{
+    (void)op;
+    return dlc_is_row_shape(operands[0].extents, operands[0].ndim) ? DLC_ROWS_APART : DLC_ROWS_TOGETHER;
+}
+
 const dlc_op_def dlc_softmax_def = {
     .name = "softmax",
     .opcode = DLC_OP_SOFTMAX,
     .check = check_softmax,
     .cost = cost_softmax,
+    .row_role = row_role_of_softmax,
     .run = run_softmax,
 };
 
@@ -108,7 +118,8 @@ static dlc_status check_target(const dlc_array *target, const dlc_operand *of_ta
     return DLC_OK;
 }
 
-static dlc_status check_loss_outputs(const dlc_array *args, const dlc_operand *operands, loss_operands at)
+static dlc_status check_loss_outputs(const dlc_array *args, const dlc_operand *operands, loss_operands at,
+                                     bool transposed)
 {
     const dlc_array *logits = &args[at.logits];
     if (at.loss >= 0) {
@@ -120,7 +131,8 @@ static dlc_status check_loss_outputs(const dlc_array *args, const dlc_operand *o
     }
     if (at.grad >= 0) {
         const dlc_array *grad = &args[at.grad];
-        DLC_TRY(expect_matrix(grad, "gradient"));
+        if (!transposed)
+            DLC_TRY(expect_matrix(grad, "gradient"));
         if (grad->dtype != logits->dtype ||
             !dlc_same_shape(grad, &operands[at.grad], logits, &operands[at.logits]))
             return dlc_fail(DLC_INVALID_PLAN, "gradient and logits differ in dtype or shape");
@@ -135,9 +147,13 @@ static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operan
     DLC_TRY(dlc_expect_operands(op, (int32_t)(op->attributes[0] + op->attributes[1]), op->n_in == 3 ? 3 : 2, 2));
     loss_operands at = find_operands(op);
     const dlc_array *logits = &args[at.logits];
-    DLC_TRY(expect_matrix(logits, "input"));
+    const bool transposed = is_transposed(logits) && args[at.target].dtype == DLC_INT64 && logits->ndim == 2;
+    if (transposed && at.grad >= 0 && !is_transposed(&args[at.grad]))
+        return dlc_fail(DLC_INVALID_PLAN, "columns are contiguous in its input and not in its gradient");
+    if (!transposed)
+        DLC_TRY(expect_matrix(logits, "input"));
     DLC_TRY(check_target(&args[at.target], &operands[at.target], logits, &operands[at.logits]));
-    DLC_TRY(check_loss_outputs(args, operands, at));
+    DLC_TRY(check_loss_outputs(args, operands, at, transposed));
     if (at.scale >= 0) {
         const dlc_array *scale = &args[at.scale];
         bool fits = scale->ndim == 0 ||
@@ -148,12 +164,12 @@ static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operan
     return DLC_OK;
 }
 
-static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end, int64_t classes)
+static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end, int64_t classes, int64_t row_in_step)
 {
     for (int64_t i = begin; i < end; i++)
         if (labels[i] < 0 || labels[i] >= classes)
             return dlc_fail(DLC_INVALID_ARGUMENT, "label %lld in row %lld of the batch is outside [0, %lld)",
-                            (long long)labels[i], (long long)i, (long long)classes);
+                            (long long)labels[i], (long long)(row_in_step + i), (long long)classes);
     return DLC_OK;
 }
 
@@ -169,9 +185,18 @@ static dlc_status run_loss(const dlc_op_call *call)
     int64_t begin, end, chunk = chunk_rows(logits);
     dlc_split(&begin, &end, logits->shape[0], chunk, call->thread, call->n_threads);
     if (has_labels)
-        DLC_TRY(check_labels(target->data, begin, end, logits->shape[1]));
+        DLC_TRY(check_labels(target->data, begin, end, logits->shape[1], call->step->row_in_step));
+    const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];
+    if (is_transposed(logits)) {
+        kernels->softmax_loss_transposed(
+            loss ? row_of(loss, begin) : NULL, grad ? row_of(grad, begin) : NULL, grad ? grad->stride[1] : 0,
+            row_of(logits, begin), logits->stride[1], row_of(target, begin),
+            scale ? (char *)scale->data + begin * scale_stride * dlc_dtype_size(scale->dtype) : NULL, scale_stride,
+            end - begin, logits->shape[1]);
+        return DLC_OK;
+    }
     for (int64_t row = begin; row < end; row += chunk)
-        call->step->kernels->real[logits->dtype]->softmax_loss(
+        kernels->softmax_loss(
             loss ? row_of(loss, row) : NULL, grad ? row_of(grad, row) : NULL, grad ? grad->stride[0] : 0,
             row_of(logits, row), logits->stride[0], has_labels ? row_of(target, row) : NULL,
             has_labels ? NULL : row_of(target, row), has_labels ? 0 : target->stride[0],
@@ -180,11 +205,21 @@ static dlc_status run_loss(const dlc_op_call *call)
     return DLC_OK;
 }
 
+/* Its scale may be the same for all rows. */
+static dlc_row_role row_role_of_loss(const dlc_op *op, const dlc_operand *operands)
+{
+    bool apart = true;
+    for (int32_t i = 0; i < op->n_out + op->n_in; i++)
+        apart = apart && (operands[i].ndim == 0 || dlc_is_row_shape(operands[i].extents, operands[i].ndim));
+    return apart ? DLC_ROWS_APART : DLC_ROWS_TOGETHER;
+}
+
 const dlc_op_def dlc_softmax_loss_def = {
     .name = "softmax_loss",
     .opcode = DLC_OP_SOFTMAX_LOSS,
     .can_fail = true,
     .check = check_loss,
     .cost = cost_softmax,
+    .row_role = row_role_of_loss,
     .run = run_loss,
 };

@@ -47,6 +47,15 @@ static inline bool dlc_same_shape(const dlc_array *a, const dlc_operand *of_a, c
            memcmp(of_a->extents, of_b->extents, (size_t)a->ndim * sizeof *of_a->extents) == 0;
 }
 
+/* Whether the first axis counts rows, and no other one does. */
+static inline bool dlc_is_row_shape(const int64_t *extents, int32_t ndim)
+{
+    bool rest_is_fixed = true;
+    for (int32_t i = 1; i < ndim; i++)
+        rest_is_fixed = rest_is_fixed && extents[i] >= 0;
+    return ndim >= 1 && extents[0] == -1 && rest_is_fixed;
+}
+
 static inline double dlc_attribute_double(const dlc_op *op, int32_t index)
 {
     double value;

@@ -18,12 +18,13 @@ static dlc_status widen(int64_t *area, int64_t bytes, const dlc_op *op)
 
 static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
 {
+    const int64_t times = dlc_is_block_op(plan, op) ? dlc_count_blocks(plan, plan->header->row_capacity) : 1;
     dlc_op_arrays(args, plan, op);
     if (op->def->scratch)
         op->def->scratch(&op->shared_bytes, &op->own_bytes, op, args, plan->kernels);
     DLC_TRY(widen(&plan->shared_bytes, op->shared_bytes, op));
     DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
-    plan->cost = dlc_cost_add(plan->cost, op->def->cost(op, args));
+    plan->cost = dlc_cost_add(plan->cost, dlc_cost_mul(op->def->cost(op, args), times));
     return DLC_OK;
 }
 
@@ -43,6 +44,8 @@ static dlc_status find_moving(dlc_plan *plan)
     if (!plan->moving)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
     for (int64_t i = 0; i < plan->header->n_operands; i++) {
+        if (i == plan->block_operands)
+            plan->n_block_moving = plan->n_moving;
         int64_t slot = plan->tensors[plan->operands[i]].slot;
         if (slot < 0)
             continue;
@@ -50,6 +53,8 @@ static dlc_status find_moving(dlc_plan *plan)
         if (kind == DLC_SLOT_STREAM || kind == DLC_SLOT_STEP)
             plan->moving[plan->n_moving++] = (dlc_moving){i, slot};
     }
+    if (plan->block_operands == plan->header->n_operands)
+        plan->n_block_moving = plan->n_moving;
     return DLC_OK;
 }
 
@@ -109,12 +114,20 @@ int64_t dlc_plan_row_capacity(const dlc_plan *plan) { return plan->header->row_c
 
 dlc_status dlc_plan_layout(dlc_arena_layout *layout, const dlc_plan *plan)
 {
-    int64_t tables = plan->header->n_operands * (int64_t)sizeof(dlc_array); /* the operands fit in memory already */
-    layout->shared = dlc_align_up(plan->header->arena_bytes);
+    const dlc_plan_header *header = plan->header;
+    const int64_t tables = header->n_operands * (int64_t)sizeof(dlc_array); /* the operands fit in memory already */
+    const int64_t groups = dlc_count_groups(plan, header->row_capacity);
+    int64_t sums;
+    layout->sums = dlc_align_up(header->arena_bytes);
+    layout->sums_size = dlc_align_up(header->sums_bytes);
     layout->table = dlc_align_up(sizeof(dlc_failure));
     layout->own = layout->table + dlc_align_up(tables);
-    if (!dlc_size_add(&layout->threads, layout->shared, plan->shared_bytes) ||
-        !dlc_size_add(&layout->thread_size, layout->own, plan->own_bytes))
+    if (!dlc_size_mul(&sums, groups > 1 ? groups : 0, layout->sums_size) ||
+        !dlc_size_add(&layout->shared, layout->sums, sums) ||
+        !dlc_size_add(&layout->threads, layout->shared, plan->shared_bytes) ||
+        !dlc_size_add(&layout->block_shared, layout->own, plan->own_bytes) ||
+        !dlc_size_add(&layout->block, layout->block_shared, groups > 0 ? plan->shared_bytes : 0) ||
+        !dlc_size_add(&layout->thread_size, layout->block, dlc_align_up(header->block_arena_bytes)))
         return dlc_fail(DLC_OVERFLOW, "the arena of a plan does not fit in 63 bits");
     return DLC_OK;
 }

@@ -10,7 +10,7 @@
 #include "dlcore.h"
 
 #define DLC_PLAN_MAGIC 0x314e414c50434c44ll /* "DLCPLAN1" read as a little-endian word */
-#define DLC_PLAN_VERSION 1
+#define DLC_PLAN_VERSION 2
 
 typedef struct dlc_plan_header {
     int64_t magic;
@@ -19,7 +19,15 @@ typedef struct dlc_plan_header {
     int64_t row_capacity; /* the largest number of rows in a step */
     int64_t arena_bytes;  /* of the tensors in the arena; scratch comes on top */
     int64_t n_slots, n_tensors, n_ops, n_operands, n_attributes;
+    int64_t n_block_ops; /* the first ops, which run on a block of rows after the other; 0: none */
+    int64_t block_rows;  /* rows of a block; 0 without such ops */
+    int64_t block_arena_bytes; /* of the tensors of a block */
+    int64_t sums_bytes;        /* the start of the arena, for what block ops sum over all blocks */
 } dlc_plan_header;
+
+/* Tensors that lie in no slot: in the arena, which the team shares, or in the block arena, of which every thread has
+ * one and which holds a block of rows at a time. */
+enum { DLC_IN_ARENA = -1, DLC_IN_BLOCK_ARENA = -2 };
 
 /* A slot is memory that the caller binds for a run. */
 typedef enum dlc_slot_kind {
@@ -37,14 +45,15 @@ typedef struct dlc_slot_record {
     int64_t bytes;    /* FIXED: of all of it; STREAM and DATASET: of a row; STEP: of an entry */
 } dlc_slot_record;
 
-/* An extent d >= 0 is fixed; d < 0 stands for -d * rows, the rows of the step. Byte offsets are multiples of the
- * dtype's size; in the arena, tensors lie where their capacity of rows fits. Strides count elements, are >= 0 and
+/* An extent d >= 0 is fixed; d < 0 stands for -d * rows, the rows of the step, or of the block for operands of block
+ * ops. Byte offsets are multiples of the dtype's size; in an arena, tensors lie where their capacity of rows fits: in
+ * the block arena, block_rows. Strides count elements, are >= 0 and
  * do not depend on the rows. In a STREAM slot one extent -d counts rows, and d of its strides make a row; in a DATASET
  * slot that extent is -1 and comes first. Beyond ndim, extents and strides are 0. */
 typedef struct dlc_tensor_record {
     int32_t dtype;
     int32_t ndim;
-    int64_t slot; /* -1: the arena */
+    int64_t slot; /* or DLC_IN_ARENA, DLC_IN_BLOCK_ARENA */
     int64_t offset;
     int64_t shape[DLC_MAX_NDIM];
     int64_t stride[DLC_MAX_NDIM];

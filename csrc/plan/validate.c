@@ -7,7 +7,7 @@
 #include "plan/loaded.h"
 #include "plan/operand.h"
 
-_Static_assert(sizeof(dlc_plan_header) == 80 && sizeof(dlc_slot_record) == 24 && sizeof(dlc_tensor_record) == 152 &&
+_Static_assert(sizeof(dlc_plan_header) == 112 && sizeof(dlc_slot_record) == 24 && sizeof(dlc_tensor_record) == 152 &&
                    sizeof(dlc_op_record) == 24,
                "records are the same on every machine");
 
@@ -32,7 +32,7 @@ static dlc_status check_header(const dlc_plan_header *header, int64_t n_bytes)
     if (header->magic != DLC_PLAN_MAGIC)
         return dlc_fail(DLC_INVALID_PLAN, "plan header: magic is wrong; these bytes are not a plan");
     if (header->version != DLC_PLAN_VERSION)
-        return fail_header("version", header->version, "1; another version of dlcore wrote this plan");
+        return fail_header("version", header->version, "2; another version of dlcore wrote this plan");
     if (header->total_bytes != n_bytes)
         return fail_header("total_bytes", header->total_bytes, "the number of bytes that there are");
     if (header->row_capacity < 1 || header->row_capacity > MAX_BYTES)
@@ -41,6 +41,14 @@ static dlc_status check_header(const dlc_plan_header *header, int64_t n_bytes)
         return fail_header("arena_bytes", header->arena_bytes, "at least 0");
     if (header->n_ops < 1)
         return fail_header("n_ops", header->n_ops, "at least 1");
+    if (header->n_block_ops < 0 || header->n_block_ops > header->n_ops)
+        return fail_header("n_block_ops", header->n_block_ops, "0 to n_ops");
+    if (header->block_rows < (header->n_block_ops > 0) || header->block_rows > header->row_capacity)
+        return fail_header("block_rows", header->block_rows, "1 to row_capacity, or 0 without block ops");
+    if (header->block_arena_bytes < 0 || header->block_arena_bytes > MAX_BYTES)
+        return fail_header("block_arena_bytes", header->block_arena_bytes, "at least 0");
+    if (header->sums_bytes < 0 || header->sums_bytes > header->arena_bytes)
+        return fail_header("sums_bytes", header->sums_bytes, "0 to arena_bytes");
     return DLC_OK;
 }
 
@@ -191,11 +199,18 @@ static dlc_status check_rows(const dlc_tensor_record *tensor, int64_t index, con
     return DLC_OK;
 }
 
+/* The most rows that a tensor is asked to hold: its operand may be a block op's. */
+static int64_t capacity_of(const dlc_plan *plan, const dlc_tensor_record *tensor)
+{
+    return tensor->slot == DLC_IN_BLOCK_ARENA ? plan->header->block_rows : plan->header->row_capacity;
+}
+
 static dlc_status check_place(const dlc_plan *plan, const dlc_tensor_record *tensor, int64_t index)
 {
     dlc_array array;
-    dlc_tensor_array(&array, tensor, plan->header->row_capacity);
-    int64_t end, limit = plan->header->arena_bytes;
+    dlc_tensor_array(&array, tensor, capacity_of(plan, tensor));
+    int64_t end;
+    int64_t limit = tensor->slot == DLC_IN_BLOCK_ARENA ? plan->header->block_arena_bytes : plan->header->arena_bytes;
     if (tensor->slot >= 0) {
         const dlc_slot_record *slot = &plan->slots[tensor->slot];
         if (tensor->dtype != slot->dtype)
@@ -208,7 +223,7 @@ static dlc_status check_place(const dlc_plan *plan, const dlc_tensor_record *ten
     }
     if (!find_end(&end, tensor, &array) || end > limit)
         return fail_record("tensor", index, "offset", tensor->offset,
-                           "a tensor that lies within its slot or the arena at row_capacity");
+                           "a tensor that lies within its slot or arena at its capacity of rows");
     return DLC_OK;
 }
 
@@ -218,8 +233,8 @@ static dlc_status check_tensor(const dlc_plan *plan, const dlc_tensor_record *te
         return fail_record("tensor", index, "dtype", tensor->dtype, "0 to 5");
     if (tensor->ndim < 0 || tensor->ndim > DLC_MAX_NDIM)
         return fail_record("tensor", index, "ndim", tensor->ndim, "0 to 8");
-    if (tensor->slot < -1 || tensor->slot >= plan->header->n_slots)
-        return fail_record("tensor", index, "slot", tensor->slot, "-1 or the index of a slot");
+    if (tensor->slot < DLC_IN_BLOCK_ARENA || tensor->slot >= plan->header->n_slots)
+        return fail_record("tensor", index, "slot", tensor->slot, "-2, -1 or the index of a slot");
     if (tensor->offset < 0 || tensor->offset % dlc_dtype_size(tensor->dtype) != 0)
         return fail_record("tensor", index, "offset", tensor->offset, "a multiple of the size of its dtype");
     DLC_TRY(check_extents(tensor, index, plan->header->row_capacity));
@@ -258,7 +273,7 @@ dlc_status dlc_plan_validate_memory(dlc_plan *plan, int64_t n_bytes)
     if (!plan->views)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the views of a plan");
     for (int64_t i = 0; i < plan->header->n_tensors; i++)
-        plan->views[i] = find_view(&plan->tensors[i], plan->header->row_capacity);
+        plan->views[i] = find_view(&plan->tensors[i], capacity_of(plan, &plan->tensors[i]));
     return DLC_OK;
 }
 
@@ -386,21 +401,68 @@ static dlc_status find_op(dlc_op *op, const dlc_plan *plan, int64_t index)
 
 void dlc_op_arrays(dlc_array *args, const dlc_plan *plan, const dlc_op *op)
 {
+    const int64_t rows = dlc_is_block_op(plan, op) ? plan->header->block_rows : plan->header->row_capacity;
     for (int32_t i = 0; i < op->n_out + op->n_in; i++)
-        dlc_tensor_array(&args[i], &plan->tensors[op->operands[i]], plan->header->row_capacity);
+        dlc_tensor_array(&args[i], &plan->tensors[op->operands[i]], rows);
+}
+
+/* ---- Ops that run block by block ---- */
+
+/* What block ops read of the step is bound, or of their own block; what they write is a row's, or a sum in the arena. */
+static dlc_status check_block_operand(dlc_plan *plan, const dlc_op *op, int32_t index, dlc_row_role role)
+{
+    const dlc_tensor_record *tensor = &plan->tensors[op->operands[index]];
+    const bool is_output = index < op->n_out, is_sum = is_output && role == DLC_ROWS_SUMMED;
+    if (is_sum && (tensor->slot != DLC_IN_ARENA || plan->views[op->operands[index]].end > plan->header->sums_bytes))
+        return dlc_fail(DLC_INVALID_PLAN, "output %d sums rows and does not lie in the first %lld bytes of the arena",
+                        (int)index, (long long)plan->header->sums_bytes);
+    if (is_sum) {
+        if (plan->sums_dtype >= 0 && plan->sums_dtype != tensor->dtype)
+            return dlc_fail(DLC_INVALID_PLAN, "output %d sums rows in another dtype than an op before it", (int)index);
+        plan->sums_dtype = tensor->dtype;
+        return DLC_OK;
+    }
+    if (tensor->slot == DLC_IN_ARENA)
+        return dlc_fail(DLC_INVALID_PLAN, "operand %d of this block op lies in the arena that threads share", (int)index);
+    if (is_output && tensor->slot >= 0 && plan->slots[tensor->slot].kind != DLC_SLOT_STREAM)
+        return dlc_fail(DLC_INVALID_PLAN, "output %d of this block op lies in a slot that has no rows", (int)index);
+    return DLC_OK;
+}
+
+static dlc_status check_block_op(dlc_plan *plan, const dlc_op *op, const dlc_operand *operands)
+{
+    const dlc_row_role role = op->def->row_role ? op->def->row_role(op, operands) : DLC_ROWS_TOGETHER;
+    if (role == DLC_ROWS_TOGETHER)
+        return dlc_fail(DLC_INVALID_PLAN, "this block op needs all rows of a step at once");
+    for (int32_t i = 0; i < op->n_out + op->n_in; i++)
+        DLC_TRY(check_block_operand(plan, op, i, role));
+    plan->block_operands = dlc_max64(plan->block_operands, dlc_first_operand(plan, op) + op->n_out + op->n_in);
+    return DLC_OK;
+}
+
+/* The operands of block ops are resolved for other rows: none is another op's, too. */
+static dlc_status check_other_op(const dlc_plan *plan, const dlc_op *op)
+{
+    if (dlc_first_operand(plan, op) < plan->block_operands)
+        return dlc_fail(DLC_INVALID_PLAN, "it shares entries of the table of operands with a block op");
+    for (int32_t i = 0; i < op->n_out + op->n_in; i++)
+        if (plan->tensors[op->operands[i]].slot == DLC_IN_BLOCK_ARENA)
+            return dlc_fail(DLC_INVALID_PLAN, "operand %d lies in the block arena, and this is no block op", (int)i);
+    return DLC_OK;
 }
 
 static void describe_operands(dlc_operand *operands, const dlc_plan *plan, const dlc_op *op)
 {
     for (int32_t i = 0; i < op->n_out + op->n_in; i++) {
         const dlc_tensor_record *tensor = &plan->tensors[op->operands[i]];
+        operands[i].ndim = tensor->ndim;
         operands[i].extents = tensor->shape;
         operands[i].slot_kind = tensor->slot < 0 ? -1 : plan->slots[tensor->slot].kind;
         operands[i].view = plan->views[op->operands[i]];
     }
 }
 
-static dlc_status check_op(const dlc_plan *plan, dlc_op *op, dlc_array *args, dlc_operand *operands, bool *has_written)
+static dlc_status check_op(dlc_plan *plan, dlc_op *op, dlc_array *args, dlc_operand *operands, bool *has_written)
 {
     dlc_op_arrays(args, plan, op);
     describe_operands(operands, plan, op);
@@ -409,12 +471,14 @@ static dlc_status check_op(const dlc_plan *plan, dlc_op *op, dlc_array *args, dl
     DLC_TRY(check_inputs(plan, op));
     DLC_TRY(check_failure_order(plan, op, has_written));
     dlc_fail(DLC_OK, "its operands or attributes do not fit"); /* for ops of others that leave no message */
-    return op->def->check(op, args, operands);
+    DLC_TRY(op->def->check(op, args, operands));
+    return dlc_is_block_op(plan, op) ? check_block_op(plan, op, operands) : check_other_op(plan, op);
 }
 
 static dlc_status check_ops(dlc_plan *plan, dlc_array *args, dlc_operand *operands)
 {
     bool has_written = false;
+    plan->sums_dtype = -1;
     for (int64_t i = 0; i < plan->header->n_ops; i++) {
         dlc_op *op = &plan->ops[i];
         DLC_TRY(find_op(op, plan, i));

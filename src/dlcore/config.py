@@ -10,6 +10,12 @@ import numpy as np
 import dlcore
 from dlcore import _native
 
+# Debug flags, for plans that are compiled from then on. False gives every node of a graph an op of
+# its own:
+fusion = True
+# "row-block" or "whole-batch" takes that schedule whatever the cost model says:
+schedule = "auto"
+
 # Whether every tracing of a function is logged, as a warning of the logger "dlcore".
 log_traces = False
 # How many plans of traced functions are kept.

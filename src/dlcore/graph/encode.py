@@ -13,9 +13,9 @@ from dlcore.graph.shape import MAX_NDIM, Shape, encode
 from dlcore.graph.tensor import Slot
 
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
-VERSION = 1
+VERSION = 2
 SLOT_KINDS = {"fixed": 0, "stream": 1, "step": 2, "dataset": 3}
-ARENA = -1
+ARENA, BLOCK_ARENA = -1, -2
 
 OPCODES = {
     "gather": 1,
@@ -36,7 +36,7 @@ OPCODES = {
     "lion_step": 25,
 }
 
-_HEADER = struct.Struct("<10q")
+_HEADER = struct.Struct("<14q")
 _SLOT = struct.Struct("<4iq")
 _TENSOR = struct.Struct(f"<2i2q{2 * MAX_NDIM}q")
 _OP = struct.Struct("<6i")
@@ -63,6 +63,15 @@ class Record:
     label: str
 
 
+class BlockPart(NamedTuple):
+    """The records that run block by block, and what they need of memory."""
+
+    records: int = 0  # the first ones of the plan
+    rows: int = 0
+    arena_bytes: int = 0
+    sums_bytes: int = 0
+
+
 @dataclass
 class Encoder:
     """Collects records and writes them as one plan."""
@@ -72,6 +81,7 @@ class Encoder:
     capacity: int
     arena_bytes: int
     records: list[Record]
+    blocks: BlockPart = BlockPart()
     _tensors: dict[View, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -108,6 +118,7 @@ class Encoder:
             len(self.records),
             len(operands),
             len(attributes),
+            *self.blocks,
         )
         return header + body
 

@@ -5,23 +5,33 @@ from __future__ import annotations
 import gc
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dlcore import config
 from dlcore._plan import Plan
 from dlcore.graph import arena
 from dlcore.graph.canonical import canonicalise, is_contiguous, without_ones
-from dlcore.graph.encode import ARENA, OPCODES, Encoder, Record, View
+from dlcore.graph.encode import (
+    ARENA,
+    BLOCK_ARENA,
+    OPCODES,
+    BlockPart,
+    Encoder,
+    Record,
+    View,
+)
 from dlcore.graph.fusion import Launch, base, fuse
 from dlcore.graph.program import Program, build_program, float_bits
+from dlcore.graph.schedule import RowBlocks, ScheduleName, WholeBatch, choose_schedule
 from dlcore.graph.shape import Shape, concrete, describe, element_count
 from dlcore.graph.table.shaping import offsets
 from dlcore.graph.tensor import Slot, Tensor, apply, leaf, literal
-from dlcore.memory import native_array
+from dlcore.memory import ALIGNMENT, native_array
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
 
@@ -47,13 +57,18 @@ class CompiledPlan:
     capacity : int
         The largest number of rows in a step.
     records : list of Record
+    blocks : BlockPart
+        Which of them run on blocks of rows, and what they need.
+    schedule : RowBlocks or WholeBatch
     """
 
-    def __init__(self, slots: list[Slot], capacity: int, records: list[Record], encoder: Encoder):
-        self.slots = slots
-        self.capacity = capacity
-        self.records = records
+    def __init__(self, encoder: Encoder, schedule: RowBlocks | WholeBatch):
+        self.slots = encoder.slots
+        self.capacity = encoder.capacity
+        self.records = encoder.records
         self.arena_bytes = encoder.arena_bytes
+        self.blocks = encoder.blocks
+        self.schedule = schedule
         self.native = Plan(encoder.encode())
 
     def run(self, bindings: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
@@ -65,15 +80,29 @@ class CompiledPlan:
         return self.native.run(arrays, **options)
 
     def summary(self) -> str:
-        """One line for each op record, and the bytes of the arena."""
-        lines = []
+        """The schedule, one line for each op record, and the memory of a run."""
+        lines = [self._schedule_line()]
         for i, record in enumerate(self.records):
+            if i == self.blocks.records > 0:
+                lines.append("--- sums of the blocks are added up; then, on all rows:")
             outs = ", ".join(describe(v.shape) for v in record.outputs)
             ins = ", ".join(describe(v.shape) for v in record.inputs)
             dtype = record.outputs[0].dtype
             lines.append(f"{i:3}  {record.label:<40} {dtype!s:<8} {outs} <- {ins}")
         lines.append(f"arena: {self.arena_bytes} bytes for {self.capacity} rows")
+        if self.blocks.records:
+            lines.append(
+                f"a block: {self.blocks.arena_bytes} bytes a thread for {self.blocks.rows} rows, "
+                f"{self.blocks.sums_bytes} bytes of sums a group of blocks"
+            )
+        lines.append(f"memory of a run: {self.native.arena_bytes()} bytes, scratch included")
         return "\n".join(lines)
+
+    def _schedule_line(self) -> str:
+        reason = self.schedule.reason
+        if isinstance(self.schedule, WholeBatch):
+            return f"schedule: whole batch, {reason}"
+        return f"schedule: blocks of {self.schedule.rows} rows, {reason}"
 
 
 def compile_plan(
@@ -81,7 +110,8 @@ def compile_plan(
     updates: Sequence[Update] = (),
     *,
     capacity: int,
-    fusion: bool = True,
+    fusion: bool | None = None,
+    schedule: ScheduleName | None = None,
 ) -> CompiledPlan:
     """The plan that computes each tensor into its slot and then makes the updates.
 
@@ -92,9 +122,15 @@ def compile_plan(
     updates : sequence of Update
     capacity : int
         The largest number of rows in a step.
-    fusion : bool
-        False runs every node by itself, for comparison and debugging.
+    fusion : bool, optional
+        False runs every node by itself, for comparison and debugging; by default what
+        ``dlcore.config.fusion`` says.
+    schedule : str, optional
+        ``"auto"``, ``"row-block"`` or ``"whole-batch"``; by default what
+        ``dlcore.config.schedule`` says.
     """
+    fusion = config.fusion if fusion is None else fusion
+    schedule = config.schedule if schedule is None else schedule
     wanted = [_checked_store(slot, tensor) for slot, tensor in stores]
     with _no_garbage_collection():
         read = list(dict.fromkeys(t for u in updates for t in (*u.operands, *u.targets)))
@@ -104,7 +140,10 @@ def compile_plan(
         replaced = dict(zip(read, dense, strict=True))
         launches = fuse([*results, *replaced.values()], enabled=fusion)
         stored = {result: slot for result, (slot, _) in zip(results, stores, strict=True)}
-        return _Lowering(launches, stored, updates, replaced, capacity).compile()
+        chosen = choose_schedule(
+            launches, stored, [replaced[o] for u in updates for o in u.operands], capacity, schedule
+        )
+        return _Lowering(launches, stored, updates, replaced, capacity, chosen).compile()
 
 
 @contextmanager
@@ -146,6 +185,10 @@ def _dense(node: Tensor) -> Tensor:
     return node if dense else apply("copy", node)
 
 
+# Where no op runs block by block.
+_NO_BLOCKS = RowBlocks(0, (), frozenset(), frozenset(), "")
+
+
 class _Lowering:
     def __init__(
         self,
@@ -154,25 +197,38 @@ class _Lowering:
         updates: Sequence[Update],
         replaced: dict[Tensor, Tensor],
         capacity: int,
+        schedule: RowBlocks | WholeBatch,
     ):
-        self.launches = launches
-        self.stored = stored
+        self.schedule = schedule
+        self.blocks = schedule if isinstance(schedule, RowBlocks) else _NO_BLOCKS
+        in_blocks = set(self.blocks.launches)
+        self.launches = [launch for launch in launches if launch not in in_blocks]
+        self.stored = {n: slot for n, slot in stored.items() if n not in self.blocks.sums}
+        self.stored_sums = {n: slot for n, slot in stored.items() if n in self.blocks.sums}
         self.updates = updates
         self.replaced = replaced
         self.capacity = capacity
         self.slots: dict[Slot, int] = {}
         self.offsets: dict[Tensor, int] = {}
         self.literals: dict[Tensor, None] = {}
+        self.block_literals: dict[Tensor, None] = {}
+        self.in_block: set[Tensor] = set()
         self.views: dict[Tensor, View] = {}
         self.records: list[Record] = []
 
     def compile(self) -> CompiledPlan:
-        self._find_literals()
-        self.offsets, arena_bytes = arena.place(self._lifetimes())
-        for number in self.literals:
-            self.records.append(self._fill(number))
-        for launch in self.launches:
-            self.records += self._lower(launch)
+        read = [i for launch in self.launches for i in launch.inputs]
+        read += [self.replaced[o] for update in self.updates for o in update.operands]
+        self.literals = _literals_in_memory(read)
+        self.block_literals = _literals_in_memory(
+            i for launch in self.blocks.launches for i in launch.inputs
+        )
+        sums_bytes, arena_bytes, block_bytes = self._place()
+        self._add_records(self.block_literals, self.blocks.launches)
+        blocks = BlockPart(len(self.records), self.blocks.rows, block_bytes, sums_bytes)
+        for node, slot in self.stored_sums.items():
+            self.records.append(self._copy(node, self._in_slot(node, slot)))
+        self._add_records(self.literals, self.launches)
         self.records += [self._lower_update(update) for update in self.updates]
         encoder = Encoder(
             list(self.slots),
@@ -180,40 +236,58 @@ class _Lowering:
             self.capacity,
             arena_bytes,
             self.records,
+            blocks if self.blocks.launches else BlockPart(),
         )
-        return CompiledPlan(list(self.slots), self.capacity, self.records, encoder)
+        return CompiledPlan(encoder, self.schedule)
+
+    def _add_records(self, literals: Iterable[Tensor], launches: Iterable[Launch]) -> None:
+        self.records += [self._fill(number) for number in literals]
+        for launch in launches:
+            self.records += self._lower(launch)
 
     # Placement
 
-    def _find_literals(self) -> None:
-        """Literals that something other than a map program reads need memory."""
-        operands = [i for launch in self.launches for i in launch.inputs]
-        operands += [self.replaced[o] for update in self.updates for o in update.operands]
-        for operand in operands:
-            if base(operand).op.name == "literal":
-                self.literals[base(operand)] = None
-
-    def _lifetimes(self) -> dict[Tensor, tuple[int, int, int]]:
-        """Bytes, first and last op of every node that lives in the arena."""
-        end = len(self.launches)
-        first = dict.fromkeys(self.literals, -1)
-        last = dict(first)
-        for i, launch in enumerate(self.launches):
-            for node in launch.outputs:
-                first[node] = last[node] = i
-            for node in launch.inputs:
-                last[base(node)] = i
-        for update in self.updates:
-            for node in update.operands:
-                last[base(self.replaced[node])] = end
-        return {
-            node: (self._bytes(node), begin, last[node])
-            for node, begin in first.items()
-            if node not in self.stored
+    def _place(self) -> tuple[int, int, int]:
+        """Sets offsets; returns the bytes of the sums, the whole arena and the block arena."""
+        in_block = _lifetimes(self.block_literals, self.blocks.launches)
+        self.in_block = {
+            node for node in in_block if node not in self.stored and node not in self.blocks.sums
         }
+        offsets, block_bytes = arena.place(
+            {
+                node: (self._bytes(node), *in_block[node])
+                for node in in_block
+                if node in self.in_block
+            }
+        )
+        sums_bytes = 0
+        for node in in_block:
+            if node in self.blocks.sums:
+                offsets[node] = sums_bytes
+                sums_bytes += -(-self._bytes(node) // ALIGNMENT) * ALIGNMENT
+        others = _lifetimes(self.literals, self.launches)
+        for update in self.updates:
+            for operand in update.operands:
+                node = base(self.replaced[operand])
+                if node in others:
+                    others[node] = (others[node][0], len(self.launches))
+        placed, other_bytes = arena.place(
+            {
+                node: (self._bytes(node), *lifetime)
+                for node, lifetime in others.items()
+                if node not in self.stored
+            }
+        )
+        offsets.update({node: sums_bytes + offset for node, offset in placed.items()})
+        self.offsets = offsets
+        return sums_bytes, sums_bytes + other_bytes, block_bytes
+
+    def _rows(self, node: Tensor) -> int:
+        """The most rows that its memory holds."""
+        return self.blocks.rows if base(node) in self.in_block else self.capacity
 
     def _bytes(self, node: Tensor) -> int:
-        return math.prod(concrete(node.shape, self.capacity)) * node.storage.itemsize
+        return math.prod(concrete(node.shape, self._rows(node))) * node.storage.itemsize
 
     def _slot_index(self, slot: Slot) -> int:
         return self.slots.setdefault(slot, len(self.slots))
@@ -238,12 +312,20 @@ class _Lowering:
 
     def _whole(self, node: Tensor) -> View:
         slot = node.attributes["slot"] if node.op.name == "slot" else self.stored.get(node)
-        index = ARENA if slot is None else self._slot_index(slot)
-        offset = self.offsets[node] if slot is None else 0
-        return View(index, offset, node.shape, self._dense_strides(node.shape), node.storage)
+        if slot is not None:
+            return self._in_slot(node, slot)
+        memory = BLOCK_ARENA if node in self.in_block else ARENA
+        stride = self._dense_strides(node)
+        if node in self.blocks.transposed:
+            stride = (1, self.blocks.rows)
+        return View(memory, self.offsets[node], node.shape, stride, node.storage)
 
-    def _dense_strides(self, shape: Shape) -> tuple[int, ...]:
-        extents = concrete(shape, self.capacity)
+    def _in_slot(self, node: Tensor, slot: Slot) -> View:
+        stride = self._dense_strides(node)
+        return View(self._slot_index(slot), 0, node.shape, stride, node.storage)
+
+    def _dense_strides(self, node: Tensor) -> tuple[int, ...]:
+        extents = concrete(node.shape, self._rows(node))
         return tuple(math.prod(extents[axis + 1 :]) for axis in range(len(extents)))
 
     def _derived_view(self, node: Tensor) -> View:
@@ -260,7 +342,7 @@ class _Lowering:
             )
             stride = tuple(0 if extent == 1 else next(strides) for extent in node.shape)
         else:
-            stride = self._dense_strides(node.shape)
+            stride = self._dense_strides(node)
         return View(source.slot, source.offset, node.shape, stride, node.storage)
 
     # Records
@@ -396,6 +478,25 @@ class _Lowering:
         targets = [self._view(self.replaced[node]) for node in update.targets]
         operands = [self._view(self.replaced[node]) for node in update.operands]
         return Record(OPCODES[update.op], targets, operands, list(update.attributes), update.op)
+
+
+def _literals_in_memory(operands: Iterable[Tensor]) -> dict[Tensor, None]:
+    """Literals that something other than a map program reads need memory."""
+    return {base(i): None for i in operands if base(i).op.name == "literal"}
+
+
+def _lifetimes(
+    literals: Iterable[Tensor], launches: Sequence[Launch]
+) -> dict[Tensor, tuple[int, int]]:
+    """The first and last launch of what launches compute, by its index; -1 for literals."""
+    first = dict.fromkeys(literals, -1)
+    last = dict(first)
+    for i, launch in enumerate(launches):
+        for node in launch.outputs:
+            first[node] = last[node] = i
+        for node in launch.inputs:
+            last[base(node)] = i
+    return {node: (begin, last[node]) for node, begin in first.items()}
 
 
 def _place(ndim: int, axis: int, begin: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dlcore import random, train
+from dlcore import config, random, train
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty
 from dlcore.nn.containers import Chain, walk
@@ -299,7 +299,8 @@ class Model:
 
     def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` gave for the key and the layers as they are; the least used goes."""
-        key = (key, _layer_key(self._chain), tuple(self._aliases().items()), self._frozen)
+        debug = (config.fusion, config.schedule)
+        key = (key, debug, _layer_key(self._chain), tuple(self._aliases().items()), self._frozen)
         with self._plans_lock:
             plan = self._plans.pop(key, None)
             if plan is None:

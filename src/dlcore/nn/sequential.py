@@ -117,7 +117,7 @@ class Sequential(Model):
         self._initialised()
         return self._cached(
             ("predict", inputs, capacity),
-            lambda: tracing.prediction_plan(self, inputs, capacity, fusion=True),
+            lambda: tracing.prediction_plan(self, inputs, capacity),
         )
 
     # Training
@@ -337,9 +337,7 @@ class Sequential(Model):
         capacity = min(batch_size, len(data))
         return self._cached(
             ("train", *arguments, optimizer.plan_key(), capacity, penalty),
-            lambda: tracing.training_plan(
-                self, *arguments, optimizer, capacity, penalty, fusion=True
-            ),
+            lambda: tracing.training_plan(self, *arguments, optimizer, capacity, penalty),
         )
 
     def _validation(
@@ -363,7 +361,7 @@ class Sequential(Model):
         arguments = (*_signatures(data), measure, min(_PREDICT_ROWS, len(data)))
         plan = self._cached(
             ("evaluate", *arguments),
-            lambda: tracing.evaluation_plan(self, *arguments, fusion=True),
+            lambda: tracing.evaluation_plan(self, *arguments),
         )
         steps = -(-len(data) // plan.capacity)
         values = np.empty(steps, self.dtype)

@@ -108,7 +108,7 @@ def training_plan(
     optimizer: Optimizer,
     capacity: int,
     penalty: Penalty | None,
-    fusion: bool,
+    fusion: bool | None = None,
 ) -> CompiledPlan:
     """The plan of a training step: gather, forward, loss, backward, update."""
     trace = _Trace(model, inputs, "dataset", training=True)
@@ -160,7 +160,7 @@ def evaluation_plan(
     weighted: str | None,
     loss: Loss,
     capacity: int,
-    fusion: bool,
+    fusion: bool | None = None,
 ) -> CompiledPlan:
     """The plan that gives the mean loss of every step's rows, with layers as in ``predict``."""
     trace = _Trace(model, inputs, "dataset", training=False)
@@ -172,7 +172,7 @@ def evaluation_plan(
 
 
 def prediction_plan(
-    model: Model, inputs: Signature, capacity: int, fusion: bool
+    model: Model, inputs: Signature, capacity: int, fusion: bool | None = None
 ) -> tuple[CompiledPlan, Shape]:
     """The plan of ``predict``, and the shape of its result."""
     prediction = prediction_node(model, inputs)

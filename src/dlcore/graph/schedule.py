@@ -1,0 +1,311 @@
+"""How a plan goes through the rows of a step: all of them, op after op, or block by block.
+
+Row by row, most of a step is a chain: gather, forward pass, loss, backward pass. In the row-block
+schedule a thread takes a block of rows through the whole chain while it stays in cache, sums what
+belongs to all rows (the gradients of parameters, the loss) over its blocks, and meets the others
+once; the rest of the step, the updates above all, follows. In the whole-batch schedule the team
+shares out every op.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dlcore.graph.canonical import without_ones
+from dlcore.graph.fusion import Launch, base
+from dlcore.graph.shape import ROWS, Rows, Shape, concrete
+from dlcore.graph.tensor import Slot, Tensor
+
+ScheduleName = Literal["auto", "row-block", "whole-batch"]
+SCHEDULES: tuple[ScheduleName, ...] = ("auto", "row-block", "whole-batch")
+
+# The cost model. Weights beyond this size do not stay in L2 beside a block, which then waits for
+# them where the whole batch would use them once.
+LARGEST_WEIGHTS = 192 * 1024
+# What a block's tensors may take together, and the fewest and most rows that follow from it.
+BLOCK_BYTES = 128 * 1024
+FEWEST_ROWS, MOST_ROWS = 32, 256
+# Blocks are whole vectors of rows, those of the last block excepted.
+VECTOR_ROWS = 16
+
+_ROW_RECORDS = {
+    "gather",
+    "random",
+    "softmax",
+    "log_softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_gradient",
+}
+
+
+@dataclass(frozen=True)
+class RowBlocks:
+    """The part of a step that runs block by block.
+
+    Attributes
+    ----------
+    rows : int
+        Of a block.
+    launches : tuple of Launch
+        In their order.
+    sums : frozenset of Tensor
+        Which of their results are sums over all rows.
+    transposed : frozenset of Tensor
+        Which of their results lie with the rows of the block adjacent, so that rows fill vectors
+        whatever the width of a layer.
+    reason : str
+        Why this schedule, in words and numbers.
+    """
+
+    rows: int
+    launches: tuple[Launch, ...]
+    sums: frozenset[Tensor]
+    transposed: frozenset[Tensor]
+    reason: str
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """That nothing runs block by block, and why."""
+
+    reason: str
+
+
+class _NotByRows(Exception):
+    """Blocks of rows would not compute the same; the message says why."""
+
+
+def choose_schedule(
+    launches: Sequence[Launch],
+    stored: Mapping[Tensor, Slot],
+    read_by_updates: Collection[Tensor],
+    capacity: int,
+    wanted: ScheduleName,
+) -> RowBlocks | WholeBatch:
+    """The schedule of a plan, by the shapes and dtypes of what it computes alone.
+
+    Parameters
+    ----------
+    launches : sequence of Launch
+    stored : mapping of Tensor to Slot
+        Results that go to slots.
+    read_by_updates : collection of Tensor
+        What optimiser steps read.
+    capacity : int
+        The largest number of rows in a step.
+    wanted : str
+        ``"auto"`` to choose; else the schedule to use.
+
+    Raises
+    ------
+    ValueError
+        If ``wanted`` is unknown, or is ``"row-block"`` where that would not compute the same.
+    """
+    if wanted not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {wanted!r}")
+    if wanted == "whole-batch":
+        return WholeBatch("as asked for")
+    try:
+        chosen, sums = _block_launches(launches, stored, read_by_updates)
+    except _NotByRows as reason:
+        if wanted == "row-block":
+            raise ValueError(f"the row-block schedule is not possible: {reason}") from None
+        return WholeBatch(str(reason))
+    weights = _weight_bytes(chosen)
+    if wanted == "auto":
+        if weights == 0:
+            return WholeBatch("there is no product with weights")
+        if weights > LARGEST_WEIGHTS:
+            return WholeBatch(f"weights take {weights} bytes, over {LARGEST_WEIGHTS}")
+        if capacity < VECTOR_ROWS:
+            return WholeBatch(f"{capacity} rows are fewer than {VECTOR_ROWS}")
+    rows = _rows_of_block(chosen, capacity)
+    reason = f"weights take {weights} bytes, up to {LARGEST_WEIGHTS}" if wanted == "auto" else ""
+    return RowBlocks(rows, chosen, sums, _transposed(chosen, stored), reason or "as asked for")
+
+
+# What can run block by block
+
+
+def _block_launches(
+    launches: Sequence[Launch],
+    stored: Mapping[Tensor, Slot],
+    read_by_updates: Collection[Tensor],
+) -> tuple[tuple[Launch, ...], frozenset[Tensor]]:
+    chosen, by_row, sums = [], set(), set()
+    for launch in launches:
+        if not any(_counts_rows(node.shape) for node in (*launch.outputs, *launch.inputs)):
+            continue
+        if _is_apart(launch):
+            by_row.update(launch.outputs)
+        elif _is_sum(launch):
+            sums.update(launch.outputs)
+        else:
+            raise _NotByRows(f"{_name(launch)} needs all rows at once")
+        chosen.append(launch)
+    if not chosen:
+        raise _NotByRows("nothing in it has rows")
+    _check_reads(launches, chosen, by_row, sums)
+    for node, slot in stored.items():
+        if node in by_row and slot.kind != "stream":
+            raise _NotByRows(f"a result with rows goes to slot {slot.name}, which has none")
+    for node in read_by_updates:
+        if base(node) in by_row:
+            raise _NotByRows("an update reads rows")
+    if len({node.storage for node in sums}) > 1:
+        raise _NotByRows("sums over rows have several dtypes")
+    return tuple(chosen), frozenset(sums)
+
+
+def _check_reads(
+    launches: Sequence[Launch],
+    chosen: Sequence[Launch],
+    by_row: Collection[Tensor],
+    sums: Collection[Tensor],
+) -> None:
+    others = set(launches) - set(chosen)
+    computed = {node for launch in others for node in launch.outputs}
+    literals = set()
+    for launch in chosen:
+        for operand in launch.inputs:
+            node = base(operand)
+            if node in sums:
+                raise _NotByRows(f"{_name(launch)} reads a sum over rows")
+            if node in computed:
+                raise _NotByRows(f"{_name(launch)} reads what is computed of no rows")
+            if node.op.name == "literal":
+                literals.add(node)
+    for launch in others:
+        for operand in launch.inputs:
+            if base(operand) in by_row or base(operand) in literals:
+                raise _NotByRows(f"{_name(launch)} reads what a block has")
+
+
+def _counts_rows(shape: Shape) -> bool:
+    return any(isinstance(extent, Rows) for extent in shape)
+
+
+def _has_rows_first(shape: Shape) -> bool:
+    return len(shape) > 0 and shape[0] == ROWS and not _counts_rows(shape[1:])
+
+
+def _is_apart(launch: Launch) -> bool:
+    """Whether each row of the results depends on the same row of what is read alone."""
+    if not all(_has_rows_first(node.shape) for node in launch.outputs):
+        return False
+    name = launch.records[0].op.name if launch.records else None
+    if name == "matmul":
+        a, b = launch.records[0].inputs
+        return a.ndim == b.ndim == 2 and _has_rows_first(a.shape) and not _counts_rows(b.shape)
+    if name is not None:
+        return name in _ROW_RECORDS
+    return _has_rows_first(launch.space)
+
+
+def _is_sum(launch: Launch) -> bool:
+    """Whether the results are sums over the rows of what is read."""
+    if any(_counts_rows(node.shape) for node in launch.outputs):
+        return False
+    if launch.records:
+        product = launch.records[0]
+        if product.op.name != "matmul" or launch.body or product.ndim != 2:
+            return False
+        a, b = product.inputs
+        return a.shape[1] == ROWS and b.shape[0] == ROWS
+    reduction = launch.reduction
+    return (
+        reduction is not None
+        and reduction.op.name in ("sum", "mean")
+        and _has_rows_first(launch.space)
+    )
+
+
+def _name(launch: Launch) -> str:
+    return (launch.records or launch.roots)[0].op.name
+
+
+# How large blocks are
+
+
+def _weight_bytes(launches: Sequence[Launch]) -> int:
+    """Of the matrices without rows that rows are multiplied with."""
+    weights = {
+        base(factor)
+        for launch in launches
+        if launch.records and launch.records[0].op.name == "matmul"
+        for factor in launch.records[0].inputs
+        if not _counts_rows(factor.shape)
+    }
+    return sum(_bytes(node, 1) for node in weights)
+
+
+def _rows_of_block(launches: Sequence[Launch], capacity: int) -> int:
+    """As many as fit, in blocks of about the same size."""
+    per_row = sum(
+        _bytes(node, 1)
+        for launch in launches
+        for node in launch.outputs
+        if _counts_rows(node.shape)
+    )
+    most = min(max(BLOCK_BYTES // max(per_row, 1), FEWEST_ROWS), MOST_ROWS)
+    blocks = -(-capacity // most)
+    rows = -(-capacity // blocks)
+    return min(-(-rows // VECTOR_ROWS) * VECTOR_ROWS, capacity)
+
+
+def _bytes(node: Tensor, rows: int) -> int:
+    return math.prod(concrete(node.shape, rows)) * node.storage.itemsize
+
+
+# How a block lies in memory
+
+
+def _transposed(launches: Sequence[Launch], stored: Collection[Tensor]) -> frozenset[Tensor]:
+    """The matrices of a block that can lie with their rows adjacent."""
+    chosen = {
+        node
+        for launch in launches
+        for node in launch.outputs
+        if node.ndim == 2 and _has_rows_first(node.shape) and node not in stored
+        and _writes_transposed(launch)
+    }  # fmt: skip
+    for launch in launches:
+        for operand in launch.inputs:
+            if not _reads_transposed(launch, operand):
+                chosen.discard(base(operand))
+    for launch in launches:
+        if _is_softmax_loss(launch):
+            matrices = {launch.records[0].inputs[0], *(n for n in launch.outputs if n.ndim == 2)}
+            if not matrices <= chosen:
+                chosen -= matrices
+    return frozenset(chosen)
+
+
+def _is_softmax_loss(launch: Launch) -> bool:
+    return bool(launch.records) and launch.records[0].op.name.startswith("softmax_cross_entropy")
+
+
+def _has_labels(launch: Launch) -> bool:
+    return launch.records[0].inputs[1].storage.kind == "i"
+
+
+def _writes_transposed(launch: Launch) -> bool:
+    if not launch.records or launch.records[0].op.name == "matmul":
+        return True
+    return _is_softmax_loss(launch) and _has_labels(launch)
+
+
+def _reads_transposed(launch: Launch, operand: Tensor) -> bool:
+    node = operand
+    while node.op.lowering == "view":
+        source = node.inputs[0]
+        keeps_strides = node.op.name in ("transpose", "broadcast_to", "slice")
+        if not keeps_strides and without_ones(source.shape) != without_ones(node.shape):
+            return False
+        node = source
+    if not launch.records or launch.records[0].op.name == "matmul":
+        return True
+    return _is_softmax_loss(launch) and _has_labels(launch) and operand is node

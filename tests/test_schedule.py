@@ -1,0 +1,132 @@
+"""Blocks of rows: the same training as on whole batches, whatever the rows, layers and threads."""
+
+import numpy as np
+import pytest
+
+import dlcore as dl
+from dlcore import config
+
+ROWS = 700  # several groups of blocks, the last block shorter
+
+
+@pytest.fixture
+def schedule(monkeypatch):
+    """Sets the debug flag for the plans that are compiled in the test."""
+    return lambda name: monkeypatch.setattr(config, "schedule", name)
+
+
+@pytest.fixture(autouse=True)
+def default_threads():
+    yield
+    dl.set_num_threads(0)
+
+
+def data(rows, features, classes, kind):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, features))
+    y = rng.integers(0, classes, rows) if kind == "labels" else rng.standard_normal((rows, classes))
+    return x, y
+
+
+def layers(name):
+    linear, nn = dl.nn.Linear, dl.nn
+    return {
+        "mlp": lambda: [linear(5, 20), nn.ReLU(), linear(20, 9), nn.Tanh(), linear(9, 3)],
+        "one": lambda: [linear(5, 3)],
+        "dropout": lambda: [linear(5, 20), nn.ReLU(), nn.Dropout(0.3), linear(20, 3)],
+        "layer norm": lambda: [linear(5, 20), nn.LayerNorm(20), nn.GELU(), linear(20, 3)],
+    }[name]()
+
+
+def train(name, loss, *, rows=ROWS, batch=ROWS, weighted=False, dtype="float64", epochs=3):
+    model = dl.nn.Sequential(*layers(name), dtype=dtype)
+    model.init(1)
+    x, y = data(rows, 5, 3, "labels" if loss == "cross_entropy" else "targets")
+    weight = np.linspace(0.5, 2, rows) if weighted else None
+    history = model.fit(
+        x, y, loss=loss, optimizer=dl.optim.Adam(0.01), batch_size=batch, epochs=epochs, seed=2,
+        sample_weight=weight,
+    )  # fmt: skip
+    return model, history["loss"]
+
+
+@pytest.mark.parametrize("name", ["mlp", "one", "dropout", "layer norm"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("batch", [20, 130, ROWS])
+def test_both_schedules_train_alike(schedule, name, loss, batch):
+    """Records of both differ in what runs block by block; losses and parameters do not."""
+    results = {}
+    for wanted in ("whole-batch", "row-block"):
+        schedule(wanted)
+        model, losses = train(name, loss, batch=batch)
+        results[wanted] = losses, model.parameters(), "schedule: blocks" in model.plan_summary()
+    assert not results["whole-batch"][2]
+    assert results["row-block"][2]
+    np.testing.assert_allclose(results["row-block"][0], results["whole-batch"][0], rtol=1e-10)
+    for key, value in results["whole-batch"][1].items():
+        assert np.abs(value).max() > 0
+        np.testing.assert_allclose(results["row-block"][1][key], value, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlp", "dropout", "layer norm"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_do_not_change_a_bit(schedule, name, dtype):
+    schedule("row-block")
+    results = []
+    for threads in (1, 2, 3, 8):
+        dl.set_num_threads(threads)
+        model, losses = train(name, "cross_entropy", rows=5000, batch=5000, dtype=dtype)
+        results.append((losses, {k: v.tobytes() for k, v in model.parameters().items()}))
+    assert all(result == results[0] for result in results)
+
+
+def test_prediction_by_blocks_is_that_of_the_whole_batch(schedule):
+    model, _ = train("mlp", "mse")
+    x, _ = data(1000, 5, 3, "targets")
+    predictions = []
+    for wanted in ("whole-batch", "row-block"):
+        schedule(wanted)
+        predictions.append(model.predict(x))
+    assert np.abs(predictions[0]).max() > 0.1
+    np.testing.assert_allclose(predictions[1], predictions[0], rtol=1e-12)
+
+
+def test_a_label_out_of_range_changes_nothing(schedule):
+    schedule("row-block")
+    model = dl.nn.Sequential(*layers("mlp"))
+    model.init(1)
+    before = {k: v.copy() for k, v in model.parameters().items()}
+    x, y = data(ROWS, 5, 3, "labels")
+    y[600] = 3
+    with pytest.raises(ValueError, match="label 3 in row 600"):
+        model.fit(x, y, loss="cross_entropy", batch_size=ROWS, epochs=1)
+    for key, value in before.items():
+        np.testing.assert_array_equal(model.parameters()[key], value)
+
+
+def test_what_needs_all_rows_takes_the_whole_batch(schedule):
+    """Batch normalisation and weighted means read a sum over the rows in the middle of the chain."""
+    model = dl.nn.Sequential(dl.nn.Linear(5, 8), dl.nn.BatchNorm(8), dl.nn.Linear(8, 3))
+    x, y = data(ROWS, 5, 3, "labels")
+    model.fit(x, y, loss="cross_entropy", epochs=1)
+    assert "schedule: whole batch, " in model.plan_summary()
+    schedule("row-block")
+    with pytest.raises(ValueError, match="row-block schedule is not possible: .*sum over rows"):
+        model.fit(x, y, loss="cross_entropy", epochs=1)
+
+
+def test_the_cost_model_takes_blocks_for_narrow_layers_only():
+    x, y = data(300, 5, 3, "labels")
+    for width, expected in (
+        (32, "schedule: blocks of "),
+        (20000, "schedule: whole batch, weights"),
+    ):
+        model = dl.nn.Sequential(dl.nn.Linear(5, width), dl.nn.ReLU(), dl.nn.Linear(width, 3))
+        model.fit(x, y, loss="cross_entropy", epochs=1, batch_size=100)
+        assert expected in model.plan_summary()
+
+
+def test_an_unknown_schedule_is_refused(schedule):
+    schedule("fastest")
+    with pytest.raises(ValueError, match="auto, row-block, whole-batch, not 'fastest'"):
+        train("one", "mse", epochs=1)
