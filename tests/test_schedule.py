@@ -105,7 +105,7 @@ def test_a_label_out_of_range_changes_nothing(schedule):
 
 
 def test_what_needs_all_rows_takes_the_whole_batch(schedule):
-    """Batch normalisation and weighted means read a sum over the rows in the middle of the chain."""
+    """Batch normalisation reads a sum over the rows in the middle of the chain."""
     model = dl.nn.Sequential(dl.nn.Linear(5, 8), dl.nn.BatchNorm(8), dl.nn.Linear(8, 3))
     x, y = data(ROWS, 5, 3, "labels")
     model.fit(x, y, loss="cross_entropy", epochs=1)

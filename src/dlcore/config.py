@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import dlcore
 from dlcore import _native
 
+if TYPE_CHECKING:
+    from dlcore.graph.schedule import ScheduleName
+
 # Debug flags, for plans that are compiled from then on. False gives every node of a graph an op of
 # its own:
 fusion = True
 # "row-block" or "whole-batch" takes that schedule whatever the cost model says:
-schedule = "auto"
+schedule: ScheduleName = "auto"
 
 # Whether every tracing of a function is logged, as a warning of the logger "dlcore".
 log_traces = False

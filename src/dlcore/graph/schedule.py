@@ -110,21 +110,22 @@ def choose_schedule(
         return WholeBatch("as asked for")
     try:
         chosen, sums = _block_launches(launches, stored, read_by_updates)
-    except _NotByRows as reason:
+    except _NotByRows as error:
         if wanted == "row-block":
-            raise ValueError(f"the row-block schedule is not possible: {reason}") from None
-        return WholeBatch(str(reason))
-    weights = _weight_bytes(chosen)
+            raise ValueError(f"the row-block schedule is not possible: {error}") from None
+        return WholeBatch(str(error))
+    reason = "as asked for"
     if wanted == "auto":
+        weights = _weight_bytes(chosen)
         if weights == 0:
             return WholeBatch("there is no product with weights")
         if weights > LARGEST_WEIGHTS:
             return WholeBatch(f"weights take {weights} bytes, over {LARGEST_WEIGHTS}")
         if capacity < VECTOR_ROWS:
             return WholeBatch(f"{capacity} rows are fewer than {VECTOR_ROWS}")
+        reason = f"weights take {weights} bytes, up to {LARGEST_WEIGHTS}"
     rows = _rows_of_block(chosen, capacity)
-    reason = f"weights take {weights} bytes, up to {LARGEST_WEIGHTS}" if wanted == "auto" else ""
-    return RowBlocks(rows, chosen, sums, _transposed(chosen, stored), reason or "as asked for")
+    return RowBlocks(rows, chosen, sums, _transposed(chosen, stored), reason)
 
 
 # What can run block by block
@@ -135,7 +136,9 @@ def _block_launches(
     stored: Mapping[Tensor, Slot],
     read_by_updates: Collection[Tensor],
 ) -> tuple[tuple[Launch, ...], frozenset[Tensor]]:
-    chosen, by_row, sums = [], set(), set()
+    chosen: list[Launch] = []
+    by_row: set[Tensor] = set()
+    sums: set[Tensor] = set()
     for launch in launches:
         if not any(_counts_rows(node.shape) for node in (*launch.outputs, *launch.inputs)):
             continue
