@@ -376,7 +376,7 @@ class Sequential(Model):
     # Reports and files
 
     def plan_summary(self) -> str:
-        """The op records of the plan compiled last, a line each.
+        """The schedule, op records and memory of the plan compiled last.
 
         Raises
         ------
