@@ -5,7 +5,8 @@ import struct
 
 import numpy as np
 
-ROWS = -1  # an extent: the rows of a step
+ROWS = -1  # an extent: the rows of a step, or of a block
+IN_BLOCK = -2  # a slot: the arena of a block
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
 FIXED, STREAM, STEP, DATASET = range(4)
 GATHER, GEMM, MAP, SOFTMAX, SOFTMAX_LOSS, RANDOM, SGD_STEP, ADAM_STEP = range(1, 9)
@@ -82,15 +83,17 @@ class PlanBuilder:
     def tensor(self, dtype, shape, *, slot=-1, offset=None, stride=None):
         """shape may hold multiples of ROWS; strides are by default those of C order at capacity."""
         dtype = np.dtype(dtype)
-        at_capacity = [extent if extent >= 0 else -extent * self.row_capacity for extent in shape]
+        rows = self.block_rows if slot == IN_BLOCK else self.row_capacity
+        at_capacity = [extent if extent >= 0 else -extent * rows for extent in shape]
         if stride is None:
             stride = [math.prod(at_capacity[i + 1 :]) for i in range(len(shape))]
         if offset is None:
             offset = 0
             if slot < 0:
-                offset = self.arena_bytes
+                arena = "block_arena_bytes" if slot == IN_BLOCK else "arena_bytes"
+                offset = getattr(self, arena)
                 size = math.prod(at_capacity) * dtype.itemsize
-                self.arena_bytes += -(-size // 64) * 64
+                setattr(self, arena, offset + -(-size // 64) * 64)
         padding = [0] * (8 - len(shape))
         self.tensors.append(
             [code_of(dtype), len(shape), slot, offset, *shape, *padding, *stride, *padding]

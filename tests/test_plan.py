@@ -379,6 +379,12 @@ TENSOR_SHAPE, TENSOR_STRIDE = 4, 12  # where they start in a tensor's fields
         (7, 0, "n_ops is 0"),
         (8, 2**61, "n_operands is"),
         (9, 1, "total_bytes is .*; expected the sum of the tables"),
+        (10, -1, "n_block_ops is -1"),
+        (10, 3, "n_block_ops is 3"),
+        (10, 1, "block_rows is 0"),
+        (11, HUGE, "block_rows is"),
+        (12, -1, "block_arena_bytes is -1"),
+        (13, HUGE, "sums_bytes is"),
     ],
 )
 def test_a_wrong_header_is_refused(field, value, message):
@@ -387,6 +393,56 @@ def test_a_wrong_header_is_refused(field, value, message):
     struct.pack_into("<q", data, 8 * field, value)
     with pytest.raises(DlcoreError, match=message):
         Plan(bytes(data))
+
+
+def block_builder():
+    """Blocks of 4 rows: gather, the sums of the columns into the arena; then a copy of these."""
+    b = PlanBuilder(32)
+    b.n_block_ops, b.block_rows = 2, 4
+    data = b.bound(pb.DATASET, "f8", (3,))
+    out = b.bound(pb.STEP, "f8", (1, 3), writable=True)
+    total = b.tensor("f8", (1, 3))
+    b.sums_bytes = b.arena_bytes
+    x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
+    b.op(pb.GATHER, [x], [data])
+    b.op(pb.MAP, [total], [x], program("f8", 1, 1, [("copy", 0, 1)], reduction=pb.SUM))
+    b.op(pb.MAP, [out], [total], program("f8", 1, 1, [("copy", 0, 1)]))
+    return b
+
+
+@pytest.mark.parametrize("batch_rows", [1, 4, 6, 32])
+def test_sums_over_blocks_are_those_of_all_rows(batch_rows):
+    x = np.random.default_rng(0).standard_normal((32, 3))
+    steps = 32 // batch_rows
+    out, *_ = run_teams(
+        Plan(block_builder().build()),
+        [x, np.zeros((steps, 1, 3))],
+        epoch_rows=32,
+        batch_rows=batch_rows,
+        step_end=steps,
+    )[1:]
+    expected = [x[i * batch_rows : (i + 1) * batch_rows].sum(0) for i in range(steps)]
+    assert_allclose(out[:, 0], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda b: setattr(b, "n_block_ops", 1),
+            "lies in the block arena, and this is no block op",
+        ),
+        (lambda b: setattr(b, "n_block_ops", 3), "needs all rows of a step at once"),
+        (lambda b: setattr(b, "sums_bytes", 8), "does not lie in the first 8 bytes of the arena"),
+        (lambda b: setattr(b, "block_arena_bytes", 8), "lies within its slot or arena"),
+    ],
+)
+def test_wrong_block_ops_are_refused(change, message):
+    """What the executor relies on when it runs them on blocks is checked."""
+    b = block_builder()
+    change(b)
+    with pytest.raises(DlcoreError, match=message):
+        Plan(b.build())
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,17 @@ V_INLINE vreal v_scale_down(vreal y, vreal n)
 #endif
 }
 
+/* The same where 2^n is a normal number. By scalef as v_scale_down is: a product may be fused with a subtraction that
+ * follows, which then rounds a subnormal result in another way. */
+V_INLINE vreal v_scale_near(vreal y, vreal n)
+{
+#ifdef DLC_HAVE_SCALEF
+    return v_scalef(y, n);
+#else
+    return y * v_power_of_two(n);
+#endif
+}
+
 /* x / ln 2 rounded to an integer; next to a half, either neighbour */
 V_INLINE vreal v_exp_power(vreal x) { return x * DLC_LOG2_E + DLC_ROUNDER - DLC_ROUNDER; }
 
@@ -367,7 +378,7 @@ V_INLINE vreal v_gelu(vreal x)
 V_INLINE vreal v_gelu_near(vreal x)
 {
     vgelu g = v_gelu_tail(v_abs(x));
-    return v_select(x < 0, v_splat((real)-0.0), x) - g.magnitude * v_power_of_two(g.power - 1);
+    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_near(g.magnitude, g.power - 1);
 }
 
 /* x less the nearest multiple of pi / 2, as a sum of which the rest is small, and the number of that multiple in its
