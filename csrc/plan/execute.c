@@ -180,9 +180,8 @@ static bool run_blocks(dlc_team *team, const dlc_op_call *whole, dlc_array *tabl
     block_run run = {.team = team, .table = table, .arenas = {team->run->arena, part + team->layout.block}};
     run.call = (dlc_op_call){.step = &run.block, .own = whole->own, .barrier = &alone, .n_threads = 1};
     run.call.shared = part + team->layout.block_shared;
-    int64_t group, end_group;
-    dlc_split(&group, &end_group, groups, 1, whole->thread, whole->n_threads);
-    for (; group < end_group; group++) {
+    /* in turns: the first groups are those that have a block more */
+    for (int64_t group = whole->thread; group < groups; group += whole->n_threads) {
         int64_t begin, end, op_index;
         dlc_split(&begin, &end, blocks, 1, (int)group, (int)groups);
         if (groups > 1) {
