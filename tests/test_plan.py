@@ -425,6 +425,12 @@ def test_sums_over_blocks_are_those_of_all_rows(batch_rows):
     assert_allclose(out[:, 0], expected, rtol=1e-13)
 
 
+def in_the_shared_arena(b):
+    """Has the rows of a block gathered where other threads gather theirs."""
+    gathered, shared = b.operands[0], b.tensor("f8", (ROWS, 3))
+    b.operands = [shared if operand == gathered else operand for operand in b.operands]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -435,6 +441,8 @@ def test_sums_over_blocks_are_those_of_all_rows(batch_rows):
         (lambda b: setattr(b, "n_block_ops", 3), "needs all rows of a step at once"),
         (lambda b: setattr(b, "sums_bytes", 8), "does not lie in the first 8 bytes of the arena"),
         (lambda b: setattr(b, "block_arena_bytes", 8), "lies within its slot or arena"),
+        (lambda b: b.ops.__setitem__(2, b.ops[1]), "shares entries of the table of operands"),
+        (in_the_shared_arena, "lies in the arena that threads share"),
     ],
 )
 def test_wrong_block_ops_are_refused(change, message):

@@ -369,6 +369,42 @@ def test_softmax_loss_and_its_gradient(dtype, has_loss, has_grad, target, scale,
         assert_allclose(results[has_loss], expected, **tolerance(dtype))
 
 
+def transposed_loss_plan(dtype, *, capacity=40, transposed_gradient=True):
+    """Logits go through memory where their columns are contiguous, and the gradient comes back."""
+    b = PlanBuilder(capacity)
+    z, labels = b.bound(pb.STREAM, dtype, (7,)), b.bound(pb.STREAM, "i8", ())
+    loss = b.bound(pb.STREAM, dtype, (), writable=True)
+    out = b.bound(pb.STREAM, dtype, (7,), writable=True)
+    columns = b.tensor(dtype, (ROWS, 7), stride=(1, capacity))
+    gradient = b.tensor(dtype, (ROWS, 7), stride=(1, capacity) if transposed_gradient else (7, 1))
+    b.op(pb.MAP, [columns], [z], program(dtype, 1, 1, [("copy", 0, 1)]))
+    b.op(pb.SOFTMAX_LOSS, [loss, gradient], [columns, labels], [1, 1])
+    b.op(pb.MAP, [out], [gradient], program(dtype, 1, 1, [("copy", 0, 1)]))
+    return Plan(b.build())
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_softmax_loss_of_contiguous_columns(dtype, rng):
+    z, labels = rng.normal(0, 3, (107, 7)).astype(dtype), rng.integers(0, 7, 107)
+    arrays = [z, labels, np.zeros(107, dtype), np.zeros_like(z)]
+    _, _, loss, gradient = run_teams(transposed_loss_plan(dtype), arrays, **RUN)
+    log_p = log_softmax(z)
+    assert_allclose(loss, -log_p[np.arange(107), labels], **tolerance(dtype))
+    assert_allclose(gradient, np.exp(log_p) - np.eye(7)[labels], **tolerance(dtype))
+
+
+def test_softmax_loss_of_contiguous_columns_is_checked():
+    """What the kernel cannot read or write is refused when the plan is loaded."""
+    with pytest.raises(DlcoreError, match="its gradient is not a float matrix of contiguous col"):
+        transposed_loss_plan("f4", transposed_gradient=False)
+    b = PlanBuilder(8)
+    loss, labels = b.bound(pb.STREAM, "i8", (), writable=True), b.bound(pb.STREAM, "i8", ())
+    integers = b.tensor("i8", (ROWS, 7), stride=(1, 8))
+    b.op(pb.SOFTMAX_LOSS, [loss], [integers, labels], [1, 0])
+    with pytest.raises(DlcoreError, match="its input is not a float matrix of contiguous columns"):
+        Plan(b.build())
+
+
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_softmax_loss_refuses_a_label_outside_the_classes(threads):
     """Labels that no gather has checked are checked where they are used."""

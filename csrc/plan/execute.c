@@ -1,7 +1,7 @@
 /* The executor. One team walks the ops of every step of a run; its threads meet at a barrier where an op conflicts
- * with an earlier one, and at the end of every step. Block ops come first: each thread takes blocks of the step's rows through
- * all of them by itself, and the team meets when their sums are complete. Nothing is allocated, and nothing in it knows
- * an op. */
+ * with an earlier one, and at the end of every step. Block ops come first: each thread takes blocks of the step's rows
+ * through all of them by itself, and the team meets when their sums are complete. Nothing is allocated, and nothing in it
+ * knows an op. */
 #include <stdio.h>
 #include <time.h>
 
@@ -90,12 +90,13 @@ static void start_step(dlc_step *step, const dlc_team *team, int64_t number)
 
 /* ---- Failures ---- */
 
-static void record_failure(dlc_team *team, dlc_failure *own, dlc_status status, int64_t serial)
+static void record_failure(dlc_team *team, dlc_failure *own, dlc_status status, int64_t serial, int64_t block)
 {
     if (own->status != DLC_OK)
         return;
     own->status = status;
     own->serial = serial;
+    own->block = block;
     snprintf(own->message, sizeof own->message, "%s", dlc_last_error());
     int_least64_t first = atomic_load_explicit(&team->failed, memory_order_relaxed);
     while (serial < first && !atomic_compare_exchange_weak(&team->failed, &first, serial))
@@ -109,13 +110,20 @@ static bool meet(dlc_team *team, int64_t serial, int n_threads)
     return atomic_load_explicit(&team->failed, memory_order_relaxed) >= serial;
 }
 
-/* The earliest failure of the team, and of several threads that of the first: its rows come first. */
+/* Which rows come first. Threads that fail in one step have either all failed in block ops, each in its first block that
+ * does, or all in others. */
+static bool is_earlier(const dlc_failure *a, const dlc_failure *b)
+{
+    return a->block != b->block ? a->block < b->block : a->serial < b->serial;
+}
+
+/* The earliest failure of the team, and of several threads in one op that of the first: its rows come first. */
 static dlc_status report_failure(const dlc_team *team, int n_threads)
 {
     const dlc_failure *first = NULL;
     for (int thread = 0; thread < n_threads; thread++) {
         const dlc_failure *failure = (const dlc_failure *)thread_part(team, thread);
-        if (failure->status != DLC_OK && (!first || failure->serial < first->serial))
+        if (failure->status != DLC_OK && (!first || is_earlier(failure, first)))
             first = failure;
     }
     return first ? dlc_fail(first->status, "%s", first->message) : DLC_OK;
@@ -192,7 +200,7 @@ static bool run_blocks(dlc_team *team, const dlc_op_call *whole, dlc_array *tabl
             run.call.accumulate = index > begin;
             const dlc_status status = run_block(&run, step, number, index, &op_index);
             if (status != DLC_OK)
-                record_failure(team, failure, status, serial + op_index);
+                record_failure(team, failure, status, serial + op_index, index);
         }
     }
     if (!meet(team, serial + plan->header->n_block_ops, whole->n_threads))
@@ -218,7 +226,7 @@ static bool run_ops(dlc_team *team, dlc_op_call *call, const dlc_array *table, d
         call->args = table + dlc_first_operand(plan, op);
         dlc_status status = op->def->run(call);
         if (status != DLC_OK)
-            record_failure(team, failure, status, serial + i);
+            record_failure(team, failure, status, serial + i, 0);
     }
     return true;
 }

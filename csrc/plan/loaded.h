@@ -70,6 +70,7 @@ static inline int64_t dlc_first_operand(const dlc_plan *plan, const dlc_op *op)
 /* The first failure of a thread during a run. */
 typedef struct dlc_failure {
     int64_t serial; /* of the op within the run */
+    int64_t block;  /* of its rows; 0 for ops that are no block ops */
     dlc_status status;
     char message[512];
 } dlc_failure;

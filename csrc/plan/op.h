@@ -52,7 +52,7 @@ typedef struct dlc_view {
 /* What def->check learns of an operand beside its array. */
 typedef struct dlc_operand {
     int32_t ndim;
-    const int64_t *extents; /* (DLC_MAX_NDIM) as recorded: shapes that are to match for every number of rows are compared here */
+    const int64_t *extents; /* as recorded: shapes that are to match for every number of rows are compared here */
     int32_t slot_kind;      /* a dlc_slot_kind; -1: an arena */
     dlc_view view;
 } dlc_operand;
@@ -67,10 +67,10 @@ typedef enum dlc_row_role {
 /* A step of a run as the ops see it, or a block of its rows. */
 typedef struct dlc_step {
     const dlc_kernels *kernels;
-    int64_t rows;       /* those in hand */
-    int64_t step_rows;  /* of the whole step */
+    int64_t rows;        /* those in hand */
+    int64_t step_rows;   /* of the whole step */
     int64_t row_in_step; /* where those in hand begin */
-    int64_t first_row; /* position of the first one in the epoch */
+    int64_t first_row;   /* position of the first one in the epoch */
     const int64_t *order; /* (rows): the dataset row of each row; NULL: first_row, first_row + 1, ... */
     uint64_t seed;
     uint64_t counter; /* the step's number for the random generator */

@@ -14,14 +14,19 @@ static bool is_matrix(const dlc_array *array)
     return array->ndim == 2 && (array->stride[1] == 1 || array->shape[1] <= 1);
 }
 
-static dlc_status expect_matrix(const dlc_array *array, const char *name)
+/* Whether its columns are contiguous, and not its rows. */
+static bool is_transposed(const dlc_array *array)
 {
-    if (!dlc_is_real(array->dtype) || !is_matrix(array))
-        return dlc_fail(DLC_INVALID_PLAN, "its %s is not a float matrix of contiguous rows", name);
-    return DLC_OK;
+    return array->ndim == 2 && array->stride[0] == 1 && !is_matrix(array);
 }
 
-static bool is_transposed(const dlc_array *array) { return array->stride[0] == 1 && !is_matrix(array); }
+static dlc_status expect_matrix(const dlc_array *array, const char *name, bool transposed)
+{
+    if (!dlc_is_real(array->dtype) || !(transposed ? is_transposed(array) : is_matrix(array)))
+        return dlc_fail(DLC_INVALID_PLAN, "its %s is not a float matrix of contiguous %s", name,
+                        transposed ? "columns" : "rows");
+    return DLC_OK;
+}
 
 /* Rows that one call of a kernel works on. */
 static int64_t chunk_rows(const dlc_array *matrix)
@@ -42,8 +47,8 @@ enum { COST_OF_EXP = 8 };
 static dlc_status check_softmax(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
 {
     DLC_TRY(dlc_expect_operands(op, 1, 1, 1));
-    DLC_TRY(expect_matrix(&args[0], "output"));
-    DLC_TRY(expect_matrix(&args[1], "input"));
+    DLC_TRY(expect_matrix(&args[0], "output", false));
+    DLC_TRY(expect_matrix(&args[1], "input", false));
     if (args[0].dtype != args[1].dtype || !dlc_same_shape(&args[0], &operands[0], &args[1], &operands[1]))
         return dlc_fail(DLC_INVALID_PLAN, "output and input differ in dtype or shape");
     if (!dlc_attribute_is_flag(op, 0))
@@ -112,7 +117,7 @@ static dlc_status check_target(const dlc_array *target, const dlc_operand *of_ta
             return dlc_fail(DLC_INVALID_PLAN, "its labels are not a contiguous int64 for each row of logits");
         return DLC_OK;
     }
-    DLC_TRY(expect_matrix(target, "target"));
+    DLC_TRY(expect_matrix(target, "target", false));
     if (target->dtype != logits->dtype || !dlc_same_shape(target, of_target, logits, of_logits))
         return dlc_fail(DLC_INVALID_PLAN, "target and logits differ in dtype or shape");
     return DLC_OK;
@@ -131,8 +136,7 @@ static dlc_status check_loss_outputs(const dlc_array *args, const dlc_operand *o
     }
     if (at.grad >= 0) {
         const dlc_array *grad = &args[at.grad];
-        if (!transposed)
-            DLC_TRY(expect_matrix(grad, "gradient"));
+        DLC_TRY(expect_matrix(grad, "gradient", transposed));
         if (grad->dtype != logits->dtype ||
             !dlc_same_shape(grad, &operands[at.grad], logits, &operands[at.logits]))
             return dlc_fail(DLC_INVALID_PLAN, "gradient and logits differ in dtype or shape");
@@ -147,11 +151,8 @@ static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operan
     DLC_TRY(dlc_expect_operands(op, (int32_t)(op->attributes[0] + op->attributes[1]), op->n_in == 3 ? 3 : 2, 2));
     loss_operands at = find_operands(op);
     const dlc_array *logits = &args[at.logits];
-    const bool transposed = is_transposed(logits) && args[at.target].dtype == DLC_INT64 && logits->ndim == 2;
-    if (transposed && at.grad >= 0 && !is_transposed(&args[at.grad]))
-        return dlc_fail(DLC_INVALID_PLAN, "columns are contiguous in its input and not in its gradient");
-    if (!transposed)
-        DLC_TRY(expect_matrix(logits, "input"));
+    const bool transposed = is_transposed(logits) && args[at.target].dtype == DLC_INT64;
+    DLC_TRY(expect_matrix(logits, "input", transposed));
     DLC_TRY(check_target(&args[at.target], &operands[at.target], logits, &operands[at.logits]));
     DLC_TRY(check_loss_outputs(args, operands, at, transposed));
     if (at.scale >= 0) {

@@ -44,17 +44,15 @@ static dlc_status find_moving(dlc_plan *plan)
     if (!plan->moving)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
     for (int64_t i = 0; i < plan->header->n_operands; i++) {
-        if (i == plan->block_operands)
-            plan->n_block_moving = plan->n_moving;
         int64_t slot = plan->tensors[plan->operands[i]].slot;
         if (slot < 0)
             continue;
         int32_t kind = plan->slots[slot].kind;
-        if (kind == DLC_SLOT_STREAM || kind == DLC_SLOT_STEP)
-            plan->moving[plan->n_moving++] = (dlc_moving){i, slot};
+        if (kind != DLC_SLOT_STREAM && kind != DLC_SLOT_STEP)
+            continue;
+        plan->moving[plan->n_moving++] = (dlc_moving){i, slot};
+        plan->n_block_moving += i < plan->block_operands;
     }
-    if (plan->block_operands == plan->header->n_operands)
-        plan->n_block_moving = plan->n_moving;
     return DLC_OK;
 }
 

@@ -165,6 +165,44 @@ static void test_softmax(const dlc_real_kernels *kernels, int32_t dtype, int64_t
     expect_intact();
 }
 
+/* As many rows as leave each number of lanes over, and columns past those that are added up at once. */
+static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, int64_t rows, int64_t cols,
+                                         edge edge)
+{
+    enum { MOST_ROWS = 40 };
+    int64_t labels[MOST_ROWS];
+    const int64_t ld = rows + GAP, n = (cols - 1) * ld + rows;
+    void *z = place(0, dtype, n, edge), *scale = place(1, dtype, rows, edge);
+    void *loss = place(2, dtype, rows, edge), *grad = place(3, dtype, cols * rows, edge);
+    void *row_of_z = place(4, dtype, cols, edge);
+    fill_uniform(dtype, z, n, -20, 20);
+    fill_uniform(dtype, scale, rows, 0.5, 2);
+    for (int64_t i = 0; i < rows; i++)
+        labels[i] = i * 7 % cols;
+    kernels->softmax_loss_transposed(loss, grad, rows, z, ld, labels, scale, 1, rows, cols);
+    describe("transposed softmax loss of %lld rows and %lld columns, float%d", (long long)rows, (long long)cols,
+             bits_of(dtype));
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++)
+            memcpy((char *)row_of_z + j * size_of(dtype), (char *)z + (j * ld + i) * size_of(dtype),
+                   (size_t)size_of(dtype));
+        const reference_row row = reference_of(dtype, row_of_z, 0, cols);
+        const long double log_total = logl(row.total), s = get(dtype, scale, i);
+        const long double expected = row.max + log_total - get(dtype, row_of_z, labels[i]);
+        const double got = get(dtype, loss, i);
+        expect(is_within(got, expected, 4 * epsilon_of(dtype) * (1 + fabsl(expected) + log_total)),
+               "loss %lld is %g, not %Lg", (long long)i, got, expected);
+        for (int64_t j = 0; j < cols; j++) {
+            const long double shifted = get(dtype, row_of_z, j) - row.max, p = expl(shifted) / row.total;
+            const long double t = j == labels[i], bound = epsilon_of(dtype) * ((5 - shifted) * p + 2 * t) * s;
+            const double g = get(dtype, grad, j * rows + i);
+            expect(is_within(g, (p - t) * s, bound), "gradient (%lld, %lld) is %g, not %Lg", (long long)i, (long long)j,
+                   g, (p - t) * s);
+        }
+    }
+    expect_intact();
+}
+
 /* With labels, and with weights of classes that do not sum to 1. */
 static void test_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, bool labelled, edge edge)
 {
@@ -237,5 +275,7 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
             test_softmax(kernels, dtype, cols, edge);
             test_softmax_loss(kernels, dtype, cols, false, edge);
             test_softmax_loss(kernels, dtype, cols, true, edge);
+            for (int64_t rows = 1; rows <= 37; rows += 4)
+                test_transposed_softmax_loss(kernels, dtype, rows, cols, edge);
         }
 }

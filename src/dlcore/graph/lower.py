@@ -236,7 +236,7 @@ class _Lowering:
             self.capacity,
             arena_bytes,
             self.records,
-            blocks if self.blocks.launches else BlockPart(),
+            blocks,
         )
         return CompiledPlan(encoder, self.schedule)
 

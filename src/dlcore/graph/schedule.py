@@ -22,23 +22,14 @@ from dlcore.graph.tensor import Slot, Tensor
 ScheduleName = Literal["auto", "row-block", "whole-batch"]
 SCHEDULES: tuple[ScheduleName, ...] = ("auto", "row-block", "whole-batch")
 
-# The cost model. Weights beyond this size do not stay in L2 beside a block, which then waits for
-# them where the whole batch would use them once.
+# The cost model, of round numbers near what was measured. Weights beyond this size do not stay in
+# L2 beside a block, which then waits for them where the whole batch would use them once.
 LARGEST_WEIGHTS = 192 * 1024
 # What a block's tensors may take together, and the fewest and most rows that follow from it.
 BLOCK_BYTES = 128 * 1024
 FEWEST_ROWS, MOST_ROWS = 32, 256
 # Blocks are whole vectors of rows, those of the last block excepted.
 VECTOR_ROWS = 16
-
-_ROW_RECORDS = {
-    "gather",
-    "random",
-    "softmax",
-    "log_softmax",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_gradient",
-}
 
 
 @dataclass(frozen=True)
@@ -199,13 +190,13 @@ def _is_apart(launch: Launch) -> bool:
     """Whether each row of the results depends on the same row of what is read alone."""
     if not all(_has_rows_first(node.shape) for node in launch.outputs):
         return False
-    name = launch.records[0].op.name if launch.records else None
-    if name == "matmul":
-        a, b = launch.records[0].inputs
+    if not launch.records:
+        return _has_rows_first(launch.space)
+    node = launch.records[0]
+    if node.op.name == "matmul":
+        a, b = node.inputs
         return a.ndim == b.ndim == 2 and _has_rows_first(a.shape) and not _counts_rows(b.shape)
-    if name is not None:
-        return name in _ROW_RECORDS
-    return _has_rows_first(launch.space)
+    return node.op.row_local and all(_has_rows_first(i.shape) or i.ndim == 0 for i in node.inputs)
 
 
 def _is_sum(launch: Launch) -> bool:
