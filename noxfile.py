@@ -50,7 +50,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Kernels beside the peers that are installed; arguments go to ``dlcore bench``."""
+    """Kernels, training and inference beside the peers; arguments go to ``dlcore bench``."""
     session.install(".[bench]")
     session.run("dlcore", "bench", *session.posargs)
 

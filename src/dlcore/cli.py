@@ -95,7 +95,23 @@ def _fail(message: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others of the command line."""
+    """A parser whose errors are one line, like all others of the command line.
+
+    `arguments`, where there is one, adds the arguments once they are asked for: those of the bench
+    name what other commands need not wait for.
+    """
+
+    def __init__(
+        self, *, arguments: Callable[[argparse.ArgumentParser], None] | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._late_arguments = arguments
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._late_arguments is not None:
+            self._late_arguments(self)
+            self._late_arguments = None
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
@@ -171,39 +187,56 @@ def _add_predict(commands: Any) -> None:
 
 
 _BENCH_DESCRIPTION = """\
-Measure how near the kernels come to the limits of this machine, which are measured beside them,
-and to the peers that are installed, in turns on the same CPUs."""
+Measure how near kernels, training and inference come to the limits of this machine, which are
+measured beside them, and to the peers that are installed, in turns on the same CPUs."""
 
 
 def _add_bench(commands: Any) -> None:
-    from dlcore.bench.rows import SUITES
-
     parser = commands.add_parser(
-        "bench", help="measure kernels, limits and peers", description=_BENCH_DESCRIPTION
+        "bench",
+        help="measure kernels, training and inference",
+        description=_BENCH_DESCRIPTION,
+        arguments=_add_bench_arguments,
     )
     parser.set_defaults(run=_bench)
+
+
+def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    from dlcore.bench.suites import FIELDS, PEERS, SUITES
+
     what = parser.add_argument_group("what to measure")
     add = what.add_argument
-    names = ", ".join(SUITES)
-    add("suites", metavar="SUITE", nargs="*", type=_one_of(SUITES), help=f"{names} (default: all)")
+    unasked = [suite for field in FIELDS if not field.by_default for suite in field.suites]
+    names = f"{', '.join(SUITES)} (default: all but {', '.join(unasked)})"
+    add("suites", metavar="SUITE", nargs="*", type=_one_of(SUITES), help=names)
     add("--rows", metavar="PATTERN", help="only rows with words that match, such as relu or 1024*")
     add("--threads", metavar="N,N", type=_list_of(_positive_int), help="default: 1,2")
     dtype = _list_of(_one_of(("float32", "float64")))
     add("--dtype", metavar="T,T", type=dtype, help="default: float32, and float64 for gemm")
-    peers = _list_of(_one_of(("numpy", "mkl", "torch", "jax")))
-    add("--peers", metavar="P,P", type=peers, help="numpy, mkl, torch, jax or none (default: all)")
+    peers = _list_of(_one_of(PEERS))
+    add("--peers", metavar="P,P", type=peers, help=f"{', '.join(PEERS)} or none (default: all)")
     how = parser.add_argument_group("how")
     add = how.add_argument
     add("--rounds", metavar="N", type=_positive_int, help="turns of each contestant (default: 7)")
     add("--quick", action="store_true", help="fewer rounds, no large rows, nominal sizes only")
     add("--nominal", action="store_true", help="do not repeat rows at drawn sizes")
-    add("--seed", metavar="N", type=_seed, help="draws the sizes (default: the date)")
+    add(
+        "--seed",
+        metavar="N",
+        type=_seed,
+        help="draws sizes, weights and order of rows (default: the date)",
+    )
     results = parser.add_argument_group("results")
     add = results.add_argument
     add("--markdown", action="store_true", help="print tables as Markdown")
     add("--json", metavar="FILE", type=Path, help="write every measured value")
     add("--against", metavar="FILE", type=Path, help="compare with a run that --json wrote")
-    add("--plot", metavar="PNG", type=Path, help="draw a roofline (needs matplotlib)")
+    add(
+        "--plot",
+        metavar="PNG",
+        type=Path,
+        help="draw a roofline, or of scale its curves (needs matplotlib)",
+    )
 
 
 def _number(convert: Callable[[str], Any], valid: Callable[[Any], bool], expected: str) -> Any:

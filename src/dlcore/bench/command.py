@@ -1,26 +1,28 @@
-"""A run of the bench: contests of the chosen rows, printed as they are held."""
+"""A run of the bench: contests over the chosen rows, printed as they are held."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dlcore.bench import machine, report
+from dlcore.bench import machine, report, roofline, scale
 from dlcore.bench.contest import SUBJECT, Contest, ContestantError, foreign_remarks
 from dlcore.bench.figures import markdown_table, table, write_json
-from dlcore.bench.libraries import Dlcore
+from dlcore.bench.goals import Row
 from dlcore.bench.measure import Result, Settings, foreign_share, judge, measure_row
-from dlcore.bench.peers import PEERS
 from dlcore.bench.report import BenchError
-from dlcore.bench.rows import Row, choose_rows
+from dlcore.bench.suites import KERNELS, SCALE, Chosen, Field, choose_rows
 
 ROUNDS, QUICK_ROUNDS = 7, 3
 TURN_SECONDS, QUICK_TURN_SECONDS = 0.02, 0.008
 ROOF_SECONDS = 0.1
+
+Table = tuple[list[str], list[list[str]]]
+"""A header and lines."""
 
 
 @dataclass(frozen=True)
@@ -62,35 +64,37 @@ def run(options: Options) -> int:
     Returns
     -------
     int
-        1 when a contestant's result is wrong or a row fell behind ``options.against``, else 0.
+        1 when a contestant's result is wrong, dlcore's training loss too high, or a row fell behind
+        ``options.against``, else 0.
 
     Raises
     ------
     BenchError
         If the bench cannot do what was asked.
     """
-    rows = choose_rows(options.suites, options.rows, options.quick)
-    if not rows:
-        raise BenchError(f"no row's name has words that match {options.rows!r}")
-    rows, left_out = _split_by_cpu(rows)
-    if not rows:
-        raise BenchError(left_out)
+    chosen, left_out = _choose(options)
+    draw = None if options.plot is None else _drawer(chosen)
     earlier = None if options.against is None else report.read_report(options.against)
-    if options.plot is not None:
-        _require_matplotlib()
     threads = _thread_counts(options.threads)
 
     cleared = machine.clear_environment()
     described = machine.describe_machine()
     print(", ".join(described.values()))
     print(f"removed from the environment: {' '.join(cleared) or 'nothing'}")
-    print(_sizes_remark(options))
+    print(_sizes_remark(options, chosen))
     if left_out:
         print(left_out)
-    contests, results = [], []
-    for count in threads:
-        held, measured = _hold(options, rows, count)
-        contests.append(held)
+    contests: list[dict[str, Any]] = []
+    results: list[Result] = []
+    for field, rows in chosen:
+        measured = []
+        for count in threads:
+            held, found = _hold(options, field, rows, count)
+            contests.append(held)
+            measured += found
+        if field is SCALE and len(threads) > 1:
+            print("\nspeedup\n")
+            _print_table(scale.speedups(measured), options.markdown)
         results += measured
     _print_summary(results)
 
@@ -105,9 +109,7 @@ def run(options: Options) -> int:
     }
     if options.json is not None:
         write_json(options.json, written)
-    if options.plot is not None:
-        from dlcore.bench.roofline import draw
-
+    if draw is not None and options.plot is not None:
         draw(options.plot, written)
     wrong = [line for result in results for line in result.wrong()]
     for line in wrong:
@@ -116,13 +118,43 @@ def run(options: Options) -> int:
     return 1 if wrong or behind else 0
 
 
-def _require_matplotlib() -> None:
+def _choose(options: Options) -> tuple[Chosen, str]:
+    """The rows to measure, with who meets over them, and what is said of those left out."""
+    chosen = choose_rows(options.suites, options.rows, options.quick)
+    if not chosen:
+        raise BenchError(f"no row's name has words that match {options.rows!r}")
+    absent = set(options.peers or ()) - {name for field, _ in chosen for name in field.peers}
+    if absent:
+        raise BenchError(f"--peers: {', '.join(sorted(absent))} has no part in these suites")
+    kept: Chosen = []
+    sentences = []
+    for field, rows in chosen:
+        possible, sentence = _split_by_cpu(rows)
+        sentences.append(sentence)
+        if in_dtypes := [row for row in possible if row.dtypes_of(options.dtypes)]:
+            kept.append((field, in_dtypes))
+    left_out = " ".join(filter(None, sentences))
+    if not kept:
+        raise BenchError(left_out or f"no row is measured in {' or '.join(options.dtypes or ())}")
+    return kept, left_out
+
+
+def _drawer(chosen: Chosen) -> Callable[[Path, Mapping[str, Any]], None]:
+    """What draws the picture of the chosen suites."""
+    pictures = {KERNELS: roofline.draw, SCALE: scale.draw}
+    found = [pictures[field] for field, _ in chosen if field in pictures]
+    if len(found) != 1:
+        raise BenchError(
+            f"--plot draws one picture, of {', '.join(KERNELS.suites)}, or of scale: "
+            "choose rows of either"
+        )
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise BenchError(
             f"--plot needs {error.name}, which is not installed: pip install 'dlcore[plot]'"
         ) from error
+    return found[0]
 
 
 def _split_by_cpu(rows: Sequence[Row]) -> tuple[list[Row], str]:
@@ -146,44 +178,55 @@ def _thread_counts(asked: Sequence[int] | None) -> Sequence[int]:
     return asked
 
 
-def _sizes_remark(options: Options) -> str:
-    if not options.settings.drawn:
-        return "nominal sizes only"
-    return f"each row at its size and at three drawn within 10% of it, --seed {options.seed}"
+def _sizes_remark(options: Options, chosen: Chosen) -> str:
+    drawn = options.settings.drawn and any(field is KERNELS for field, _ in chosen)
+    sizes = (
+        "kernels at their size and at three drawn within 10% of it" if drawn else "nominal sizes"
+    )
+    return f"{sizes}, --seed {options.seed}"
 
 
 def _hold(
-    options: Options, rows: Sequence[Row], threads: int
+    options: Options, field: Field, rows: Sequence[Row], threads: int
 ) -> tuple[dict[str, Any], list[Result]]:
-    """Hold the contests at one thread count, and print a table for each suite and dtype."""
-    peers = list(PEERS) if options.peers is None else options.peers
+    """Hold a contest at one thread count, and print a table for each suite and dtype."""
+    asked = list(field.peers) if options.peers is None else options.peers
+    peers = [field.peers[name] for name in asked if name in field.peers]
     results: list[Result] = []
-    with Contest([Dlcore, *(PEERS[name] for name in peers)], None, threads) as contest:
-        print(f"\n{threads} thread{'s' * (threads > 1)} on CPU {contest.cpus}")
-        for name, text in contest.runs_on.items():
-            print(f"  {name}: {text}")
-        for name, reason in contest.skipped.items():
-            print(f"  {name}: skipped, {reason}")
-        if SUBJECT in contest.skipped:
-            raise BenchError(f"{SUBJECT}: {contest.skipped[SUBJECT]}")
-        roofs = contest.ask(SUBJECT, "roofs", ROOF_SECONDS)
-        print("  " + ", ".join(_roof_text(name, rate) for name, rate in roofs.items()))
+    with Contest([field.subject, *peers], None, threads) as contest:
+        _print_contestants(contest)
+        roofs = contest.ask(SUBJECT, "roofs", ROOF_SECONDS) if field is KERNELS else {}
+        if roofs:
+            print("  " + ", ".join(_roof_text(name, rate) for name, rate in roofs.items()))
         for (suite, dtype), group in groupby(_order(rows, options.dtypes), lambda item: item[:2]):
             print(f"\n{suite}, {dtype}, {threads} thread{'s' * (threads > 1)}\n", flush=True)
             measured = [_measure(contest, row, dtype, options) for _, _, row in group]
-            _print_table(measured, options.markdown)
+            _print_table(_table_of(field, measured), options.markdown)
+            _print_data(measured)
             results += measured
+        foreign = foreign_share(results)
         held = {
+            "suites": field.suites,
             "threads": threads,
             "cpus": contest.cpus,
             "runs_on": contest.runs_on,
             "skipped": contest.skipped,
             "roofs": roofs,
-            "foreign": foreign_share(results),
+            "foreign": foreign,
         }
-    for remark in foreign_remarks(held["foreign"]):
+    for remark in foreign_remarks(foreign):
         print(remark)
     return held, results
+
+
+def _print_contestants(contest: Contest) -> None:
+    print(f"\n{contest.threads} thread{'s' * (contest.threads > 1)} on CPU {contest.cpus}")
+    for name, text in contest.runs_on.items():
+        print(f"  {name}: {text}")
+    for name, reason in contest.skipped.items():
+        print(f"  {name}: skipped, {reason}")
+    if SUBJECT in contest.skipped:
+        raise BenchError(f"{SUBJECT}: {contest.skipped[SUBJECT]}")
 
 
 def _measure(contest: Contest, row: Row, dtype: str, options: Options) -> Result:
@@ -210,18 +253,29 @@ def _roof_text(name: str, rate: float) -> str:
     return f"{name} {rate / 1e9:.3g} {'GB/s' if name.startswith('copy') else 'GFLOP/s'}"
 
 
-def _print_table(results: Sequence[Result], markdown: bool) -> None:
+def _table_of(field: Field, results: Sequence[Result]) -> Table:
+    if field is SCALE:
+        return scale.tables(results)
     taking_part = {name for result in results for name in result.nominal.seconds}
-    peers = [name for name in PEERS if name in taking_part]
-    rows = [report.cells(result, peers) for result in results]
-    print((markdown_table if markdown else table)(report.header(peers), rows), flush=True)
+    return report.tables(results, [name for name in field.peers if name in taking_part])
+
+
+def _print_table(header_and_rows: Table, markdown: bool) -> None:
+    print((markdown_table if markdown else table)(*header_and_rows), flush=True)
+
+
+def _print_data(results: Sequence[Result]) -> None:
+    lines = [f"{result.row.name}: {data}" for result in results if (data := result.row.data())]
+    if lines:
+        print("\n" + "\n".join(lines))
 
 
 def _print_summary(results: Sequence[Result]) -> None:
     verdicts = [judge(result)[0] for result in results]
     met = sum(verdict.startswith("met") for verdict in verdicts)
     judged = sum(verdict != "-" for verdict in verdicts)
-    print(f"\n{met} of {judged} goals are met")
+    if judged:
+        print(f"\n{met} of {judged} goals are met")
 
 
 def _fell_behind(now: dict[str, Any], earlier: dict[str, Any]) -> bool:

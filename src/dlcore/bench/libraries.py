@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from dlcore.bench.contest import SUBJECT, Contestant
-from dlcore.bench.work import ADAM, SGD, WORK, Arrays, Sizes, error, make_inputs
+from dlcore.bench.goals import Sizes
+from dlcore.bench.work import ADAM, SGD, WORK, Arrays, error, make_inputs
 
 IN_CACHE = 1 << 15
 """Elements of an array that lies in L2 together with its result."""
@@ -55,9 +56,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a contestant says of a case: its result's error, and how a turn of its will be."""
+    """What a contestant says of a case: its result's error, and how long a turn of its will be.
 
-    error: float
+    What is trained has no error, but a loss after each round.
+    """
+
+    error: float | None
     turn_seconds: float
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dlcore.bench.contest import SUBJECT, Contest
 from dlcore.bench.figures import Spread, ratios
-from dlcore.bench.libraries import Case, Prepared
-from dlcore.bench.rows import Row
-from dlcore.bench.work import Sizes, tolerance
+from dlcore.bench.goals import Row, Sizes
+from dlcore.bench.libraries import Prepared
+from dlcore.bench.training import loss_too_high
 
-SECONDS_OF_A_SIZE = 2.5
-"""Sizes whose rounds take longer than that get fewer rounds, but not fewer than `FEWEST_ROUNDS`."""
 FEWEST_ROUNDS = 3
+"""Sizes whose rounds take longer than a row's `patience` get fewer, but not fewer than that."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row at one size; times are seconds of a call, one for each round."""
+    """A row at one size; times are seconds of a call, one for each round.
+
+    Attributes
+    ----------
+    errors : of the results of those that were compared with a reference
+    losses : of what was trained, one for each round
+    """
 
     sizes: Sizes
     flops: int
@@ -45,6 +50,7 @@ class Measured:
     limits: list[dict[str, float]]
     errors: dict[str, float]
     foreign: float
+    losses: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def ours(self) -> list[float]:
@@ -80,15 +86,21 @@ class Result:
         return f"{self.row.suite}/{self.row.name}/{self.dtype}/{self.threads}"
 
     def wrong(self) -> list[str]:
-        """Whose results differ from the reference by more than rounding explains, a line each."""
-        return [
+        """What disqualifies the run, a line each.
+
+        Results that differ from the reference by more than rounding explains, and a loss that is
+        too far above the peers'.
+        """
+        lines = [
             f"{self.key} at {sizes_text(size.sizes)}: the result of {name} is off by {found:.2g}, "
             f"relative to its largest element; rounding explains {allowed:.2g}"
             for size in (self.nominal, *self.drawn)
-            for allowed in (tolerance(self.row.op, size.sizes, self.dtype),)
+            for allowed in (self.row.tolerance(size.sizes, self.dtype),)
             for name, found in size.errors.items()
             if not found <= allowed
         ]
+        complaint = loss_too_high(self.nominal.losses)
+        return lines if complaint is None else [*lines, f"{self.key}: {complaint}"]
 
 
 def sizes_text(sizes: Sizes) -> str:
@@ -106,24 +118,28 @@ def measure_row(contest: Contest, row: Row, dtype: str, settings: Settings) -> R
 def _measure(
     contest: Contest, row: Row, sizes: Sizes, dtype: str, settings: Settings, rounds: int
 ) -> Measured:
-    case = Case(row.op, sizes, dtype, row.limit, settings.seed, settings.turn_seconds)
+    case = row.case(sizes, dtype, settings.seed, settings.turn_seconds)
     prepared = {name: contest.ask(name, "prepare", case) for name in contest.names}
     taking_part = {name: answer for name, answer in prepared.items() if answer is not None}
-    held = contest.rounds(_affordable(rounds, taking_part.values()), case, list(taking_part))
+    affordable = _affordable(rounds, row.patience, taking_part.values())
+    held = contest.rounds(affordable, case, list(taking_part))
     return Measured(
         sizes=sizes,
         flops=case.flops,
         bytes=case.bytes,
         seconds=held.seconds,
         limits=held.limits,
-        errors={name: answer.error for name, answer in taking_part.items()},
+        errors={
+            name: answer.error for name, answer in taking_part.items() if answer.error is not None
+        },
         foreign=contest.foreign,
+        losses=row.losses(case, held.results),
     )
 
 
-def _affordable(rounds: int, prepared: Iterable[Prepared]) -> int:
+def _affordable(rounds: int, patience: float, prepared: Iterable[Prepared]) -> int:
     round_seconds = sum(answer.turn_seconds for answer in prepared)
-    return min(rounds, max(FEWEST_ROUNDS, int(SECONDS_OF_A_SIZE / round_seconds)))
+    return min(rounds, max(FEWEST_ROUNDS, int(patience / round_seconds)))
 
 
 def judge(result: Result) -> tuple[str, list[str]]:
@@ -144,21 +160,44 @@ def judge(result: Result) -> tuple[str, list[str]]:
 
 
 def _judge_size(result: Result, measured: Measured) -> tuple[str, list[str]]:
-    goal, fraction = result.row.goal, measured.fraction()
-    ratios = {peer: ratio for peer in goal.vs if (ratio := measured.ratio(peer)) is not None}
-    behind = [
-        f"{peer} {ratio.median:.3g} < {goal.ratio(peer, result.threads):g}"
-        for peer, ratio in ratios.items()
-        if not ratio.median >= goal.ratio(peer, result.threads)
-    ]
-    far = []
-    if goal.fraction is not None and fraction is not None and not fraction.median >= goal.fraction:
-        far = [f"limit {fraction.median:.3g} < {goal.fraction:g}"]
-    if not ratios and (goal.fraction is None or fraction is None):
+    goal, threads = result.row.goal, result.threads
+    far = _short_of_fraction(goal.fraction_at(threads), measured)
+    behind = _short_of_ratios(goal.ratios(threads), measured)
+    late = _short_of_seconds(goal.seconds, measured)
+    if far is None and behind is None and late is None:
         return "-", []
-    if far and goal.ratio_decides and ratios and not behind:
+    if far and goal.ratio_decides and behind == []:
         return "met by ratio", far
-    return ("short", far + behind) if far or behind else ("met", [])
+    short = [*(far or ()), *(behind or ()), *(late or ())]
+    return ("short", short) if short else ("met", [])
+
+
+# What is short of a goal, in words; None where there is no goal, or nothing to judge it by.
+
+
+def _short_of_fraction(wanted: float | None, measured: Measured) -> list[str] | None:
+    reached = measured.fraction()
+    if wanted is None or reached is None:
+        return None
+    return [] if reached.median >= wanted else [f"limit {reached.median:.3g} < {wanted:g}"]
+
+
+def _short_of_ratios(wanted: Mapping[str, float], measured: Measured) -> list[str] | None:
+    found = {peer: ratio.median for peer in wanted if (ratio := measured.ratio(peer))}
+    if not found:
+        return None
+    return [
+        f"{peer} {ratio:.3g} < {wanted[peer]:g}"
+        for peer, ratio in found.items()
+        if not ratio >= wanted[peer]
+    ]
+
+
+def _short_of_seconds(wanted: float | None, measured: Measured) -> list[str] | None:
+    if wanted is None:
+        return None
+    taken = Spread.of(measured.ours).median
+    return [] if taken <= wanted else [f"{1e3 * taken:.3g} ms > {1e3 * wanted:g} ms"]
 
 
 def worst_drawn(result: Result) -> Measured | None:

@@ -171,12 +171,15 @@ class Torch(Library):
         return super().output(op, names)
 
     def runs_on(self) -> str:
-        torch = self._torch
-        return (
-            f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
-            f"mkl {torch.backends.mkl.is_available()}, "
-            f"mkldnn {torch.backends.mkldnn.is_available()}, {torch.get_num_threads()} threads"
-        )
+        return torch_runs_on(self._torch)
+
+
+def torch_runs_on(torch: Any) -> str:
+    return (
+        f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"mkl {torch.backends.mkl.is_available()}, "
+        f"mkldnn {torch.backends.mkldnn.is_available()}, {torch.get_num_threads()} threads"
+    )
 
 
 JAX_FUNCTIONS = {
@@ -232,11 +235,7 @@ class Jax(Library):
 
     def __init__(self, task: None, threads: int) -> None:
         super().__init__(task, threads)
-        if not machine.can_pin() and threads != len(machine.usable_cpus()):
-            raise Unavailable("XLA's threads can be limited by CPU affinity only, which is missing")
-        os.environ["JAX_PLATFORMS"] = "cpu"
-        import jax
-
+        jax = import_jax(threads)
         jax.config.update("jax_enable_x64", True)
         self._jax = jax
         steps = {"adam": _jax_adam(jax.numpy), "sgd_momentum": _jax_sgd_momentum}
@@ -250,7 +249,21 @@ class Jax(Library):
         return np.asarray(names["state"][0] if op in JAX_STEPS else names[WORK[op].result])
 
     def runs_on(self) -> str:
-        return f"{self._jax.__version__}, {self._jax.devices()}, {len(machine.usable_cpus())} CPUs"
+        return jax_runs_on(self._jax)
+
+
+def import_jax(threads: int) -> Any:
+    """JAX on the CPUs of this process, which are all that limits its threads."""
+    if not machine.can_pin() and threads != len(machine.usable_cpus()):
+        raise Unavailable("XLA's threads can be limited by CPU affinity only, which is missing")
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    return jax
+
+
+def jax_runs_on(jax: Any) -> str:
+    return f"{jax.__version__}, {jax.devices()}, {len(machine.usable_cpus())} CPUs"
 
 
 def _jax_adam(jnp: Any) -> Any:

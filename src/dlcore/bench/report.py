@@ -11,7 +11,7 @@ from typing import Any
 from dlcore.bench.contest import SUBJECT
 from dlcore.bench.figures import Spread, ratios
 from dlcore.bench.measure import Measured, Result, judge, sizes_text, worst_drawn
-from dlcore.bench.work import WORK
+from dlcore.bench.training import mean_losses
 from dlcore.errors import DlcoreError
 
 FORMAT = 1
@@ -27,31 +27,37 @@ class BenchError(DlcoreError):
 # Tables
 
 
-def header(peers: Sequence[str]) -> list[str]:
-    """The columns of a table; those of peers hold their time / dlcore's."""
-    return ["", "us", "rate", "of limit", *peers, "worst drawn", "goal", "verdict"]
+def tables(results: Sequence[Result], peers: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The header of a table and its lines; columns that none of the results fills are left out.
+
+    Those of peers hold their time / dlcore's.
+    """
+    lines = [cells(result, peers) for result in results]
+    header = [title for title in lines[0] if any(line[title] for line in lines)]
+    return header, [[line[title] or "-" for title in header] for line in lines]
 
 
-def cells(result: Result, peers: Sequence[str]) -> list[str]:
+def cells(result: Result, peers: Sequence[str]) -> dict[str, str]:
+    """What stands in each column, or nothing."""
     nominal = result.nominal
     verdict, short = judge(result)
-    fraction = nominal.fraction()
-    return [
-        result.row.name,
-        f"{1e6 * Spread.of(nominal.ours).median:.4g}",
-        rate_text(result),
-        str(fraction) if fraction else "-",
-        *(str(nominal.ratio(peer) or "-") for peer in peers),
-        worst_text(result, peers),
-        result.row.goal.text(result.threads),
-        f"{verdict}: {'; '.join(short)}" if short else verdict,
-    ]
+    return {
+        "": result.row.name,
+        "us": f"{1e6 * Spread.of(nominal.ours).median:.4g}",
+        "rate": rate_text(result),
+        "of limit": str(nominal.fraction() or "-"),
+        **{peer: str(nominal.ratio(peer) or "-") for peer in peers},
+        "worst drawn": worst_text(result, peers),
+        "loss / best": loss_text(nominal),
+        "goal": result.row.goal.text(result.threads),
+        "verdict": f"{verdict}: {'; '.join(short)}" if short else verdict,
+    }
 
 
 def rate_text(result: Result) -> str:
     nominal = result.nominal
     seconds = Spread.of(nominal.ours).median
-    if WORK[result.row.op].in_flops:
+    if result.row.in_flops:
         return f"{nominal.flops / seconds / 1e9:.3g} GFLOP/s"
     return f"{nominal.bytes / seconds / 1e9:.3g} GB/s"
 
@@ -60,7 +66,7 @@ def worst_text(result: Result, peers: Sequence[str]) -> str:
     """The drawn size that is furthest from the limit, and the worst ratio to a peer at any."""
     worst = worst_drawn(result)
     if worst is None:
-        return "-"
+        return ""
     fraction = worst.fraction()
     parts = [f"{fraction.median:.3g}" if fraction else "", _worst_ratio(result.drawn, peers)]
     return f"{', '.join(filter(None, parts))} at {sizes_text(worst.sizes)}"
@@ -74,6 +80,14 @@ def _worst_ratio(drawn: Sequence[Measured], peers: Sequence[str]) -> str:
         if (ratio := measured.ratio(peer)) is not None
     ]
     return f"{min(found)[1]} {min(found)[0]:.3g}" if found else ""
+
+
+def loss_text(measured: Measured) -> str:
+    """dlcore's mean loss / that of the best peer."""
+    if len(measured.losses) < 2:
+        return ""
+    ours, best = mean_losses(measured.losses)
+    return f"{ours / best:.3f}"
 
 
 # The JSON file
@@ -90,6 +104,7 @@ def row_report(result: Result) -> dict[str, Any]:
         "dtype": result.dtype,
         "threads": result.threads,
         "limit": result.row.limit,
+        "data": result.row.data(),
         "goal": asdict(result.row.goal),
         "verdict": verdict,
         "short": short,

@@ -20,6 +20,7 @@ def draw(path: Path, report: Mapping[str, Any]) -> None:
     panels = [
         (contest, dtype, rows)
         for contest in report["contests"]
+        if contest["roofs"]
         for dtype in ("float32", "float64")
         if (rows := _rows(report, contest["threads"], dtype))
     ]
@@ -35,11 +36,12 @@ def draw(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def _rows(report: Mapping[str, Any], threads: int, dtype: str) -> list[Mapping[str, Any]]:
-    """The sizes whose operations are counted."""
+    """The sizes whose operations and bytes are counted."""
     return [
         row["nominal"]
         for row in report["rows"]
-        if row["threads"] == threads and row["dtype"] == dtype and row["nominal"]["flops"]
+        if row["threads"] == threads and row["dtype"] == dtype
+        if row["nominal"]["flops"] and row["nominal"]["bytes"]
     ]
 
 

@@ -1,15 +1,17 @@
-"""The rows of the bench: what is measured, at which sizes, against which limit, with which goal."""
+"""The rows of kernels: what is measured, at which sizes, against which limit, with which goal."""
 
 from __future__ import annotations
 
-import fnmatch
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from dlcore.bench.work import WORK, Sizes
+from dlcore.bench.goals import Goal, Row, Sizes
+from dlcore.bench.libraries import Case
+from dlcore.bench.work import WORK, tolerance
 
 KI, MI = 1 << 10, 1 << 20
 
@@ -36,59 +38,23 @@ DRAWN = 3
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What a row should reach.
+class KernelRow(Row):
+    """One operation, `op` of `work.WORK`, at one size; `limit` is one of `LIMITS`."""
 
-    Attributes
-    ----------
-    fraction : of the limit
-    vs : peer -> time of the peer / time of dlcore, at one thread and at more; "best" is the
-        fastest peer that takes part
-    ratio_decides : whether ratios that are met make up for a fraction that is not
-    """
-
-    fraction: float | None = None
-    vs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    ratio_decides: bool = False
-
-    def ratio(self, peer: str, threads: int) -> float:
-        return self.vs[peer][min(threads, 2) - 1]
-
-    def text(self, threads: int) -> str:
-        parts = [] if self.fraction is None else [f"{self.fraction:g} of limit"]
-        parts += [f"{peer} {self.ratio(peer, threads):g}" for peer in self.vs]
-        return ", ".join(parts) or "-"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One operation at one size.
-
-    Attributes
-    ----------
-    op : key of `work.WORK`
-    limit : one of `LIMITS`
-    dtypes : those it is measured in where none is asked for
-    heavy : left out of quick runs
-    needs_bfloat16 : left out where bfloat16 is emulated
-    """
-
-    suite: str
-    name: str
-    op: str
-    sizes: Sizes
-    limit: str
-    goal: Goal = Goal()
-    dtypes: tuple[str, ...] = ("float32",)
-    heavy: bool = False
+    patience: ClassVar[float] = 2.5
 
     @property
-    def needs_bfloat16(self) -> bool:
-        return self.limit == "bfloat16"
+    def in_flops(self) -> bool:
+        return WORK[self.op].in_flops
 
     def dtypes_of(self, asked: Sequence[str] | None) -> list[str]:
-        """The dtypes it is measured in where some are asked for."""
         return [dtype for dtype in asked or self.dtypes if dtype in WORK[self.op].dtypes]
+
+    def case(self, sizes: Sizes, dtype: str, seed: int, seconds: float) -> Case:
+        return Case(self.op, sizes, dtype, self.limit, seed, seconds)
+
+    def tolerance(self, sizes: Sizes, dtype: str) -> float:
+        return tolerance(self.op, sizes, dtype)
 
     def drawn(self, seed: int) -> list[Sizes]:
         """Sizes within 10% of the nominal ones, by which no kernel can have been chosen."""
@@ -104,50 +70,48 @@ def _draw(rng: np.random.Generator, size: int) -> int:
     return int(rng.integers(-(-size * 9 // 10), size * 11 // 10, endpoint=True))
 
 
-def _vs(**peers: float | tuple[float, float]) -> dict[str, tuple[float, float]]:
-    return {name: goal if isinstance(goal, tuple) else (goal, goal) for name, goal in peers.items()}
-
-
 BOTH = ("float32", "float64")
 
 
-def _gemm() -> list[Row]:
-    large = _vs(numpy=1.0, jax=1.0)
+def _gemm() -> list[KernelRow]:
+    large = dict(numpy=1.0, jax=1.0)
     goals = {
         2048: Goal(0.95, large, True),
         1024: Goal(0.95, large, True),
         512: Goal(0.93, large, True),
         256: Goal(0.91, large, True),
-        128: Goal(0.85, _vs(numpy=(1.05, 1.3))),
-        64: Goal(vs=_vs(numpy=1.1)),
-        32: Goal(vs=_vs(numpy=2.0)),
-        8: Goal(vs=_vs(numpy=3.0)),
+        128: Goal(0.85, dict(numpy=(1.05, 1.3))),
+        64: Goal(vs=dict(numpy=1.1)),
+        32: Goal(vs=dict(numpy=2.0)),
+        8: Goal(vs=dict(numpy=3.0)),
     }
-    batch = Goal(0.91, _vs(numpy=1.0))
+    batch = Goal(0.91, dict(numpy=1.0))
     shapes: list[tuple[str, Sizes, str, Goal]] = [
         ("128x784x256", (128, 784, 256), "matmul", batch),
         ("784x128x256 a^T b", (784, 128, 256), "matmul_ta", batch),
         ("128x256x784 a b^T", (128, 256, 784), "matmul_tb", batch),
-        ("256x256x10", (256, 256, 10), "matmul", Goal(vs=_vs(numpy=1.35))),
-        ("4096x64x64", (4096, 64, 64), "matmul", Goal(0.88, _vs(numpy=1.0))),
+        ("256x256x10", (256, 256, 10), "matmul", Goal(vs=dict(numpy=1.35))),
+        ("4096x64x64", (4096, 64, 64), "matmul", Goal(0.88, dict(numpy=1.0))),
     ]
     rows = [
-        Row("gemm", f"{n}^3", "matmul", (n, n, n), "fma", goal, BOTH, heavy=n > 1024)
+        KernelRow("gemm", f"{n}^3", "matmul", (n, n, n), "fma", goal, BOTH, heavy=n > 1024)
         for n, goal in goals.items()
     ]
-    rows += [Row("gemm", name, op, sizes, "fma", goal, BOTH) for name, sizes, op, goal in shapes]
     rows += [
-        Row("gemm", f"{n}^3 bfloat16", "matmul_bfloat16", (n, n, n), "bfloat16", Goal(0.85))
+        KernelRow("gemm", name, op, sizes, "fma", goal, BOTH) for name, sizes, op, goal in shapes
+    ]
+    rows += [
+        KernelRow("gemm", f"{n}^3 bfloat16", "matmul_bfloat16", (n, n, n), "bfloat16", Goal(0.85))
         for n in (512, 1024)
     ]
-    vector = Goal(0.9, _vs(numpy=(1.0, 1.3)))
-    rows.append(Row("gemm", "1x1024x1024", "matmul", (1, 1024, 1024), "read", vector, BOTH))
+    vector = Goal(0.9, dict(numpy=(1.0, 1.3)))
+    rows.append(KernelRow("gemm", "1x1024x1024", "matmul", (1, 1024, 1024), "read", vector, BOTH))
     for sizes in ((128, 784, 256), (128, 256, 128)):
         for activation in ("relu", "tanh", "gelu"):
             name = f"linear {activation} {'x'.join(map(str, sizes))}"
             fraction = 1 / 1.05 if activation == "relu" else 1.0
             goal = Goal(round(fraction, 3))
-            rows.append(Row("gemm", name, f"linear_{activation}", sizes, "gemm", goal, BOTH))
+            rows.append(KernelRow("gemm", name, f"linear_{activation}", sizes, "gemm", goal, BOTH))
     return rows
 
 
@@ -155,7 +119,7 @@ def _size_name(n: int) -> str:
     return f"{n // MI}Mi" if n >= MI else f"{n // KI}Ki"
 
 
-def _elementwise() -> list[Row]:
+def _elementwise() -> list[KernelRow]:
     rows = []
     for op in ("relu", "sigmoid", "tanh", "gelu", "silu", "exp", "log", "softmax"):
         for n in (32 * KI, MI, 16 * MI):
@@ -166,64 +130,52 @@ def _elementwise() -> list[Row]:
     return rows
 
 
-def _elementwise_row(name: str, op: str, sizes: Sizes, n: int) -> Row:
+def _elementwise_row(name: str, op: str, sizes: Sizes, n: int) -> KernelRow:
     if n > MI:
-        return Row("elementwise", name, op, sizes, "slower", Goal(0.9), heavy=True)
+        return KernelRow("elementwise", name, op, sizes, "slower", Goal(0.9), heavy=True)
     fraction = 0.95 if op == "relu" else None
-    return Row("elementwise", name, op, sizes, "copy", Goal(fraction, _vs(best=1.2)))
+    return KernelRow("elementwise", name, op, sizes, "copy", Goal(fraction, dict(best=1.2)))
 
 
-def _reduce() -> list[Row]:
+def _reduce() -> list[KernelRow]:
     square = (KI, KI)
     return [
-        Row("reduce", "sum 1Mi", "sum", (MI,), "read"),
-        Row("reduce", "max 1Mi", "max", (MI,), "read"),
-        Row("reduce", "sum of rows 1024x1024", "sum_rows", square, "read"),
-        Row("reduce", "sum of columns 1024x1024", "sum_columns", square, "read"),
-        Row(
+        KernelRow("reduce", "sum 1Mi", "sum", (MI,), "read"),
+        KernelRow("reduce", "max 1Mi", "max", (MI,), "read"),
+        KernelRow("reduce", "sum of rows 1024x1024", "sum_rows", square, "read"),
+        KernelRow("reduce", "sum of columns 1024x1024", "sum_columns", square, "read"),
+        KernelRow(
             "reduce",
             "Gram 1000000x50",
             "gram",
             (1_000_000, 50),
             "syrk",
-            Goal(vs=_vs(numpy=2.0)),
+            Goal(vs=dict(numpy=2.0)),
             heavy=True,
         ),
     ]
 
 
-def _step() -> list[Row]:
+def _step() -> list[KernelRow]:
     return [
-        Row("step", "Adam 1Mi", "adam", (MI,), "streams", Goal(0.85, _vs(torch=1.0))),
-        Row("step", "SGD momentum 1Mi", "sgd_momentum", (MI,), "streams"),
+        KernelRow("step", "Adam 1Mi", "adam", (MI,), "streams", Goal(0.85, dict(torch=1.0))),
+        KernelRow("step", "SGD momentum 1Mi", "sgd_momentum", (MI,), "streams"),
     ]
 
 
-def _call() -> list[Row]:
+def _call() -> list[KernelRow]:
     faster = {8: 3.0, 32: 2.0, 64: 1.1}
     rows = []
     for n, ratio in faster.items():
         for suffix, op in (("", "call_matmul"), (" out=", "call_matmul_out")):
-            goal = Goal(vs=_vs(numpy=ratio))
-            rows.append(Row("call", f"matmul {n}^3{suffix}", op, (n, n, n), "none", goal))
+            goal = Goal(vs=dict(numpy=ratio))
+            rows.append(KernelRow("call", f"matmul {n}^3{suffix}", op, (n, n, n), "none", goal))
     rows += [
-        Row("call", f"{op} {n}", f"call_{op}", (n,), "none")
+        KernelRow("call", f"{op} {n}", f"call_{op}", (n,), "none")
         for op in ("tanh", "relu")
         for n in (8, 100, 1000)
     ]
     return rows
 
 
-ROWS: Sequence[Row] = (*_gemm(), *_elementwise(), *_reduce(), *_step(), *_call())
-SUITES: tuple[str, ...] = tuple(dict.fromkeys(row.suite for row in ROWS))
-
-
-def choose_rows(suites: Sequence[str], pattern: str | None, quick: bool) -> list[Row]:
-    """The rows of some suites whose names have words that match `pattern`, with * and ?."""
-    return [
-        row
-        for row in ROWS
-        if row.suite in (suites or SUITES)
-        and (pattern is None or fnmatch.fnmatchcase(f" {row.name} ", f"* {pattern} *"))
-        and not (quick and row.heavy)
-    ]
+ROWS: Sequence[KernelRow] = (*_gemm(), *_elementwise(), *_reduce(), *_step(), *_call())

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dlcore.bench.goals import Sizes
 from dlcore.memory import aligned_empty
 
 Arrays = dict[str, np.ndarray]
-Sizes = tuple[int, ...]
 
 # Elements, or rows, of a result that are compared with the reference.
 SAMPLE = 512
