@@ -10,6 +10,7 @@
 /* Work between two looks at the clock: some 10 microseconds, so that a look costs nothing. */
 #define FMA_REPEATS 20000
 #define BYTES_PER_LOOK (1 << 18)
+#define BARRIERS_PER_LOOK 100
 
 /* Chains of multiply-adds */
 typedef struct chains {
@@ -17,15 +18,19 @@ typedef struct chains {
     int64_t flops_per_repeat;
 } chains;
 
-typedef struct probe_team {
+typedef struct probe_team probe_team;
+
+struct probe_team {
+    double (*rate)(probe_team *team, int thread, int n_threads);
     const dlc_probe_kernels *kernels;
-    const dlc_probe_memory *memory; /* NULL: multiply-adds */
+    const dlc_probe_memory *memory;
     chains chains;
     double seconds;
-    dlc_barrier start;
+    dlc_barrier barrier;
+    bool stop[2];               /* of even and odd looks: the next look writes the other one */
     atomic_uint_least64_t sink; /* what the kernels return, so that it is used */
     double rates[];             /* of each thread */
-} probe_team;
+};
 
 static double now(void)
 {
@@ -70,10 +75,11 @@ static int64_t arrays_touched(const dlc_probe_memory *memory)
     }
 }
 
-static double fma_rate(probe_team *team, int n_threads)
+static double fma_rate(probe_team *team, int thread, int n_threads)
 {
+    (void)thread;
     uint64_t sink = multiply_add(&team->chains);
-    dlc_barrier_wait(&team->start, n_threads);
+    dlc_barrier_wait(&team->barrier, n_threads);
     double begin = now(), elapsed;
     int64_t looks = 0;
     do {
@@ -94,7 +100,7 @@ static double memory_rate(probe_team *team, int thread, int n_threads)
     int64_t passes_per_look = bytes > 0 ? dlc_max64(1, BYTES_PER_LOOK / bytes) : 1;
 
     uint64_t sink = pass(team, begin_element, end_element);
-    dlc_barrier_wait(&team->start, n_threads);
+    dlc_barrier_wait(&team->barrier, n_threads);
     double begin = now(), elapsed;
     int64_t passes = 0;
     do {
@@ -107,10 +113,30 @@ static double memory_rate(probe_team *team, int thread, int n_threads)
     return (double)bytes * (double)passes / elapsed;
 }
 
+/* The share of one thread, so that the sum is the rate of the team. */
+static double barrier_rate(probe_team *team, int thread, int n_threads)
+{
+    dlc_barrier_wait(&team->barrier, n_threads);
+    double begin = now(), elapsed;
+    int64_t looks = 0;
+    bool *stop;
+    do {
+        stop = &team->stop[looks & 1];
+        elapsed = now() - begin;
+        if (thread == 0)
+            *stop = looks > 0 && elapsed >= team->seconds;
+        for (int i = 0; i < BARRIERS_PER_LOOK; i++)
+            dlc_barrier_wait(&team->barrier, n_threads);
+        looks++;
+    } while (!*stop);
+    elapsed = now() - begin;
+    return (double)(looks * BARRIERS_PER_LOOK) / elapsed / n_threads;
+}
+
 static void run_member(void *context, int thread, int n_threads)
 {
     probe_team *team = context;
-    team->rates[thread] = team->memory ? memory_rate(team, thread, n_threads) : fma_rate(team, n_threads);
+    team->rates[thread] = team->rate(team, thread, n_threads);
 }
 
 /* *rate = the sum over the threads of a team like `what` */
@@ -146,7 +172,7 @@ dlc_status dlc_probe_fma(double *flops_per_second, int32_t dtype, int32_t thread
         return dlc_fail(DLC_INVALID_ARGUMENT, "dtype is %d; expected a real one", (int)dtype);
     DLC_TRY(dlc_kernels_get(&kernels));
     const dlc_probe_kernels *probe = kernels->real[dtype]->probe;
-    const probe_team team = {.chains = {probe->multiply_add, probe->flops_per_repeat}};
+    const probe_team team = {.rate = fma_rate, .chains = {probe->multiply_add, probe->flops_per_repeat}};
     return measure(flops_per_second, &team, threads, seconds);
 }
 
@@ -154,7 +180,7 @@ dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads, double 
 {
     const dlc_kernels *kernels;
     DLC_TRY(dlc_kernels_get(&kernels));
-    const probe_team team = {.chains = {kernels->bfloat16->dot, kernels->bfloat16->flops_per_repeat}};
+    const probe_team team = {.rate = fma_rate, .chains = {kernels->bfloat16->dot, kernels->bfloat16->flops_per_repeat}};
     return measure(flops_per_second, &team, threads, seconds);
 }
 
@@ -172,6 +198,12 @@ dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memor
                         (int)memory->n_read, (int)memory->n_written, DLC_PROBE_MAX_ARRAYS);
     const dlc_kernels *kernels;
     DLC_TRY(dlc_kernels_get(&kernels));
-    const probe_team team = {.kernels = kernels->real[DLC_FLOAT32]->probe, .memory = memory};
+    const probe_team team = {.rate = memory_rate, .kernels = kernels->real[DLC_FLOAT32]->probe, .memory = memory};
     return measure(bytes_per_second, &team, threads, seconds);
+}
+
+dlc_status dlc_probe_barrier(double *barriers_per_second, int32_t threads, double seconds)
+{
+    const probe_team team = {.rate = barrier_rate};
+    return measure(barriers_per_second, &team, threads, seconds);
 }

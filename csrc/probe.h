@@ -1,5 +1,5 @@
-/* What the machine can do at most, measured now: multiply-adds in registers, and memory at a given footprint. Benches run
- * these beside what they judge, in the same process and at the same clock. */
+/* What the machine can do at most, measured now: multiply-adds in registers, memory at a given footprint, and how soon
+ * threads meet. Benches run these beside what they judge, in the same process and at the same clock. */
 #ifndef DLC_PROBE_H
 #define DLC_PROBE_H
 
@@ -31,5 +31,9 @@ DLC_API dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads,
  * again: at least once to warm up, and then for at least `seconds` and at least once. */
 DLC_API dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memory *memory, int32_t threads,
                                          double seconds);
+
+/* The barriers per second that a team of `threads` passes when it does nothing else, over at least `seconds`. Threads on cores
+ * without a common cache take several times as long, and a host may move the CPUs of a virtual machine there at any time. */
+DLC_API dlc_status dlc_probe_barrier(double *barriers_per_second, int32_t threads, double seconds);
 
 #endif

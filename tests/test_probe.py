@@ -1,5 +1,7 @@
 """Probes of the machine's limits: types of results, arguments, and that copies are right."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,17 @@ def test_rates_of_a_team(two_threads):
     assert is_rate(_probe.copy_rate(1 << 20, 2, SHORT).rate)
     assert is_rate(_probe.read_rate(1 << 20, 2, SHORT))
     assert is_rate(_probe.stream_rate(8, 8, 1 << 16, 2, SHORT))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("seconds", [0.0, SHORT])
+def test_barriers_are_counted_once_for_the_team(two_threads, threads, seconds):
+    begin = time.perf_counter()
+    rate = _probe.barrier_rate(threads, seconds)
+    elapsed = time.perf_counter() - begin
+    assert is_rate(rate)
+    assert elapsed >= seconds
+    assert rate * elapsed >= 100  # the fewest that are counted
 
 
 @pytest.mark.parametrize("n", [1, 7, 64, 1000, 4099])

@@ -38,6 +38,7 @@ cdef extern from "probe.h" nogil:
     dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads, double seconds)
     dlc_status dlc_probe_memory_rate(double *bytes_per_second, const dlc_probe_memory *memory, int32_t threads,
                                      double seconds)
+    dlc_status dlc_probe_barrier(double *barriers_per_second, int32_t threads, double seconds)
 
 
 class CopyRate(NamedTuple):
@@ -111,6 +112,30 @@ def bfloat16_rate(int32_t threads=1, double seconds=0.05):
     cdef dlc_status status
     with nogil:
         status = dlc_probe_bfloat16(&rate, threads, seconds)
+    check(status)
+    return rate
+
+
+def barrier_rate(int32_t threads=2, double seconds=0.01):
+    """How often per second a team of threads meets at a barrier when it does nothing else.
+
+    Threads on cores without a common cache meet several times less often, and hand data to each
+    other as much more slowly. The host of a virtual machine may move its CPUs there at any time.
+
+    Parameters
+    ----------
+    threads, seconds
+        As of `fma_rate`.
+
+    Returns
+    -------
+    float
+        Barriers per second.
+    """
+    cdef double rate = 0
+    cdef dlc_status status
+    with nogil:
+        status = dlc_probe_barrier(&rate, threads, seconds)
     check(status)
     return rate
 

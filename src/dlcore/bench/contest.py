@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import multiprocessing
 import os
 import signal
@@ -85,12 +84,6 @@ class Rounds:
     seconds: dict[str, list[float]]
     results: dict[str, list[Any]]
     limits: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def peak(self) -> list[float]:
-        """The rate of multiply-adds ("fma") that the subject measured; NaN where it did not."""
-        rounds = len(next(iter(self.seconds.values()), []))
-        return [limits.get("fma", math.nan) for limits in self.limits] or [math.nan] * rounds
 
 
 class Contest:

@@ -35,11 +35,6 @@ def ratios(values: Sequence[float], base: Sequence[float]) -> Spread:
     return Spread.of([value / other for value, other in zip(values, base, strict=True)])
 
 
-def fraction_of_peak(flops: float, seconds: Sequence[float], peak: Sequence[float]) -> Spread:
-    """Spread of the fraction of the FMA peak reached by turns of `flops` operations."""
-    return ratios([flops / elapsed for elapsed in seconds], peak)
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format text columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]

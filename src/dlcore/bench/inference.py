@@ -15,9 +15,9 @@ from dlcore.bench.libraries import Prepared, Repeated
 from dlcore.bench.networks import Network, Task, forward, make_task, softmax
 from dlcore.bench.trainers import (
     dlcore_model,
-    fma_limit,
     jax_forward,
     limit_sklearn,
+    machine_limits,
     sklearn_model,
     torch_model,
 )
@@ -86,7 +86,7 @@ class Dlcore(Predictor):
         return "y = model.predict_one(x, out=out)", names
 
     def limits(self, case: NetworkCase) -> dict[str, float]:
-        return fma_limit(case, self.threads)
+        return machine_limits(case, self.threads)
 
 
 class NumPy(Predictor):

@@ -62,6 +62,11 @@ class Measured:
             return None
         return ratios([limit["seconds"] for limit in self.limits], self.ours)
 
+    def barrier_ns(self) -> Spread | None:
+        """Nanoseconds that the threads took to meet; None where that was not measured."""
+        found = [1e9 * limit["barrier"] for limit in self.limits if "barrier" in limit]
+        return Spread.of(found) if found else None
+
     def ratio(self, peer: str) -> Spread | None:
         """Time of a peer, or of the "best", relative to dlcore's; None where it takes no part."""
         peers = [name for name in self.seconds if name != SUBJECT]

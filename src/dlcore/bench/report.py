@@ -46,6 +46,7 @@ def cells(result: Result, peers: Sequence[str]) -> dict[str, str]:
         "us": f"{1e6 * Spread.of(nominal.ours).median:.4g}",
         "rate": rate_text(result),
         "of limit": str(nominal.fraction() or "-"),
+        "barrier ns": str(nominal.barrier_ns() or ""),
         **{peer: str(nominal.ratio(peer) or "-") for peer in peers},
         "worst drawn": worst_text(result, peers),
         "loss / best": loss_text(nominal),

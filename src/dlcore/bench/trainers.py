@@ -115,18 +115,22 @@ class Dlcore(Trainer):
         return list(zip(values, values, strict=True))
 
     def limits(self, case: NetworkCase) -> dict[str, float]:
-        return fma_limit(case, self.threads)
+        return machine_limits(case, self.threads)
 
 
-def fma_limit(case: NetworkCase, threads: int) -> dict[str, float]:
-    """`seconds` that the case's operations take at the rate of multiply-adds in registers."""
+def machine_limits(case: NetworkCase, threads: int) -> dict[str, float]:
+    """`seconds` that the case's operations take at the rate of multiply-adds in registers.
+
+    At several threads also how long a barrier takes them, `barrier`.
+    """
+    from dlcore._probe import barrier_rate, fma_rate
+
+    found = {} if threads == 1 else {"barrier": 1 / barrier_rate(threads, case.seconds / PROBES)}
     if case.limit == "none":
-        return {}
-    from dlcore._probe import fma_rate
-
+        return found
     each = case.seconds / PROBES
     rate = sorted(fma_rate("float32", threads, each) for _ in range(PROBES))[PROBES // 2]
-    return {"seconds": case.flops / rate, "fma": rate}
+    return {**found, "seconds": case.flops / rate, "fma": rate}
 
 
 def dlcore_model(dl: Any, network: Network, initial: Layers) -> Any:
