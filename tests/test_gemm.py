@@ -60,6 +60,20 @@ def test_matmul_past_the_edges_of_blocks(rng, dtype, m, n, k):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("n", [5, 16, 24, 40, 128, 136, 256, 264, 300, 320])
+@pytest.mark.parametrize("offset", [0, 1, 4, 15])
+def test_a_vector_with_a_matrix_that_begins_anywhere(rng, dtype, n, offset):
+    """The columns before and behind the whole lines of every row, with guards around the result."""
+    k = 70
+    a, memory = matrices(rng, dtype, (1, k), (k * n + offset,))
+    b = memory[offset:].reshape(k, n)
+    guarded = np.full(n + 2 * offset, 7, dtype)
+    out = guarded[offset : offset + n].reshape(1, n)
+    assert_product_close(ops.matmul(a, b, out=out), a, b)
+    np.testing.assert_array_equal(np.delete(guarded, slice(offset, offset + n)), 7)
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize(
     ("k", "n"), [(64, 33), (200, 50), (130, 256), (70, 601), (7000, 50), (6200, 90)]

@@ -10,6 +10,7 @@ import pytest
 from scipy import special
 
 import dlcore as dl
+from dlcore import config
 from dlcore.nn.initializers import NAMES
 
 
@@ -54,6 +55,106 @@ def test_predict_one_checks_dtype_and_size():
         model.predict_one(np.zeros(5, np.float32))
     with pytest.raises(ValueError, match=r"out must be float32 \(3,\), not float32 \(2,\)"):
         model.predict_one(np.zeros(4, np.float32), out=np.zeros(2, np.float32))
+
+
+def as_predict(model, row):
+    """Checks predict_one against predict, with the plan that is looked up and with the kept one."""
+    expected = model.predict(row[np.newaxis])[0]
+    for _ in range(2):
+        np.testing.assert_allclose(model.predict_one(row), expected, rtol=1e-5, atol=1e-6)
+    return expected
+
+
+def test_predict_one_sees_what_changed_since_the_last_call():
+    model = dl.nn.Sequential(dl.nn.Linear(4, 6), dl.nn.LeakyReLU(0.5), dl.nn.Linear(6, 3)).init()
+    row = np.array([1.0, -2.0, 3.0, -4.0], np.float32)
+    seen = [as_predict(model, row)]
+    model.set_parameters({"0.bias": np.arange(6) - 3})
+    seen.append(as_predict(model, row))
+    model.layers[1].negative_slope = 0.1
+    seen.append(as_predict(model, row))
+    model.init(seed=5)
+    seen.append(as_predict(model, row))
+    model.fit(np.stack([row, -row]), np.array([0, 1]), loss="cross_entropy", epochs=3)
+    seen.append(as_predict(model, row))
+    for i, one in enumerate(seen):
+        for other in seen[:i]:
+            assert not np.allclose(one, other, rtol=1e-3)
+
+
+def test_predict_one_takes_samples_of_several_shapes_in_turn():
+    model = dl.nn.Sequential(dl.nn.Tanh(), dtype="float64").init()
+    for shape in ((3,), (2, 3), (), (3,), (2, 3)):
+        x = np.random.default_rng(0).normal(size=shape)
+        np.testing.assert_allclose(model.predict_one(x), np.tanh(x), rtol=1e-12)
+
+
+def test_predict_one_refuses_what_does_not_fit_also_after_a_call():
+    model = two_layers().init()
+    row, out = np.ones(4, np.float32), np.empty(3, np.float32)
+    expected = model.predict_one(row).copy()
+    read_only = np.empty(3, np.float32)
+    read_only.flags.writeable = False
+    shared = np.ones(7, np.float32)
+    for x, result, error, message in (
+        (np.ones(4), None, TypeError, "x is float64"),
+        (np.ones(5, np.float32), None, ValueError, "x has 5 columns"),
+        (np.ones(8, np.float32)[::2], out, ValueError, "not C-contiguous"),
+        (row, np.empty(2, np.float32), ValueError, "out must be"),
+        (row, np.empty(6, np.float32)[::2], ValueError, "not C-contiguous"),
+        (row, read_only, ValueError, "is read-only"),
+        (shared[:4], shared[3:6], ValueError, "overlaps"),
+    ):
+        with pytest.raises(error, match=message):
+            model.predict_one(x, result)
+        np.testing.assert_array_equal(model.predict_one(row), expected)
+    np.testing.assert_array_equal(shared, 1)
+
+
+def test_predict_one_goes_on_after_a_row_that_failed():
+    model = dl.nn.Sequential(dl.nn.Embedding(4, 2), dtype="float64").init()
+    weight = model.parameters()["0.weight"]
+    for value in (1, 2, 7, 3, -1, 0):
+        if 0 <= value < 4:
+            np.testing.assert_array_equal(
+                model.predict_one(np.array([float(value)])), weight[[value]]
+            )
+        else:
+            with pytest.raises(ValueError, match="index"):
+                model.predict_one(np.array([float(value)]))
+
+
+@pytest.mark.parametrize("schedule", ["row-block", "whole-batch"])
+def test_predict_one_with_either_schedule(monkeypatch, schedule):
+    monkeypatch.setattr(config, "schedule", schedule)
+    as_predict(two_layers().init(seed=2), np.arange(4, dtype=np.float32))
+
+
+@pytest.mark.parametrize("width", [8, 1500])
+def test_predict_one_from_many_threads_at_once(width):
+    """Short calls keep the interpreter; long ones leave it to others, which find another plan."""
+    layers = (
+        dl.nn.Linear(4, width),
+        dl.nn.Tanh(),
+        dl.nn.Linear(width, width),
+        dl.nn.Linear(width, 3),
+    )
+    model = dl.nn.Sequential(*layers).init()
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    expected = [model.predict_one(row) for row in rows]
+    wrong = []
+
+    def work(first):
+        for i in range(first, first + 100):
+            if not np.array_equal(model.predict_one(rows[i % 20]), expected[i % 20]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_predict_uses_the_parameters_of_now():

@@ -3,6 +3,7 @@
  * through all of them by itself, and the team meets when their sums are complete. Nothing is allocated, and nothing in it
  * knows an op. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "plan/loaded.h"
@@ -241,36 +242,61 @@ static bool end_step(dlc_team *team, bool *is_done, int64_t number, int64_t next
     return *is_done && !*stop;
 }
 
+/* A thread of the team. */
+typedef struct member {
+    dlc_step step;
+    dlc_op_call call;
+    dlc_array *table; /* of all operands */
+    dlc_failure *failure;
+    int64_t resolved_rows; /* that the table is right for; 0: nothing yet */
+} member;
+
+/* The member must stay where it is. */
+static void join_team(member *member, dlc_team *team, int thread, int n_threads)
+{
+    char *part = thread_part(team, thread);
+    member->step = (dlc_step){.kernels = team->plan->kernels, .seed = team->run->seed};
+    member->call = (dlc_op_call){.step = &member->step,
+                                 .shared = (char *)team->run->arena + team->layout.shared,
+                                 .own = part + team->layout.own,
+                                 .barrier = &team->barrier,
+                                 .thread = thread,
+                                 .n_threads = n_threads};
+    member->table = (dlc_array *)(part + team->layout.table);
+    member->failure = (dlc_failure *)part;
+    member->failure->status = DLC_OK;
+    member->resolved_rows = 0;
+}
+
+/* All ops of a step. False when one failed. */
+static bool run_step(member *member, dlc_team *team, int64_t number, int64_t serial)
+{
+    const dlc_plan *plan = team->plan;
+    const dlc_run *run = team->run;
+    start_step(&member->step, team, number);
+    if (member->step.rows != member->resolved_rows)
+        resolve(member->table, plan->block_operands, plan->header->n_operands, plan, run, (arenas){run->arena, NULL},
+                member->step.rows);
+    member->resolved_rows = member->step.rows;
+    advance(member->table, plan->n_block_moving, plan->n_moving, plan, run, number, member->step.first_row);
+    return (plan->header->n_block_ops == 0 ||
+            run_blocks(team, &member->call, member->table, member->failure, number, serial)) &&
+           run_ops(team, &member->call, member->table, member->failure, serial);
+}
+
 static void run_steps(void *context, int thread, int n_threads)
 {
     dlc_team *team = context;
-    const dlc_plan *plan = team->plan;
     const dlc_run *run = team->run;
-    char *part = thread_part(team, thread);
-    dlc_failure *failure = (dlc_failure *)part;
-    dlc_array *table = (dlc_array *)(part + team->layout.table);
-    dlc_step step = {.kernels = plan->kernels, .seed = run->seed};
-    dlc_op_call call = {.step = &step,
-                        .shared = (char *)run->arena + team->layout.shared,
-                        .own = part + team->layout.own,
-                        .barrier = &team->barrier,
-                        .thread = thread,
-                        .n_threads = n_threads};
-    failure->status = DLC_OK;
+    member member;
+    join_team(&member, team, thread, n_threads);
     uint64_t float_mode = run->training ? dlc_flush_subnormals() : 0;
-    int64_t resolved_rows = 0, serial = 0, done = 0;
+    int64_t serial = 0, done = 0;
     bool goes_on = true;
     for (int64_t number = run->step_begin; goes_on && number < run->step_end; number++) {
         bool is_done = false;
-        start_step(&step, team, number);
-        if (step.rows != resolved_rows)
-            resolve(table, plan->block_operands, plan->header->n_operands, plan, run, (arenas){run->arena, NULL},
-                    step.rows);
-        resolved_rows = step.rows;
-        advance(table, plan->n_block_moving, plan->n_moving, plan, run, number, step.first_row);
-        goes_on = (plan->header->n_block_ops == 0 || run_blocks(team, &call, table, failure, number, serial)) &&
-                  run_ops(team, &call, table, failure, serial);
-        serial += plan->header->n_ops;
+        goes_on = run_step(&member, team, number, serial);
+        serial += team->plan->header->n_ops;
         if (goes_on)
             goes_on = end_step(team, &is_done, number, serial, thread, n_threads);
         done += is_done;
@@ -447,18 +473,25 @@ static dlc_status choose_threads(int *threads, const dlc_team *team)
     return DLC_OK;
 }
 
+/* Everything of a run that is right or wrong before its first step. */
+static dlc_status check_run(dlc_team *team, int *threads)
+{
+    const dlc_run *run = team->run;
+    DLC_TRY(check_steps(team->plan, run));
+    team->steps_per_epoch = dlc_ceil_div(run->epoch_rows, run->batch_rows);
+    DLC_TRY(check_order(run, team->steps_per_epoch));
+    DLC_TRY(check_bindings(team->plan, run));
+    DLC_TRY(dlc_plan_layout(&team->layout, team->plan));
+    return choose_threads(threads, team);
+}
+
 dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
 {
     dlc_team team = {.plan = plan, .run = run, .failed = NOTHING_FAILED};
     int threads = 1;
     run->steps_done = 0;
     run->threads_used = 0;
-    DLC_TRY(check_steps(plan, run));
-    team.steps_per_epoch = dlc_ceil_div(run->epoch_rows, run->batch_rows);
-    DLC_TRY(check_order(run, team.steps_per_epoch));
-    DLC_TRY(check_bindings(plan, run));
-    DLC_TRY(dlc_plan_layout(&team.layout, plan));
-    DLC_TRY(choose_threads(&threads, &team));
+    DLC_TRY(check_run(&team, &threads));
     if (run->step_begin == run->step_end)
         return DLC_OK;
     if (run->budget_ns > 0 && !dlc_size_add(&team.deadline, now_ns(), run->budget_ns))
@@ -466,4 +499,44 @@ dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
     run->threads_used = dlc_team_run(threads, run_steps, &team);
     run->steps_done = team.steps_done;
     return report_failure(&team, run->threads_used);
+}
+
+/* ---- One step, again and again ---- */
+
+struct dlc_repeated_step {
+    dlc_run run;
+    dlc_team team;
+    member member;
+};
+
+dlc_status dlc_repeated_step_make(dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run)
+{
+    int threads = 1;
+    if (run->step_end - run->step_begin != 1 || run->threads != 1 || run->training)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "the run is not of one step, on one thread, without training");
+    dlc_repeated_step *made = dlc_aligned_alloc((int64_t)sizeof *made);
+    if (!made)
+        return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for a repeated step");
+    made->run = *run;
+    made->team = (dlc_team){.plan = plan, .run = &made->run, .failed = NOTHING_FAILED};
+    const dlc_status status = check_run(&made->team, &threads);
+    if (status != DLC_OK) {
+        free(made);
+        return status;
+    }
+    join_team(&made->member, &made->team, 0, 1);
+    *step = made;
+    return DLC_OK;
+}
+
+void dlc_repeated_step_free(dlc_repeated_step *step) { free(step); }
+
+dlc_status dlc_repeated_step_run(dlc_repeated_step *step)
+{
+    if (run_step(&step->member, &step->team, step->run.step_begin, 0) && step->member.failure->status == DLC_OK)
+        return DLC_OK;
+    const dlc_status status = report_failure(&step->team, 1);
+    step->member.failure->status = DLC_OK;
+    atomic_store_explicit(&step->team.failed, NOTHING_FAILED, memory_order_relaxed);
+    return status;
 }

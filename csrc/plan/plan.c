@@ -108,6 +108,8 @@ const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan)
 
 int64_t dlc_plan_row_capacity(const dlc_plan *plan) { return plan->header->row_capacity; }
 
+int64_t dlc_plan_cost(const dlc_plan *plan) { return plan->cost; }
+
 /* ---- The arena ---- */
 
 dlc_status dlc_plan_layout(dlc_arena_layout *layout, const dlc_plan *plan)

@@ -64,6 +64,18 @@ typedef struct dlc_run {
  * steps were completed. */
 DLC_API dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run);
 
+/* A run of one step on the calling thread, which is made once and run again and again: only what is bound to its STREAM and
+ * STEP slots may change in between, to memory as large that is as well aligned and overlaps no other. `run` is copied; its
+ * bindings and its arena are used. Not for several threads at once. */
+typedef struct dlc_repeated_step dlc_repeated_step;
+
+DLC_API dlc_status dlc_repeated_step_make(dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run);
+DLC_API void dlc_repeated_step_free(dlc_repeated_step *step);
+DLC_API dlc_status dlc_repeated_step_run(dlc_repeated_step *step);
+
+/* The cost of a step at the capacity of rows, in about flops or elements: what a run's threads are chosen by. */
+DLC_API int64_t dlc_plan_cost(const dlc_plan *plan);
+
 /* order (n): the permutation of 0..n-1 that shuffles epoch `epoch` under `seed` (Fisher-Yates over Philox). */
 DLC_API void dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
 

@@ -7,7 +7,7 @@ from posix.stdlib cimport posix_memalign
 
 cimport numpy as cnp
 
-from dlcore._native cimport DLC_MAX_NDIM, check, dlc_status
+from dlcore._native cimport DLC_MAX_NDIM, DLC_OK, check, dlc_status
 
 from typing import NamedTuple
 
@@ -69,6 +69,16 @@ cdef extern from "plan/plan.h" nogil:
     int64_t dlc_plan_row_capacity(const dlc_plan *plan)
     dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
     dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
+    int64_t dlc_plan_cost(const dlc_plan *plan)
+
+    ctypedef struct dlc_repeated_step:
+        pass
+
+    dlc_status dlc_repeated_step_make(
+        dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run
+    )
+    void dlc_repeated_step_free(dlc_repeated_step *step)
+    dlc_status dlc_repeated_step_run(dlc_repeated_step *step)
     dlc_status dlc_arena_place(
         int64_t *offsets, int64_t *arena_bytes, const dlc_buffer *buffers, int64_t n
     )
@@ -514,6 +524,111 @@ cdef class Call:
         bindings[slot].count = 1  # the entry of a result for the one step
         if self._plan._slots[slot].kind == DLC_SLOT_FIXED:
             bindings[slot].count = cnp.PyArray_NBYTES(array)
+
+
+# A run of more than that, in flops or elements, is some 10 microseconds or longer. It leaves the
+# interpreter to other threads; to take it back costs up to 5 milliseconds when they hold it.
+cdef int64_t MOST_COST_WITH_GIL = 1 << 20
+
+
+# Of all that plans of models are made from; see outdate_row_calls.
+cdef unsigned long long _revision = 0
+
+
+def outdate_row_calls():
+    """Lets every `RowCall` made so far answer None: a layer has changed."""
+    global _revision
+    _revision += 1
+
+
+cdef class RowCall:
+    """A plan of one row as a function of that row, bound to everything else once.
+
+    Parameters
+    ----------
+    plan : Plan
+    bindings : list of ndarray
+        One for each slot. Those of the row and of its result serve as examples of shape and dtype.
+    row, result : int
+        Their STREAM slots.
+    """
+
+    cdef Plan _plan
+    cdef _Workspace _workspace
+    cdef dlc_repeated_step *_step
+    cdef list _bound  # holds the arrays whose memory is bound
+    cdef _Array _row, _result
+    cdef bint _is_long, _is_running
+    cdef unsigned long long _revision
+
+    def __cinit__(self, Plan plan, list bindings, int64_t row, int64_t result):
+        cdef dlc_run run
+        cdef Py_ssize_t i
+        self._plan = plan
+        self._workspace = plan._take_workspace(1)
+        self._bound = bindings
+        self._revision = _revision
+        self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
+        _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
+        _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
+        _set_order(&run, None)
+        run.bindings = self._workspace.bindings
+        run.n_bindings = plan._n_slots
+        run.epoch_rows = run.batch_rows = 1
+        run.step_begin = 0
+        run.step_end = 1
+        run.seed = run.counter = 0
+        run.arena = self._workspace.arena
+        run.arena_bytes = self._workspace.arena_bytes
+        run.threads = 1
+        run.training = 0
+        run.budget_ns = 0
+        for i in range(plan._n_slots):
+            _bind(&self._workspace.bindings[i], &plan._slots[i], i, bindings[i], &run)
+        check(dlc_repeated_step_make(&self._step, plan._plan, &run))
+
+    def __dealloc__(self):
+        dlc_repeated_step_free(self._step)
+
+    def __call__(self, row, result):
+        """``result``, or a new array where it is None, with the row's result.
+
+        None unless both are arrays of the expected dtype and shape, in C order and apart; when a
+        layer has changed; and while another thread is in a call of this.
+        """
+        cdef dlc_status status
+        cdef cnp.ndarray out
+        if self._is_running or self._revision != _revision or not _fits(&self._row, row):
+            return None
+        if result is None:
+            out = cnp.PyArray_EMPTY(
+                self._result.ndim, self._result.shape, self._result.type_number, 0
+            )
+        else:
+            if not _fits(&self._result, result) or not cnp.PyArray_ISWRITEABLE(result):
+                return None
+            out = result
+            if _overlap(row, out):
+                return None
+        self._workspace.bindings[self._row.slot].data = cnp.PyArray_DATA(row)
+        self._workspace.bindings[self._result.slot].data = cnp.PyArray_DATA(out)
+        if self._is_long:
+            self._is_running = True
+            with nogil:
+                status = dlc_repeated_step_run(self._step)
+            self._is_running = False
+        else:
+            status = dlc_repeated_step_run(self._step)
+        if status != DLC_OK:
+            check(status)
+        return out
+
+
+cdef bint _overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two C-contiguous arrays share memory."""
+    cdef char *a_begin = <char *>cnp.PyArray_DATA(a)
+    cdef char *b_begin = <char *>cnp.PyArray_DATA(b)
+    return a_begin < b_begin + cnp.PyArray_NBYTES(b) and b_begin < a_begin + cnp.PyArray_NBYTES(a)
 
 
 def register_op(address):

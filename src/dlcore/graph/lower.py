@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dlcore import config
-from dlcore._plan import Plan
+from dlcore._plan import Plan, RowCall
 from dlcore.graph import arena
 from dlcore.graph.canonical import canonicalise, is_contiguous, without_ones
 from dlcore.graph.encode import (
@@ -73,11 +73,18 @@ class CompiledPlan:
 
     def run(self, bindings: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
-        arrays = [
+        return self.native.run(self._arrays(bindings), **options)
+
+    def row_call(self, bindings: Mapping[str, np.ndarray], row: str, result: str) -> RowCall:
+        """A plan of one row as a function of that row; see ``dlcore._plan.RowCall``."""
+        names = [s.name for s in self.slots]
+        return RowCall(self.native, self._arrays(bindings), names.index(row), names.index(result))
+
+    def _arrays(self, bindings: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return [
             bindings[s.name] if s.value is None else native_array(s.value, s.name)
             for s in self.slots
         ]
-        return self.native.run(arrays, **options)
 
     def summary(self) -> str:
         """The schedule, one line for each op record, and the memory of a run."""

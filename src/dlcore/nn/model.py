@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from dlcore import config, random, train
+from dlcore._plan import RowCall
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty
 from dlcore.nn.containers import Chain, walk
@@ -48,9 +49,10 @@ class Model:
         self._plans: dict[Any, Any] = {}
         self._plans_lock = threading.Lock()
         self._fitting = threading.Lock()
+        self._row_call: RowCall | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_plans", "_plans_lock", "_fitting")
+        runtime = ("_plans", "_plans_lock", "_fitting", "_row_call")
         return {k: v for k, v in vars(self).items() if k not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -78,9 +80,13 @@ class Model:
         for name, value in drawn.items():
             parameters[name] = aligned_empty(value.shape, self.dtype)
             parameters[name][...] = value
-        self._parameters = parameters
+        self._replace_parameters(parameters)
         self._state = None
         return self
+
+    def _replace_parameters(self, parameters: dict[str, np.ndarray] | None) -> None:
+        self._parameters = parameters
+        self._row_call = None  # it is bound to the arrays of before
 
     def parameters(self) -> Mapping[str, np.ndarray]:
         """The parameters by name (``"0.weight"``, ``"1.0.bias"``, ...), as live read-only views.
@@ -150,7 +156,7 @@ class Model:
             }
         except BaseException:
             if fresh:
-                self._parameters = None
+                self._replace_parameters(None)
             raise
         for name, array in checked.items():
             self._initialised()[name][...] = array

@@ -79,6 +79,10 @@ class Sequential(Model):
     def predict_one(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The output for one sample ``x``, with no checks beyond dtype and size.
 
+        The second call and later ones on samples of one shape do little more than compute, on the
+        calling thread: they keep a plan that is bound to the parameters. New values of parameters
+        and newly set attributes of layers are seen.
+
         Parameters
         ----------
         x : ndarray
@@ -91,6 +95,15 @@ class Sequential(Model):
         ndarray
             ``out``, or a new array of the output's shape.
         """
+        call = self._row_call
+        if call is not None:
+            result = call(x, out)
+            if result is not None:
+                return result
+        return self._predict_one_anew(x, out)
+
+    def _predict_one_anew(self, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        """The same by a plan that is looked up; it is kept for the next call."""
         if x.dtype != self.dtype:
             raise TypeError(f"x is {x.dtype}, but the model computes in {self.dtype}")
         arrays = {"x": x[np.newaxis]}
@@ -101,6 +114,7 @@ class Sequential(Model):
             raise ValueError(f"out must be {self.dtype} {shape[1:]}, not {out.dtype} {out.shape}")
         bindings = {**self._parameter_bindings(), **arrays, "prediction": out[np.newaxis]}
         train.run_forward(plan, bindings, 1, threads=1)
+        self._row_call = plan.row_call(bindings, "x", "prediction")
         return out
 
     def _inputs(self, X: Any) -> dict[str, np.ndarray]:
@@ -273,7 +287,7 @@ class Sequential(Model):
             plan = self._training_plan(data, measure, optimizer, batch_size, penalty)
         except BaseException:
             if fresh:
-                self._parameters = None
+                self._replace_parameters(None)
             raise
         if state is None:
             arrays = self._trained_arrays()
