@@ -293,11 +293,11 @@ typedef struct linear_call {
     int64_t register_bytes;
 } linear_call;
 
-static void finish_linear(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols, int thread)
+static void finish_linear(void *context, const dlc_gemm_block *block, int thread)
 {
     linear_call *call = context;
-    dlc_map_region(&call->program, call->kernels, call->arrays, row, col, rows, cols, 1,
-                   call->registers + thread * call->register_bytes);
+    dlc_map_region(&call->program, call->kernels, call->arrays, block->row, block->col, block->rows,
+                   block->cols, 1, call->registers + thread * call->register_bytes);
 }
 
 /* Bias and activation as a program whose register 0 is the product. */
@@ -386,7 +386,7 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
     if (call.program.n_instructions > 0) {
         int64_t none;
         gemm->finish = finish_linear;
-        gemm->finish_context = &call;
+        gemm->context = &call;
         dlc_map_scratch(&none, &call.register_bytes, &call.program, call.arrays, out->shape, 2);
     }
     if (!gemm->finish && dlc_gemm_run_small(gemm))

@@ -633,8 +633,23 @@ def steps_builder():
     return b
 
 
+def gemm_step_builder():
+    """A step of SGD by a product of rows (rows, 3)^T and (rows, 4)."""
+    b = PlanBuilder(8)
+    w = b.bound(pb.FIXED, "f4", (3, 4), writable=True)
+    rows, x = b.slot(pb.STREAM, "f4", 12), b.bound(pb.STREAM, "f4", (4,))
+    transposed = b.tensor("f4", (3, ROWS), slot=rows, stride=(1, 3))
+    b.op(
+        pb.GEMM_STEP, [w], [transposed, x, b.bound(pb.STEP, "f8", (1,))],
+        [pb.SGD_STEP, *step_attributes(0.0, 0, 0)],
+    )  # fmt: skip
+    return b
+
+
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
-@pytest.mark.parametrize("builder", [network_builder, indexing_builder, steps_builder])
+@pytest.mark.parametrize(
+    "builder", [network_builder, indexing_builder, steps_builder, gemm_step_builder]
+)
 def test_a_plan_with_a_changed_byte_is_refused_or_runs(builder, mask):
     """Every byte in turn. A sanitizer build shows that what loads stays in bounds."""
     data = builder().build()

@@ -25,7 +25,8 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
 #define DLC_GEMM_MAX_NR_BYTES 128
 
 /* Register-tiled product and what feeds it. A tile of c is at most mr x nr; nr is two vectors of `lanes` elements. mc, kc and
- * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a time. */
+ * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a
+ * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows of a
      * that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector. */

@@ -35,6 +35,9 @@
 #define PACK_B_ROWS 64
 #define PACK_B_STRIDE 1024
 
+/* The block of a transient c: tiles of rows, and columns. It is read again from L2, as is what finish reads beside it. */
+#define TRANSIENT_TILES 8
+
 static void *at(const dlc_gemm *g, const void *base, int64_t element)
 {
     return (char *)(uintptr_t)base + element * g->element_size;
@@ -72,7 +75,8 @@ static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t 
     dlc_gemm part = *g;
     part.m = rows;
     part.n = cols;
-    part.c = at(g, g->c, row * g->c_row + col);
+    if (!g->is_transient)
+        part.c = at(g, g->c, row * g->c_row + col);
     part.a = at(g, g->a, row * g->a_row);
     part.b = at(g, g->b, col * g->b_col);
     return part;
@@ -105,12 +109,13 @@ static path choose_path(const dlc_gemm *g)
 static bool is_symmetric(const dlc_gemm *g)
 {
     return g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate && !g->finish &&
-           g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
+           !g->is_transient && g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
 static scheme choose_scheme(const dlc_gemm *g)
 {
-    const bool pack_a = g->kernels->packs_pairs || g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1);
+    const bool pack_a = g->kernels->packs_pairs || g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1) ||
+                        (g->is_transient && g->k > STRIDED_A_DEPTH);
     const bool is_strided = !pack_a && g->a_col != 1;
     return (scheme){
         .path = choose_path(g),
@@ -118,6 +123,17 @@ static scheme choose_scheme(const dlc_gemm *g)
         .is_symmetric = is_symmetric(g),
         .most_depth = dlc_min64(g->kernels->kc, is_strided ? STRIDED_A_DEPTH : INT64_MAX),
     };
+}
+
+bool dlc_gemm_may_be_transient(const dlc_gemm *g)
+{
+    return choose_path(g) == GENERAL && !is_deep(g) && g->k <= g->kernels->kc;
+}
+
+/* Of a block of c */
+static int64_t most_rows(const dlc_gemm *g)
+{
+    return g->is_transient ? dlc_min64(g->kernels->mc, TRANSIENT_TILES * g->kernels->mr) : g->kernels->mc;
 }
 
 /* y (n) = or += x (k) @ matrix (k, n), either stride of which is 1 */
@@ -160,7 +176,7 @@ static void fetch(ahead *ahead)
 typedef struct job {
     const dlc_gemm *g;
     const scheme *scheme;
-    int64_t from_diagonal; /* the row of the first element less its column, in the whole product */
+    int64_t row_of_first, col_of_first; /* where its first element lies in the whole product */
     bool pack_b;
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
@@ -168,6 +184,9 @@ typedef struct job {
     int64_t first_col;       /* the first of the columns whose panels b_block keeps */
     bool keeps_panels;       /* for the blocks of rows to come; else each panel takes the place of the one before */
     int64_t row, rows;       /* the rows of c in hand */
+    dlc_gemm_block block;    /* of these the columns in hand */
+    void *transient;         /* memory for it, NULL where it lies in c */
+    int thread;
     int64_t tiles;           /* that they are divided in */
     int64_t height;          /* of the first of these */
     int64_t higher_tiles;    /* that are as high; the others have a row less */
@@ -221,7 +240,7 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         }
     }
     /* the first row that reaches below the diagonal */
-    const int64_t first = job->scheme->is_symmetric ? col - job->from_diagonal - job->row : 0;
+    const int64_t first = job->scheme->is_symmetric ? col + job->col_of_first - job->row_of_first - job->row : 0;
     for (int64_t tile = 0, row = 0, next; tile < job->tiles; tile++, row = next) {
         next = first_row_of(job, tile + 1);
         if (next <= first)
@@ -231,30 +250,45 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         const int64_t rows = next - row;
         const int64_t a_row = job->scheme->pack_a ? 1 : g->a_row, a_col = job->scheme->pack_a ? rows : g->a_col;
         const void *a = job->scheme->pack_a ? a_panel(job, row) : a_rows(job, row);
-        void *c = at(g, g->c, (job->row + row) * g->c_row + col);
+        const int64_t col_in_block = job->col_of_first + col - job->block.col;
+        void *c = at(g, job->block.data, row * job->block.ld + col_in_block);
+        if (g->fetch)
+            g->fetch(g->context, job->block.row + row, job->block.col + col_in_block, rows, cols);
         if (panel) {
-            kernels->packing_tile(c, g->c_row, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate);
+            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate);
             b = panel;
             ldb = kernels->nr;
             panel = NULL;
         } else {
-            kernels->tile(c, g->c_row, a, a_row, a_col, b, ldb, job->packed_depth, rows, cols, job->accumulate);
+            kernels->tile(c, job->block.ld, a, a_row, a_col, b, ldb, job->packed_depth, rows, cols, job->accumulate);
         }
     }
 }
 
+/* Columns [col, end) of the rows in hand become the block. */
+static void begin_block(job *job, int64_t col, int64_t end)
+{
+    const dlc_gemm *g = job->g;
+    job->block = (dlc_gemm_block){.data = job->transient ? job->transient : at(g, g->c, job->row * g->c_row + col),
+                                  .ld = job->transient ? end - col : g->c_row,
+                                  .row = job->row_of_first + job->row,
+                                  .col = job->col_of_first + col,
+                                  .rows = job->rows,
+                                  .cols = end - col};
+}
+
 /* The columns [first, last) of the rows in hand, for the depth in hand, which is the last where is_complete */
-static void multiply_columns(job *job, int64_t first, int64_t last, bool is_complete, int64_t first_row,
-                             int64_t first_col, int thread)
+static void multiply_columns(job *job, int64_t first, int64_t last, bool is_complete)
 {
     const dlc_gemm *g = job->g;
     const dlc_gemm_kernels *kernels = g->kernels;
     for (int64_t col = first; col < last; col += kernels->nc) {
         const int64_t end = dlc_min64(last, col + kernels->nc);
+        begin_block(job, col, end);
         for (int64_t j = col; j < end; j += kernels->nr)
             multiply_panel(job, j, dlc_min64(kernels->nr, end - j));
         if (is_complete && g->finish)
-            g->finish(g->finish_context, first_row + job->row, first_col + col, job->rows, end - col, thread);
+            g->finish(g->context, &job->block, job->thread);
     }
 }
 
@@ -294,17 +328,27 @@ static int64_t depth_of_blocks(const dlc_gemm *g, const scheme *scheme)
     return g->kernels->packs_pairs ? 2 * packed_depth(g->kernels, depth) : depth;
 }
 
+/* The most columns of b whose packed panels wait for the next block of rows. */
+static int64_t most_kept_cols(const dlc_gemm_kernels *kernels, int64_t depth)
+{
+    return kernels->panels * packed_depth(kernels, kernels->kc) / dlc_max64(packed_depth(kernels, depth), 1) * kernels->nr;
+}
+
 /* A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is packed for L1 just before its
  * use, and where more blocks of rows follow it is kept for them. */
 static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own,
                              int thread)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
-    const int64_t block_depth = depth_of_blocks(g, scheme), block_rows = even_blocks(g->m, kernels->mc);
-    job job = {.g = g, .scheme = scheme, .from_diagonal = first_row - first_col, .b_block = own};
+    const int64_t block_depth = depth_of_blocks(g, scheme), block_rows = even_blocks(g->m, most_rows(g));
+    job job = {.g = g, .scheme = scheme, .row_of_first = first_row, .col_of_first = first_col, .b_block = own,
+               .thread = thread};
     job.keeps_panels = block_rows < g->m && !scheme->is_symmetric; /* whose first block of rows uses few of them */
-    const int64_t block_cols = job.keeps_panels ? kernels->panels * kernels->nr : g->n;
-    job.a_block = at(g, own, packed_depth(kernels, block_depth) * kernels->nr * (job.keeps_panels ? kernels->panels : 1));
+    const int64_t kept_cols = round_up(even_blocks(g->n, most_kept_cols(kernels, block_depth)), kernels->nr);
+    const int64_t block_cols = job.keeps_panels ? kept_cols : g->n;
+    job.a_block = at(g, own, packed_depth(kernels, block_depth) * (job.keeps_panels ? kept_cols : kernels->nr));
+    if (g->is_transient)
+        job.transient = at(g, job.a_block, packed_depth(kernels, block_depth) * block_rows);
     job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
@@ -319,7 +363,7 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
                 divide_rows(&job);
                 if (scheme->pack_a)
                     pack_rows(&job);
-                multiply_columns(&job, job.first_col, last_col, is_complete, first_row, first_col, thread);
+                multiply_columns(&job, job.first_col, last_col, is_complete);
             }
         }
         job.p += job.depth;
@@ -362,6 +406,13 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
     return true;
 }
 
+/* All of a part of the product whose first element is (row, col) of the whole */
+static void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thread)
+{
+    const dlc_gemm_block block = {g->c, g->c_row, row, col, g->m, g->n};
+    g->finish(g->context, &block, thread);
+}
+
 static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     if (g->m == 0 || g->n == 0)
@@ -375,7 +426,7 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
     else
         multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
     if (g->finish)
-        g->finish(g->finish_context, first_row, first_col, g->m, g->n, thread);
+        finish_in_place(g, first_row, first_col, thread);
 }
 
 /* The thread's rectangle of c: of the grids of n_threads rectangles the one with the least work. To pack a row of a costs
@@ -452,7 +503,7 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
     g->kernels->sum_parts(mine.c, g->c_row, at(g, parts, row * g->n + col), g->n, size, DEEP_PARTS, mine.m, mine.n,
                           g->accumulate);
     if (g->finish)
-        g->finish(g->finish_context, row, col, mine.m, mine.n, thread);
+        finish_in_place(&mine, row, col, thread);
 }
 
 int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size)
@@ -464,9 +515,12 @@ int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size)
 void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
-    const int64_t depth = dlc_min64(g->k, kernels->kc), rows = dlc_min64(g->m, kernels->mc);
-    const int64_t cols = kernels->nr * (g->m > kernels->mc ? kernels->panels : 1);
-    const int64_t panels = packed_depth(kernels, depth) * (rows + cols) + kernels->lanes;
+    const int64_t depth = dlc_min64(g->k, kernels->kc), rows = dlc_min64(g->m, most_rows(g));
+    const int64_t most_kept = kernels->panels * kernels->nr * packed_depth(kernels, kernels->kc);
+    const int64_t all_cols = packed_depth(kernels, depth) * round_up(dlc_min64(g->n, most_kept), kernels->nr);
+    const int64_t kept = g->m > most_rows(g) ? dlc_min64(all_cols, most_kept) : packed_depth(kernels, depth) * kernels->nr;
+    const int64_t transient = g->is_transient ? rows * dlc_min64(g->n, kernels->nc) : 0;
+    const int64_t panels = packed_depth(kernels, depth) * rows + kept + transient + kernels->lanes;
     const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
     *per_thread = dlc_align_up(dlc_max64(panels, vector) * g->element_size);
 

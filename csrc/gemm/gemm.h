@@ -5,9 +5,17 @@
 #include "cpu/kernels.h"
 #include "threads.h"
 
+/* A block of c: rows [row, row + rows), columns [col, col + cols), which lie from `data` on, `ld` elements apart. */
+typedef struct dlc_gemm_block {
+    void *data;
+    int64_t ld;
+    int64_t row, col, rows, cols;
+} dlc_gemm_block;
+
 /* c (m, n) = or += a (m, k) @ b (k, n). Strides count elements; c_col must be 1. c overlaps neither a nor b.
  * When set, finish is called once for every block of c that is complete, while it is in cache, by the thread
- * that made it: bias, activation and the like. The blocks tile c; every call has rows, cols > 0 (k may be 0). */
+ * that made it: bias, activation and the like. The blocks tile c; every call has rows, cols > 0 (k may be 0).
+ * A transient c exists only as the blocks that finish gets, one after the other in a thread's scratch. */
 typedef struct dlc_gemm {
     const dlc_gemm_kernels *kernels;
     int64_t element_size;
@@ -18,9 +26,15 @@ typedef struct dlc_gemm {
     int64_t a_row, a_col;
     int64_t b_row, b_col;
     bool accumulate;
-    void (*finish)(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols, int thread);
-    void *finish_context;
+    bool is_transient; /* c and c_row are not read; finish is set, accumulate is not */
+    void (*finish)(void *context, const dlc_gemm_block *block, int thread);
+    /* Of a transient c, may be NULL: fetches what finish is going to need for the rectangle, which is computed next. */
+    void (*fetch)(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols);
+    void *context; /* of both */
 } dlc_gemm;
+
+/* Whether c may be transient, for k and any smaller one: every element is complete when its tile is. */
+bool dlc_gemm_may_be_transient(const dlc_gemm *gemm);
 
 /* Scratch in bytes: shared by the team, and for each of its threads. Bounded whatever m, n and k, and monotone in
  * each: the scratch for a capacity of rows serves fewer rows. Pointers and strides are not read. */

@@ -22,14 +22,14 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* A block of a (MC x KC) takes 200 to 390 KB of L2, of float32 with AVX-512 500, a panel of b (KC x NR) 8 to 32 KB or 64:
+/* A block of a (MC x KC) takes 200 to 390 KB of L2, of float32 with AVX-512 560, a panel of b (KC x NR) 8 to 32 KB or 64:
  * it is refilled from L2 where L1 is smaller, which costs less than to load and store c once more for every KC. Measured,
  * to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC
  * of 384 is 1 to 2% slower (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512 and 1 MB of L2 (128 x 784 x 256 to
  * 2048^3), a KC of 256 is 1 to 4% slower, 384 up to 2%, 768 and 1024 level, as are blocks of a of half or twice the rows.
  * The packed panels of b that wait for the next block of rows (PANELS) take 1.5 MB of L3. */
 #if DLC_REAL_BITS == 32
-enum { MC = (DLC_VECTOR_BYTES == 64 ? 252 : 144) / DLC_MR * DLC_MR, KC = 512 };
+enum { MC = (DLC_VECTOR_BYTES == 64 ? 280 : 144) / DLC_MR * DLC_MR, KC = 512 };
 #else
 enum { MC = (DLC_VECTOR_BYTES == 64 ? 168 : 96) / DLC_MR * DLC_MR, KC = 256 };
 #endif

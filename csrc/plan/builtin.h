@@ -14,6 +14,7 @@ extern const dlc_op_def dlc_sgd_step_def;
 extern const dlc_op_def dlc_adam_step_def;
 extern const dlc_op_def dlc_take_def;
 extern const dlc_op_def dlc_scatter_add_def;
+extern const dlc_op_def dlc_gemm_step_def;
 extern const dlc_op_def dlc_nadam_step_def;
 extern const dlc_op_def dlc_radam_step_def;
 extern const dlc_op_def dlc_rmsprop_step_def;

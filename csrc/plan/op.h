@@ -21,6 +21,7 @@ enum {
     DLC_OP_ADAM_STEP = 8,
     DLC_OP_TAKE = 9,         /* out; ins source, index: out[o, j, :] = source[o, index[o, j], :] */
     DLC_OP_SCATTER_ADD = 10, /* out; ins g, index: out = 0, then out[o, index[o, j], :] += g[o, j, :] */
+    DLC_OP_GEMM_STEP = 11,   /* outs of a step; ins a, b, scalars: the step by a gradient a @ b; attr: its opcode and its own */
     DLC_OP_NADAM_STEP = 20,
     DLC_OP_RADAM_STEP = 21,
     DLC_OP_RMSPROP_STEP = 22,

@@ -161,11 +161,12 @@ typedef struct store {
     dlc_array arrays[DLC_MAP_MAX_OPERANDS];
 } store;
 
-static void finish(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols, int thread)
+static void finish(void *context, const dlc_gemm_block *block, int thread)
 {
     (void)thread;
     const store *s = context;
-    dlc_map_region(s->program, s->kernels, s->arrays, row, col, rows, cols, s->rows, s->registers);
+    dlc_map_region(s->program, s->kernels, s->arrays, block->row, block->col, block->rows, block->cols, s->rows,
+                   s->registers);
 }
 
 static void find_store_arrays(dlc_array *arrays, const dlc_op *op, const dlc_array *args, int64_t index)
@@ -220,7 +221,7 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
         find_store_arrays(s->arrays, op, call->args, index);
         s->kernels = call->step->kernels->real[call->args[0].dtype];
         product.finish = finish;
-        product.finish_context = s;
+        product.context = s;
     }
     product.accumulate = product.accumulate || (call->accumulate && prepared->sums_rows);
     return product;
@@ -232,7 +233,7 @@ static void run_product(const dlc_gemm *product, const dlc_op_call *call)
     if (call->n_threads > 1 || !dlc_gemm_run_small(product))
         dlc_gemm_run(product, call->shared, call->own, call->barrier, call->thread, call->n_threads);
     else if (product->finish && product->m > 0 && product->n > 0)
-        product->finish(product->finish_context, 0, 0, product->m, product->n, 0);
+        finish(product->context, &(dlc_gemm_block){product->c, product->c_row, 0, 0, product->m, product->n}, 0);
 }
 
 static dlc_status run(const dlc_op_call *call)

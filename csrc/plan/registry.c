@@ -9,7 +9,7 @@
 static const dlc_op_def *const builtin[] = {
     &dlc_gather_def,       &dlc_gemm_def,   &dlc_map_def,      &dlc_softmax_def,
     &dlc_softmax_loss_def, &dlc_random_def, &dlc_sgd_step_def, &dlc_adam_step_def,
-    &dlc_take_def,         &dlc_scatter_add_def,
+    &dlc_take_def,         &dlc_scatter_add_def,   &dlc_gemm_step_def,
     &dlc_nadam_step_def,   &dlc_radam_step_def,    &dlc_rmsprop_step_def,
     &dlc_adagrad_step_def, &dlc_adadelta_step_def, &dlc_lion_step_def,
 };

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Debug flags, for plans that are compiled from then on. False gives every node of a graph an op of
 # its own:
 fusion = True
+# False keeps apart a gradient and the optimiser step that takes it:
+update_in_store = True
 # "row-block" or "whole-batch" takes that schedule whatever the cost model says:
 schedule: ScheduleName = "auto"
 

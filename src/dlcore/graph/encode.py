@@ -28,6 +28,7 @@ OPCODES = {
     "adam_step": 8,
     "take": 9,
     "scatter_add": 10,
+    "matmul_step": 11,
     "nadam_step": 20,
     "radam_step": 21,
     "rmsprop_step": 22,

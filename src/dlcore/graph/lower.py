@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,19 +30,10 @@ from dlcore.graph.schedule import RowBlocks, ScheduleName, WholeBatch, choose_sc
 from dlcore.graph.shape import Shape, concrete, describe, element_count
 from dlcore.graph.table.shaping import offsets
 from dlcore.graph.tensor import Slot, Tensor, apply, leaf, literal
+from dlcore.graph.updates import Update, updates_in_store
 from dlcore.memory import ALIGNMENT, native_array
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
-
-
-@dataclass(eq=False, frozen=True)
-class Update:
-    """An optimiser step: writes the slots of ``targets`` when all else of the step is done."""
-
-    op: str
-    targets: tuple[Tensor, ...]
-    operands: tuple[Tensor, ...]
-    attributes: tuple[int, ...]
 
 
 class CompiledPlan:
@@ -150,7 +140,10 @@ def compile_plan(
         chosen = choose_schedule(
             launches, stored, [replaced[o] for u in updates for o in u.operands], capacity, schedule
         )
-        return _Lowering(launches, stored, updates, replaced, capacity, chosen).compile()
+        in_store: dict[Launch, Update] = {}
+        if fusion and config.update_in_store and isinstance(chosen, WholeBatch):
+            launches, in_store = updates_in_store(launches, stored, updates, replaced)
+        return _Lowering(launches, stored, updates, in_store, replaced, capacity, chosen).compile()
 
 
 @contextmanager
@@ -202,6 +195,7 @@ class _Lowering:
         launches: list[Launch],
         stored: dict[Tensor, Slot],
         updates: Sequence[Update],
+        in_store: dict[Launch, Update],
         replaced: dict[Tensor, Tensor],
         capacity: int,
         schedule: RowBlocks | WholeBatch,
@@ -212,7 +206,9 @@ class _Lowering:
         self.launches = [launch for launch in launches if launch not in in_blocks]
         self.stored = {n: slot for n, slot in stored.items() if n not in self.blocks.sums}
         self.stored_sums = {n: slot for n, slot in stored.items() if n in self.blocks.sums}
-        self.updates = updates
+        made_in_store = set(in_store.values())
+        self.updates = [update for update in updates if update not in made_in_store]
+        self.in_store = in_store
         self.replaced = replaced
         self.capacity = capacity
         self.slots: dict[Slot, int] = {}
@@ -278,11 +274,12 @@ class _Lowering:
                 node = base(self.replaced[operand])
                 if node in others:
                     others[node] = (others[node][0], len(self.launches))
+        nowhere = {launch.records[0] for launch in self.in_store}
         placed, other_bytes = arena.place(
             {
                 node: (self._bytes(node), *lifetime)
                 for node, lifetime in others.items()
-                if node not in self.stored
+                if node not in self.stored and node not in nowhere
             }
         )
         offsets.update({node: sums_bytes + offset for node, offset in placed.items()})
@@ -435,6 +432,8 @@ class _Lowering:
     def _lower_matmul(self, launch: Launch) -> Record:
         product = launch.records[0]
         factors = [self._view(node) for node in product.inputs]
+        if launch in self.in_store:
+            return self._lower_update_in_store(self.in_store[launch], factors)
         if not launch.body:
             outputs = [self._view(product)]
             factors = [_aligned(view, product.ndim) for view in factors]
@@ -480,6 +479,14 @@ class _Lowering:
         node = launch.records[0]
         inputs = [self._view(i) for i in node.inputs]
         return Record(OPCODES[op], [self._view(node)], inputs, attributes, label)
+
+    def _lower_update_in_store(self, update: Update, factors: list[View]) -> Record:
+        targets = [self._view(self.replaced[node]) for node in update.targets]
+        scalars = [self._view(self.replaced[node]) for node in update.operands[1:]]
+        words = [OPCODES[update.op], *update.attributes]
+        return Record(
+            OPCODES["matmul_step"], targets, factors + scalars, words, f"matmul + {update.op}"
+        )
 
     def _lower_update(self, update: Update) -> Record:
         targets = [self._view(self.replaced[node]) for node in update.targets]

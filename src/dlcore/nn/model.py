@@ -305,7 +305,7 @@ class Model:
 
     def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` gave for the key and the layers as they are; the least used goes."""
-        debug = (config.fusion, config.schedule)
+        debug = (config.fusion, config.update_in_store, config.schedule)
         key = (key, debug, _layer_key(self._chain), tuple(self._aliases().items()), self._frozen)
         with self._plans_lock:
             plan = self._plans.pop(key, None)

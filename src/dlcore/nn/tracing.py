@@ -10,10 +10,11 @@ import numpy as np
 from dlcore import random
 from dlcore.graph.fusion import base
 from dlcore.graph.gradient import gradient
-from dlcore.graph.lower import CompiledPlan, Update, compile_plan
+from dlcore.graph.lower import CompiledPlan, compile_plan
 from dlcore.graph.program import build_program
 from dlcore.graph.shape import ROWS, Shape, describe, fixed
 from dlcore.graph.tensor import Slot, SlotKind, Tensor, apply, as_tensor, leaf, literal
+from dlcore.graph.updates import Update
 from dlcore.nn.losses import Loss, total_weight
 from dlcore.nn.model import Model
 from dlcore.optim import Optimizer

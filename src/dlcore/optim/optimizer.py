@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dlcore.graph.lower import Update
 from dlcore.graph.program import float_bits
 from dlcore.graph.tensor import Slot, Tensor, leaf
+from dlcore.graph.updates import Update
 from dlcore.optim.clipping import clip
 from dlcore.optim.schedules import Constant, Schedule, check_positive
 
@@ -196,7 +196,7 @@ class Optimizer:
         return decayed
 
     def _words(self, decays: bool) -> tuple[int, ...]:
-        """The attributes of an op record: see csrc/plan/op_step.c."""
+        """The attributes of an op record: see csrc/plan/recorded_step.h."""
         shared = (self.weight_decay if decays else 0.0, self.decouples_decay(), self.average or 0.0)
         return tuple(
             int(option) if isinstance(option, bool) else float_bits(option)
