@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlcore import _native
 from dlcore.memory import aligned_empty, native_array
+from dlcore.team import BUDGET
 
 if TYPE_CHECKING:
     from dlcore.graph.lower import CompiledPlan
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 # Epochs that nothing looks at between are run by one native call, as many as this many rows hold.
 _ORDER_ROWS = 1 << 20
-# Seconds after which a native call returns at the next step, so that Ctrl-C is seen.
-_BUDGET = 0.1
 
 
 def batch_indices(
@@ -436,23 +436,35 @@ class _TrainingRun:
         first_epoch = state.epoch
         done = begin
         while done < total:
-            ran, _ = self.plan.run(
-                bindings,
-                order=order,
-                epoch_rows=len(self.data),
-                batch_rows=self.batch_size,
-                step_begin=done,
-                step_end=total,
-                seed=state.seed,
-                counter=first_step,
-                training=True,
-                budget=_BUDGET,
+            run = partial(
+                self._run, bindings, order, step_begin=done, step_end=total, counter=first_step
             )
+            ran = self.plan.team_size.run(run)
             done += ran
             state.step += ran
             state.epoch = first_epoch + done // self.steps
             state.position = done % self.steps
         return self._epoch_losses(losses, weights, n, begin)
+
+    def _run(
+        self,
+        bindings: dict[str, np.ndarray],
+        order: np.ndarray | None,
+        threads: int,
+        budget: float,
+        **steps: int,
+    ) -> tuple[int, int]:
+        return self.plan.run(
+            bindings,
+            order=order,
+            epoch_rows=len(self.data),
+            batch_rows=self.batch_size,
+            seed=self.state.seed,
+            training=True,
+            threads=threads,
+            budget=budget,
+            **steps,
+        )
 
     def _weights(self, n: int) -> np.ndarray:
         """What each step's loss weighs in its epoch: its rows, or what the plan writes here."""
@@ -503,6 +515,6 @@ def run_forward(
             step_begin=done,
             step_end=total,
             threads=threads,
-            budget=_BUDGET,
+            budget=BUDGET,
         )
         done += ran

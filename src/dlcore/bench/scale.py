@@ -64,13 +64,13 @@ def is_cliff(ratio: float | None) -> bool:
 
 def tables(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """The header and the lines of one thread count, sweep by sweep."""
-    header = ["", "network", "ms / epoch", "us / step", "GFLOP/s", "of limit", "ns / FLOP"]
+    header = ["", "network", "ms / epoch", "us / step", "GFLOP/s", "of limit", "barrier ns"]
     lines = []
     for _, group in groupby(results, lambda result: sweep_of(result.row.name)):
         points = list(group)
         ratios = growth([_time_per_flop(point) for point in points])
         lines += [_line(point, ratio) for point, ratio in zip(points, ratios, strict=True)]
-    return [*header, "/ the one before", ""], lines
+    return [*header, "ns / FLOP", "/ the one before", ""], lines
 
 
 def _time_per_flop(point: Result) -> float:
@@ -87,6 +87,7 @@ def _line(point: Result, ratio: float | None) -> list[str]:
         f"{1e6 * step:.4g}",
         f"{point.nominal.flops / step / 1e9:.3g}",
         str(point.nominal.fraction()),
+        str(point.nominal.barrier_ns() or "-"),
         f"{1e9 * _time_per_flop(point):.3g}",
         "-" if ratio is None else f"{ratio:.2f}",
         "CLIFF" if is_cliff(ratio) else "",

@@ -32,6 +32,7 @@ from dlcore.graph.table.shaping import offsets
 from dlcore.graph.tensor import Slot, Tensor, apply, leaf, literal
 from dlcore.graph.updates import Update, updates_in_store
 from dlcore.memory import ALIGNMENT, native_array
+from dlcore.team import TeamSize
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
 
@@ -50,6 +51,8 @@ class CompiledPlan:
     blocks : BlockPart
         Which of them run on blocks of rows, and what they need.
     schedule : RowBlocks or WholeBatch
+    team_size : TeamSize
+        What runs of many steps have found out about its threads.
     """
 
     def __init__(self, encoder: Encoder, schedule: RowBlocks | WholeBatch):
@@ -60,6 +63,7 @@ class CompiledPlan:
         self.blocks = encoder.blocks
         self.schedule = schedule
         self.native = Plan(encoder.encode())
+        self.team_size = TeamSize()
 
     def run(self, bindings: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""

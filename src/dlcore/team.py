@@ -1,0 +1,70 @@
+"""How many threads a training run gets, by what they turn out to be worth.
+
+What it costs threads to meet and to hand data to each other depends on where their cores are: with
+no cache in common it is several times as much, the host of a virtual machine may move them there at
+any moment, and other processes may hold a core. No count of operations tells. The result is the
+same for any number of threads, so that it may follow measurements.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+BUDGET = 0.1
+"""Seconds after which a native call returns at the next step, so that Ctrl-C is seen."""
+LOOK_BUDGET = 0.005
+"""The same of a call that is measured."""
+LOOK_AGAIN = 1.0
+"""Seconds from one look to the next."""
+LONGEST_STEP = 0.005
+"""Seconds of a step that gains by a team wherever its threads are."""
+
+AS_DESERVED, ALONE = 0, 1
+"""The threads of a run: what the plan deserves by its cost and the limit allows, or one."""
+
+
+class TeamSize:
+    """Takes the size of a plan's teams, of two, that is faster.
+
+    Parameters
+    ----------
+    now : callable, optional
+        The time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter):
+        self._now = now
+        self._chosen = AS_DESERVED
+        self._next_look = 0.0
+        self._to_measure: list[int] = []
+        self._step_seconds: dict[int, float] = {}
+
+    def run(self, run: Callable[[int, float], tuple[int, int]]) -> int:
+        """Call ``run(threads, budget)``, which returns the steps done and the threads used.
+
+        Returns
+        -------
+        int
+            The steps done.
+        """
+        begin = self._now()
+        if not self._to_measure and begin >= self._next_look:
+            # The first call wakes the threads, and is no measure of the team.
+            self._to_measure = [AS_DESERVED, ALONE, AS_DESERVED]
+        is_measured = bool(self._to_measure)
+        size = self._to_measure.pop(0) if is_measured else self._chosen
+        steps, used = run(size, LOOK_BUDGET if is_measured else BUDGET)
+        end = self._now()
+        if is_measured:
+            self._note(size, used, (end - begin) / steps, end)
+        return steps
+
+    def _note(self, size: int, used: int, step_seconds: float, now: float) -> None:
+        self._step_seconds[size] = step_seconds
+        if size == AS_DESERVED and (used == 1 or step_seconds > LONGEST_STEP):
+            self._chosen, self._to_measure = AS_DESERVED, []
+        elif not self._to_measure:
+            self._chosen = min((AS_DESERVED, ALONE), key=self._step_seconds.__getitem__)
+        if not self._to_measure:
+            self._next_look = now + LOOK_AGAIN
