@@ -13,10 +13,13 @@ from collections.abc import Callable
 
 BUDGET = 0.1
 """Seconds after which a native call returns at the next step, so that Ctrl-C is seen."""
-LOOK_BUDGET = 0.005
-"""The same of a call that is measured."""
-LOOK_AGAIN = 1.0
-"""Seconds from one look to the next."""
+LOOK_BUDGET, LOOK_STEPS = 0.001, 4
+"""The same of a call that is measured, and the steps that it should hold where they are longer."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds from one look to the next: twice as long after each that changed nothing.
+
+The first may mislead: a thread that was just made can share the core of its maker for a while.
+"""
 LONGEST_STEP = 0.005
 """Seconds of a step that gains by a team wherever its threads are."""
 
@@ -37,6 +40,7 @@ class TeamSize:
         self._now = now
         self._chosen = AS_DESERVED
         self._next_look = 0.0
+        self._pause = FIRST_PAUSE
         self._to_measure: list[int] = []
         self._step_seconds: dict[int, float] = {}
 
@@ -50,21 +54,28 @@ class TeamSize:
         """
         begin = self._now()
         if not self._to_measure and begin >= self._next_look:
-            # The first call wakes the threads, and is no measure of the team.
-            self._to_measure = [AS_DESERVED, ALONE, AS_DESERVED]
+            # Of two calls the second counts: the first wakes threads and fills caches.
+            self._to_measure = [AS_DESERVED, AS_DESERVED, ALONE, ALONE]
         is_measured = bool(self._to_measure)
         size = self._to_measure.pop(0) if is_measured else self._chosen
-        steps, used = run(size, LOOK_BUDGET if is_measured else BUDGET)
+        steps, used = run(size, self._look_budget() if is_measured else BUDGET)
         end = self._now()
         if is_measured:
             self._note(size, used, (end - begin) / steps, end)
         return steps
 
+    def _look_budget(self) -> float:
+        return max(LOOK_BUDGET, LOOK_STEPS * max(self._step_seconds.values(), default=0.0))
+
     def _note(self, size: int, used: int, step_seconds: float, now: float) -> None:
         self._step_seconds[size] = step_seconds
         if size == AS_DESERVED and (used == 1 or step_seconds > LONGEST_STEP):
-            self._chosen, self._to_measure = AS_DESERVED, []
+            self._choose(AS_DESERVED, now)
         elif not self._to_measure:
-            self._chosen = min((AS_DESERVED, ALONE), key=self._step_seconds.__getitem__)
-        if not self._to_measure:
-            self._next_look = now + LOOK_AGAIN
+            self._choose(min((AS_DESERVED, ALONE), key=self._step_seconds.__getitem__), now)
+
+    def _choose(self, size: int, now: float) -> None:
+        is_new, self._chosen = size != self._chosen, size
+        self._pause = FIRST_PAUSE if is_new else min(2 * self._pause, LONGEST_PAUSE)
+        self._next_look = now + self._pause
+        self._to_measure = []
