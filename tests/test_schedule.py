@@ -5,6 +5,7 @@ import pytest
 
 import dlcore as dl
 from dlcore import config
+from dlcore.graph.schedule import rows_of_block
 
 ROWS = 700  # several groups of blocks, the last block shorter
 
@@ -142,3 +143,20 @@ def test_an_unknown_schedule_is_refused(schedule):
     schedule("fastest")
     with pytest.raises(ValueError, match="auto, row-block, whole-batch, not 'fastest'"):
         train("one", "mse")
+
+
+@pytest.mark.parametrize(
+    ("bytes_of_row", "weights", "capacity", "rows"),
+    [
+        (680, 2688, 128, 128),  # little work: one block
+        (1192, 6784, 128, 64),  # as many for each of two threads
+        (1192, 6784, 40, 40),  # too few rows for two
+        (1192, 6784, 600, 160),  # four, not three
+        (8000, 6784, 600, 48),  # what fits in L2
+        (10**6, 6784, 600, 32),
+        (0, 0, 3, 3),
+        (416, 704, 10_000, 256),
+    ],
+)
+def test_rows_of_a_block(bytes_of_row, weights, capacity, rows):
+    assert rows_of_block(bytes_of_row, weights, capacity) == rows
