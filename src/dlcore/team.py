@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 BUDGET = 0.1
 """Seconds after which a native call returns at the next step, so that Ctrl-C is seen."""
-LOOK_BUDGET, LOOK_STEPS = 0.001, 4
+LOOK_BUDGET, LOOK_STEPS = 0.001, 2
 """The same of a call that is measured, and the steps that it should hold where they are longer."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds from one look to the next: twice as long after each that changed nothing.
+"""Seconds of running from one look to the next: twice as many after each that changed nothing.
 
 The first may mislead: a thread that was just made can share the core of its maker for a while.
 """
@@ -39,7 +39,7 @@ class TeamSize:
     def __init__(self, now: Callable[[], float] = time.perf_counter):
         self._now = now
         self._chosen = AS_DESERVED
-        self._next_look = 0.0
+        self._until_look = 0.0  # seconds of running
         self._pause = FIRST_PAUSE
         self._to_measure: list[int] = []
         self._step_seconds: dict[int, float] = {}
@@ -52,30 +52,31 @@ class TeamSize:
         int
             The steps done.
         """
-        begin = self._now()
-        if not self._to_measure and begin >= self._next_look:
+        if not self._to_measure and self._until_look <= 0:
             # Of two calls the second counts: the first wakes threads and fills caches.
             self._to_measure = [AS_DESERVED, AS_DESERVED, ALONE, ALONE]
         is_measured = bool(self._to_measure)
         size = self._to_measure.pop(0) if is_measured else self._chosen
+        begin = self._now()
         steps, used = run(size, self._look_budget() if is_measured else BUDGET)
-        end = self._now()
+        seconds = self._now() - begin
+        self._until_look -= seconds
         if is_measured:
-            self._note(size, used, (end - begin) / steps, end)
+            self._note(size, used, seconds / steps)
         return steps
 
     def _look_budget(self) -> float:
         return max(LOOK_BUDGET, LOOK_STEPS * max(self._step_seconds.values(), default=0.0))
 
-    def _note(self, size: int, used: int, step_seconds: float, now: float) -> None:
+    def _note(self, size: int, used: int, step_seconds: float) -> None:
         self._step_seconds[size] = step_seconds
         if size == AS_DESERVED and (used == 1 or step_seconds > LONGEST_STEP):
-            self._choose(AS_DESERVED, now)
+            self._choose(AS_DESERVED)
         elif not self._to_measure:
-            self._choose(min((AS_DESERVED, ALONE), key=self._step_seconds.__getitem__), now)
+            self._choose(min((AS_DESERVED, ALONE), key=self._step_seconds.__getitem__))
 
-    def _choose(self, size: int, now: float) -> None:
+    def _choose(self, size: int) -> None:
         is_new, self._chosen = size != self._chosen, size
         self._pause = FIRST_PAUSE if is_new else min(2 * self._pause, LONGEST_PAUSE)
-        self._next_look = now + self._pause
+        self._until_look = self._pause
         self._to_measure = []
