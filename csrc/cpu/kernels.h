@@ -94,6 +94,8 @@ typedef struct dlc_real_kernels {
     double (*sum)(const void *x, int64_t n);
     double (*max)(const void *x, int64_t n);
     double (*min)(const void *x, int64_t n);
+    /* sums (rows; stride step) += the sum of each row of x (rows, cols; leading dimension ld), as `sum` computes it */
+    void (*sum_each)(double *sums, int64_t step, const void *x, int64_t ld, int64_t rows, int64_t cols);
     /* accumulator (cols) = op(accumulator, every row of x (rows, cols; leading dimension ld)) */
     void (*sum_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
     void (*max_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);

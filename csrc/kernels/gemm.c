@@ -4,6 +4,7 @@
  * depend on how c is cut into tiles, only on where k is cut. */
 #include "kernels/gemm_kernels.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/transpose.h"
 
 /* Rows of b that are fetched ahead of those being packed: they may come from memory. */
 enum { PACK_AHEAD = 16 };
@@ -90,38 +91,6 @@ static void packing_tile(void *c, int64_t ldc, const void *a, int64_t a_row, int
                                               accumulate);
 }
 
-/* The lower and upper half of x0 y0 x1 y1 ... */
-#if DLC_VECTOR_BYTES == 16 && DLC_REAL_BITS == 64
-#define DLC_ZIP_LOW 0, 2
-#define DLC_ZIP_HIGH 1, 3
-#elif DLC_VECTOR_BYTES == 16 || (DLC_VECTOR_BYTES == 32 && DLC_REAL_BITS == 64)
-#define DLC_ZIP_LOW 0, 4, 1, 5
-#define DLC_ZIP_HIGH 2, 6, 3, 7
-#elif DLC_VECTOR_BYTES == 32 || DLC_REAL_BITS == 64
-#define DLC_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define DLC_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#else
-#define DLC_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define DLC_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#endif
-
-/* Transposes an L x L block: log2(L) perfect shuffles of its rows. */
-DLC_INLINE void transpose(vreal x[L])
-{
-    DLC_UNROLL
-    for (int stage = 1; stage < L; stage *= 2) {
-        vreal y[L];
-        DLC_UNROLL
-        for (int i = 0; i < L / 2; i++) {
-            y[2 * i] = __builtin_shufflevector(x[i], x[i + L / 2], DLC_ZIP_LOW);
-            y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + L / 2], DLC_ZIP_HIGH);
-        }
-        DLC_UNROLL
-        for (int i = 0; i < L; i++)
-            x[i] = y[i];
-    }
-}
-
 /* Panels are written in whole vectors, in ascending order of depth and so that what runs over the width is overwritten
  * by what belongs there: with a step of the width itself it runs over into the next row of the panel. */
 
@@ -144,7 +113,7 @@ static __attribute__((noinline)) void pack_shallow(real *panel, int64_t step, co
                 copy_few(few, row, depth);
             block[i] = v_load(few);
         }
-        transpose(block);
+        v_transpose(block);
         for (int64_t p = 0; p < depth; p++)
             v_store(panel + p * step + w, block[p]);
     }
@@ -167,7 +136,7 @@ static void pack_transposed(real *panel, int64_t step, const real *x, int64_t st
             DLC_UNROLL
             for (int i = 0; i < L; i++)
                 block[i] = i < rows ? v_load(in + i * stride) : (vreal){0};
-            transpose(block);
+            v_transpose(block);
             DLC_UNROLL
             for (int i = 0; i < L; i++)
                 v_store(out + i * step, block[i]);

@@ -12,6 +12,7 @@ void DLC_NAME(dlc_stream_end)(void);
 double DLC_NAME(dlc_sum)(const void *x, int64_t n);
 double DLC_NAME(dlc_max)(const void *x, int64_t n);
 double DLC_NAME(dlc_min)(const void *x, int64_t n);
+void DLC_NAME(dlc_sum_each)(double *sums, int64_t step, const void *x, int64_t ld, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_sum_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_max_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_min_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);

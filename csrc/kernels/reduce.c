@@ -2,6 +2,7 @@
  * the sizes and on nothing else. */
 #include "kernels/kernels_decl.h"
 #include "kernels/lanes.h"
+#include "kernels/transpose.h"
 
 typedef vreal combine_lanes(vreal a, vreal b);
 
@@ -41,6 +42,30 @@ double DLC_NAME(dlc_sum)(const void *x, int64_t n)
         total += (double)v_fold_add(combine_all((const real *)x + i, count, add, 0));
     }
     return total;
+}
+
+/* Rows of fewer elements are added up side by side: one by one, each waits for its own last additions. */
+enum { SHORT_ROW = 4 * CHAINS * DLC_LANES };
+
+void DLC_NAME(dlc_sum_each)(double *sums, int64_t step, const void *x, int64_t ld, int64_t rows, int64_t cols)
+{
+    int64_t row = 0;
+    for (; cols < SHORT_ROW && row + DLC_LANES <= rows; row += DLC_LANES) {
+        vreal lanes[DLC_LANES];
+        for (int i = 0; i < DLC_LANES; i++)
+            lanes[i] = combine_all((const real *)x + (row + i) * ld, cols, add, 0);
+        v_transpose(lanes);
+        DLC_UNROLL
+        for (int half = DLC_LANES / 2; half > 0; half /= 2) {
+            DLC_UNROLL
+            for (int i = 0; i < half; i++)
+                lanes[i] += lanes[i + half];
+        }
+        for (int i = 0; i < DLC_LANES; i++)
+            sums[(row + i) * step] += (double)lanes[0][i];
+    }
+    for (; row < rows; row++)
+        sums[row * step] += DLC_NAME(dlc_sum)((const real *)x + row * ld, cols);
 }
 
 double DLC_NAME(dlc_max)(const void *x, int64_t n)

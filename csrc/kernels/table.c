@@ -19,6 +19,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .sum = DLC_NAME(dlc_sum),
     .max = DLC_NAME(dlc_max),
     .min = DLC_NAME(dlc_min),
+    .sum_each = DLC_NAME(dlc_sum_each),
     .sum_rows = DLC_NAME(dlc_sum_rows),
     .max_rows = DLC_NAME(dlc_max_rows),
     .min_rows = DLC_NAME(dlc_min_rows),

@@ -115,15 +115,19 @@ static double identity(int reduction)
     return reduction == DLC_REDUCE_MAX ? -INFINITY : reduction == DLC_REDUCE_MIN ? INFINITY : 0;
 }
 
-static double reduce_row(const dlc_map_walk *w, const char *x, int64_t n)
+/* results (rows; stride step) take up rows of x (rows, cols; leading dimension ld) */
+static void reduce_rows(const dlc_map_walk *w, double *results, int64_t step, const char *x, int64_t ld, int64_t rows,
+                        int64_t cols)
 {
-    switch (w->program->reduction) {
-    case DLC_REDUCE_MAX:
-        return w->kernels->max(x, n);
-    case DLC_REDUCE_MIN:
-        return w->kernels->min(x, n);
-    default:
-        return w->kernels->sum(x, n);
+    const int reduction = w->program->reduction;
+    if (reduction != DLC_REDUCE_MAX && reduction != DLC_REDUCE_MIN) {
+        w->kernels->sum_each(results, step, x, ld, rows, cols);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        const char *row = x + r * ld * w->size;
+        const double found = reduction == DLC_REDUCE_MAX ? w->kernels->max(row, cols) : w->kernels->min(row, cols);
+        results[r * step] = combine(reduction, results[r * step], found);
     }
 }
 
@@ -162,9 +166,7 @@ static void accumulate_output(dlc_map_walk *w, int out, const char *x, int64_t l
                 reduce_columns(w, accumulator + r * step * w->size, x + r * ld * w->size, ld, 1, cols);
         return;
     }
-    double *sums = w->sums + out * w->capacity + position;
-    for (int64_t r = 0; r < rows; r++)
-        sums[r * step] = combine(w->program->reduction, sums[r * step], reduce_row(w, x + r * ld * w->size, cols));
+    reduce_rows(w, w->sums + out * w->capacity + position, step, x, ld, rows, cols);
 }
 
 void dlc_map_accumulate(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
@@ -231,6 +233,41 @@ static void reduce_item(const dlc_map_walk *space, const reduction *plan, const 
             sums[i] = w.size == 4 ? ((const float *)columns)[i] : ((const double *)columns)[i];
 }
 
+/* The kept axes of a tile, as they are counted through. */
+typedef struct odometer {
+    int n;
+    int64_t at[DLC_MAX_NDIM], extent[DLC_MAX_NDIM], stride[DLC_MAX_NDIM]; /* the fastest axis first */
+    int64_t offset;
+} odometer;
+
+static odometer start_odometer(const dlc_map_walk *w, const box *tile, const dlc_map_operand *o, int64_t position)
+{
+    odometer odometer = {0};
+    for (int axis = w->ndim - 1; axis >= 0; axis--) {
+        if (w->reduced[axis] || w->extent[axis] == 1)
+            continue;
+        const int64_t extent = tile->extent[axis];
+        odometer.at[odometer.n] = position % extent;
+        odometer.extent[odometer.n] = extent;
+        odometer.stride[odometer.n] = o->stride[axis];
+        odometer.offset += (tile->begin[axis] + position % extent) * o->stride[axis];
+        odometer.n++;
+        position /= extent;
+    }
+    return odometer;
+}
+
+static void count_on(odometer *o)
+{
+    for (int i = 0; i < o->n; i++) {
+        o->offset += o->stride[i];
+        if (++o->at[i] < o->extent[i])
+            return;
+        o->offset -= o->extent[i] * o->stride[i];
+        o->at[i] = 0;
+    }
+}
+
 /* Writes accumulators [begin, end) of a tile to the outputs. */
 static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *tile, const double *sums, int64_t begin,
                        int64_t end)
@@ -238,14 +275,9 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
     double scale = (double)plan->count;
     for (int out = 0; out < w->program->n_out; out++) {
         const dlc_map_operand *o = &w->operands[out];
-        for (int64_t i = begin; i < end; i++) {
-            int64_t offset = 0, rest = i;
-            for (int axis = w->ndim - 1; axis >= 0; axis--) {
-                if (w->reduced[axis] || w->extent[axis] == 1)
-                    continue;
-                offset += (tile->begin[axis] + rest % tile->extent[axis]) * o->stride[axis];
-                rest /= tile->extent[axis];
-            }
+        odometer odometer = start_odometer(w, tile, o, begin);
+        for (int64_t i = begin; i < end; i++, count_on(&odometer)) {
+            const int64_t offset = odometer.offset;
             double sum = sums[out * plan->tile_elements + i];
             if (w->program->reduction == DLC_REDUCE_MEAN)
                 sum /= scale;

@@ -45,16 +45,43 @@ static dlc_status gather_labels(int64_t *out, const char *in, int32_t dtype, int
     return DLC_OK;
 }
 
+/* memcpy, without the call for rows of a few numbers: two pieces that may overlap. */
+static void copy_row(char *out, const char *in, int64_t bytes)
+{
+    if (bytes > 64) {
+        memcpy(out, in, (size_t)bytes);
+    } else if (bytes >= 32) {
+        memcpy(out, in, 32);
+        memcpy(out + bytes - 32, in + bytes - 32, 32);
+    } else if (bytes >= 16) {
+        memcpy(out, in, 16);
+        memcpy(out + bytes - 16, in + bytes - 16, 16);
+    } else if (bytes >= 8) {
+        memcpy(out, in, 8);
+        memcpy(out + bytes - 8, in + bytes - 8, 8);
+    } else {
+        for (int64_t i = 0; i < bytes; i++)
+            out[i] = in[i];
+    }
+}
+
 static dlc_status gather_row(const dlc_op_call *call, char *out, const char *in, int64_t width, int64_t row)
 {
     int32_t to = call->args[0].dtype, from = call->args[1].dtype;
     if (call->op->n_attributes == 2)
         return gather_labels((int64_t *)out, in, from, width, row, call->op);
     if (to == from)
-        memcpy(out, in, (size_t)(width * dlc_dtype_size(to)));
+        copy_row(out, in, width * dlc_dtype_size(to));
     else
         call->step->kernels->real[to]->convert[from](out, in, 1, width);
     return DLC_OK;
+}
+
+/* Rows that lie one behind the other in both arrays are one. */
+static bool is_one_run(const dlc_op_call *call, int64_t width)
+{
+    return !call->step->order && call->op->n_attributes == 0 && call->args[0].stride[0] == width &&
+           call->args[1].stride[0] == width;
 }
 
 static dlc_status run(const dlc_op_call *call)
@@ -68,12 +95,14 @@ static dlc_status run(const dlc_op_call *call)
     if (width == 0)
         return DLC_OK;
     dlc_split(&begin, &end, out->shape[0], dlc_max64(1, DLC_CHUNK_ELEMENTS / width), call->thread, call->n_threads);
-    for (int64_t i = begin; i < end; i++) {
+    const int64_t at_once = is_one_run(call, width) && step->first_row + end <= in->shape[0] ? end - begin : 1;
+    for (int64_t i = begin; i < end; i += at_once) {
         int64_t row = step->order ? step->order[i] : step->first_row + i;
         if (row < 0 || row >= in->shape[0])
             return dlc_fail(DLC_INVALID_ARGUMENT, "the order names row %lld; the data set has %lld rows",
                             (long long)row, (long long)in->shape[0]);
-        DLC_TRY(gather_row(call, (char *)out->data + i * out_row, (const char *)in->data + row * in_row, width, row));
+        DLC_TRY(gather_row(call, (char *)out->data + i * out_row, (const char *)in->data + row * in_row,
+                           at_once * width, row));
     }
     return DLC_OK;
 }

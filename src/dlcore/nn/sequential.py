@@ -21,7 +21,7 @@ from dlcore.train import Data, Fit, History, TrainingState
 
 # Rows of a step of predict: enough that the packing of the weights is small beside the products,
 # and that the activations of usual widths stay in the second-level cache.
-_PREDICT_ROWS = 1024
+_PREDICT_ROWS = 560
 
 
 class Sequential(Model):
