@@ -152,6 +152,8 @@ typedef struct adam_constants {
     real step_size, v_scale;
 } adam_constants;
 
+/* Zen 4 takes 16 cycles for a vector of 16 floats in L1, most of them in the square root and the division; by rsqrt14, rcp14
+ * and a Newton step each it takes 17. */
 DLC_INLINE void adam_rule(lanes *x, const void *constants)
 {
     const adam_constants k = *(const adam_constants *)constants;
