@@ -11,20 +11,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+AS_DESERVED, ALONE = 0, 1
+"""The threads of a run: what the plan deserves by its cost and the limit allows, or one."""
+
 BUDGET = 0.1
 """Seconds after which a native call returns at the next step, so that Ctrl-C is seen."""
-LOOK_BUDGET, LOOK_STEPS = 0.001, 2
+LOOK_BUDGET, LOOK_STEPS = 0.0005, 2
 """The same of a call that is measured, and the steps that it should hold where they are longer."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+FIRST_PAUSE, LONGEST_PAUSE = {AS_DESERVED: 0.05, ALONE: 0.005}, 1.0
 """Seconds of running from one look to the next: twice as many after each that changed nothing.
 
-The first may mislead: a thread that was just made can share the core of its maker for a while.
+A team that seems slow is soon looked at again: a thread that was just made can share the core of
+its maker for a while.
 """
 LONGEST_STEP = 0.005
 """Seconds of a step that gains by a team wherever its threads are."""
-
-AS_DESERVED, ALONE = 0, 1
-"""The threads of a run: what the plan deserves by its cost and the limit allows, or one."""
 
 
 class TeamSize:
@@ -40,7 +41,7 @@ class TeamSize:
         self._now = now
         self._chosen = AS_DESERVED
         self._until_look = 0.0  # seconds of running
-        self._pause = FIRST_PAUSE
+        self._pause = FIRST_PAUSE[AS_DESERVED]
         self._to_measure: list[int] = []
         self._step_seconds: dict[int, float] = {}
 
@@ -77,6 +78,6 @@ class TeamSize:
 
     def _choose(self, size: int) -> None:
         is_new, self._chosen = size != self._chosen, size
-        self._pause = FIRST_PAUSE if is_new else min(2 * self._pause, LONGEST_PAUSE)
+        self._pause = FIRST_PAUSE[size] if is_new else min(2 * self._pause, LONGEST_PAUSE)
         self._until_look = self._pause
         self._to_measure = []
