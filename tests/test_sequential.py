@@ -82,6 +82,24 @@ def test_predict_one_sees_what_changed_since_the_last_call():
             assert not np.allclose(one, other, rtol=1e-3)
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_predict_one_sees_a_constant_of_a_layer_that_is_changed_in_place(step):
+    """As predict does, whether plans read it where it is or copy it."""
+
+    class Shift(dl.nn.Layer):
+        def __init__(self):
+            self.by = np.zeros(4 * step, np.float32)[::step]
+
+        def apply(self, parameters, x, training):
+            return x + self.by
+
+    model = dl.nn.Sequential(Shift()).init()
+    row = np.ones(4, np.float32)
+    for value in (0.0, 2.0, 5.0):
+        model.layers[0].by[:] = value
+        np.testing.assert_array_equal(as_predict(model, row), np.full(4, 1 + value))
+
+
 def test_predict_one_takes_samples_of_several_shapes_in_turn():
     model = dl.nn.Sequential(dl.nn.Tanh(), dtype="float64").init()
     for shape in ((3,), (2, 3), (), (3,), (2, 3)):

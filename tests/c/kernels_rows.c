@@ -123,6 +123,28 @@ static void test_column_reductions(const dlc_real_kernels *kernels, int32_t dtyp
         }
 }
 
+/* Many rows at once have the bits of each by itself. */
+static void test_sums_of_rows(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 37, STEP = 2, GAP = 3 };
+    for (int64_t cols = 0; cols < 300; cols += 1 + cols / 5)
+        for (int64_t rows = 1; rows <= ROWS; rows += 1 + rows / 3) {
+            const int64_t ld = cols + GAP, n = (rows - 1) * ld + cols;
+            double sums[ROWS * STEP], expected[ROWS * STEP];
+            void *x = place(0, dtype, n, EDGE_BEHIND);
+            fill_uniform(dtype, x, n, -1, 1);
+            for (int64_t i = 0; i < ROWS * STEP; i++)
+                sums[i] = expected[i] = (double)i;
+            for (int64_t i = 0; i < rows; i++)
+                expected[i * STEP] += kernels->sum((const char *)x + i * ld * size_of(dtype), cols);
+            describe("sums of %lld rows of %lld, float%d", (long long)rows, (long long)cols, bits_of(dtype));
+            kernels->sum_each(sums, STEP, x, ld, rows, cols);
+            for (int64_t i = 0; i < ROWS * STEP; i++)
+                expect(sums[i] == expected[i], "element %lld is %.17g, not %.17g", (long long)i, sums[i], expected[i]);
+            expect_intact();
+        }
+}
+
 /* A row of logits and what softmax and its loss make of it. */
 typedef struct reference_row {
     long double max, total;
@@ -270,6 +292,7 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
     test_reductions(kernels, dtype);
     test_long_sum(kernels, dtype);
     test_column_reductions(kernels, dtype);
+    test_sums_of_rows(kernels, dtype);
     for (int64_t cols = 1; cols < 90; cols += 1 + cols / 8)
         for (edge edge = 0; edge < EDGE_COUNT; edge++) {
             test_softmax(kernels, dtype, cols, edge);
