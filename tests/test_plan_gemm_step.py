@@ -93,7 +93,7 @@ def one_attribute_more(b):
         (set_attribute(0, -1), "first attribute is no opcode"),
         (set_attribute(0, 2**40), "first attribute is no opcode"),
         (set_attribute(0, pb.GEMM), "has the opcode 2, which is that of no optimiser step"),
-        (set_attribute(0, pb.SGD_STEP), "its nesterov is|expected"),
+        (set_attribute(0, pb.SGD_STEP), "there are 8 attributes; expected 7"),
         (set_attribute(2, 2), "its decoupled is 2; expected 0 or 1"),
         (set_attribute(4, pb.bits(1.5)), "its beta1 is 1.5"),
         (one_attribute_more, "are 9 attributes; expected 8"),
@@ -114,6 +114,20 @@ def test_wrong_records_are_refused(change, message):
     b = builder()
     change(b)
     with pytest.raises(DlcoreError, match=message):
+        Plan(b.build())
+
+
+@pytest.mark.parametrize("shape", [(ROWS, 9), (1, ROWS)])
+def test_the_shape_of_the_parameter_does_not_count_rows(shape):
+    """With fewer of them, the product would not be cut in blocks."""
+    b = PlanBuilder(CAPACITY)
+    rows_first = shape[0] == ROWS
+    slot = b.slot(pb.STREAM, "f8", 72 if rows_first else 8, writable=True)
+    w = b.tensor("f8", shape, slot=slot)
+    a, factor = b.tensor("f8", (shape[0], 7)), b.tensor("f8", (7, shape[1]))
+    scalars = b.bound(pb.STEP, "f8", (1,))
+    b.op(pb.GEMM_STEP, [w], [a, factor, scalars], [pb.SGD_STEP, *step_attributes(0.0, 0, 0)])
+    with pytest.raises(DlcoreError, match="the shape of its parameter counts rows|one axis that"):
         Plan(b.build())
 
 

@@ -50,7 +50,7 @@ def test_rates_of_a_team(two_threads):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("seconds", [0.0, SHORT])
-def test_barriers_are_counted_once_for_the_team(two_threads, threads, seconds):
+def test_a_team_meets_at_barriers_for_as_long_as_asked(two_threads, threads, seconds):
     begin = time.perf_counter()
     rate = _probe.barrier_rate(threads, seconds)
     elapsed = time.perf_counter() - begin

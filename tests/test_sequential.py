@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -98,6 +99,31 @@ def test_predict_one_sees_a_constant_of_a_layer_that_is_changed_in_place(step):
     for value in (0.0, 2.0, 5.0):
         model.layers[0].by[:] = value
         np.testing.assert_array_equal(as_predict(model, row), np.full(4, 1 + value))
+
+
+def test_predict_one_sees_a_list_of_a_layer_that_is_changed_in_place():
+    class Scale(dl.nn.Layer):
+        def __init__(self):
+            self.factors = [2.0]
+
+        def apply(self, parameters, x, training):
+            return x * self.factors[0]
+
+    model = dl.nn.Sequential(dl.nn.Chain(Scale(), dl.nn.Tanh())).init()
+    row = np.full(4, 0.1, np.float32)
+    for value in (2.0, 5.0):
+        model.layers[0].layers[0].factors[0] = value
+        np.testing.assert_allclose(as_predict(model, row), np.tanh(0.1 * value), rtol=1e-6)
+
+
+def test_predict_one_keeps_neither_the_row_nor_the_result_alive():
+    model = two_layers().init()
+    row, out = np.ones(4, np.float32), np.empty(3, np.float32)
+    kept = [weakref.ref(array) for array in (row, out)]
+    for _ in range(2):
+        model.predict_one(row, out)
+    del row, out
+    assert [each() for each in kept] == [None, None]
 
 
 def test_predict_one_takes_samples_of_several_shapes_in_turn():

@@ -98,8 +98,12 @@ def test_a_run_that_fails_leaves_a_size_that_goes_on():
     def fail(threads, budget):
         raise ValueError("label")
 
-    with pytest.raises(ValueError, match="label"):
-        size.run(fail)
+    for measured in range(4):
+        for _ in range(measured):
+            size.run(machine.run)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="label"):
+                size.run(fail)
     for _ in range(100):
         size.run(machine.run)
     assert machine.calls[-1] == (AS_DESERVED, team.BUDGET)

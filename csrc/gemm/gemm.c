@@ -35,7 +35,7 @@
 #define PACK_B_ROWS 64
 #define PACK_B_STRIDE 1024
 
-/* The block of a transient c: tiles of rows, and columns. It is read again from L2, as is what finish reads beside it. */
+/* Tiles that the rows of a block of a transient c make. It is read again from L2, as is what finish reads beside it. */
 #define TRANSIENT_TILES 8
 
 static void *at(const dlc_gemm *g, const void *base, int64_t element)

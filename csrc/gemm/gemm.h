@@ -33,7 +33,7 @@ typedef struct dlc_gemm {
     void *context; /* of both */
 } dlc_gemm;
 
-/* Whether c may be transient, for k and any smaller one: every element is complete when its tile is. */
+/* Whether c (m, n) may be transient, for k and any smaller one: every element is complete when its tile is. */
 bool dlc_gemm_may_be_transient(const dlc_gemm *gemm);
 
 /* Scratch in bytes: shared by the team, and for each of its threads. Bounded whatever m, n and k, and monotone in

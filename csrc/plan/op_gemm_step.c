@@ -35,6 +35,8 @@ static dlc_status check_factors(const dlc_op *op, const dlc_array *args, const d
     if (args[a].dtype != args[0].dtype || args[b].dtype != args[0].dtype)
         return dlc_fail(DLC_INVALID_PLAN, "parameter, a and b do not have one float dtype");
     const int64_t *in_a = operands[a].extents, *in_b = operands[b].extents, *in_c = operands[0].extents;
+    if (in_c[0] < 0 || in_c[1] < 0) /* with few of them the product would take another way than at capacity */
+        return dlc_fail(DLC_INVALID_PLAN, "the shape of its parameter counts rows");
     if (in_a[0] != in_c[0] || in_b[1] != in_c[1] || in_a[1] != in_b[0])
         return dlc_fail(DLC_INVALID_PLAN, "parameter (m, n), a (m, k) and b (k, n) differ in m, n or k");
     for (int32_t i = 0; i < op->n_out; i++)

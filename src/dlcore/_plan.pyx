@@ -528,7 +528,7 @@ cdef class Call:
 
 # A run of more than that, in flops or elements, is some 10 microseconds or longer. It leaves the
 # interpreter to other threads; to take it back costs up to 5 milliseconds when they hold it.
-cdef int64_t MOST_COST_WITH_GIL = 1 << 20
+cdef int64_t MOST_COST_WITH_GIL = 1 << 17
 
 
 # Of all that plans of models are made from; see outdate_row_calls.
@@ -536,9 +536,14 @@ cdef unsigned long long _revision = 0
 
 
 def outdate_row_calls():
-    """Lets every `RowCall` made so far answer None: a layer has changed."""
+    """Lets every `RowCall` made so far, of whatever model, answer None: a layer has changed."""
     global _revision
     _revision += 1
+
+
+def row_call_revision():
+    """What tells later whether layers have changed since."""
+    return _revision
 
 
 cdef class RowCall:
@@ -551,6 +556,10 @@ cdef class RowCall:
         One for each slot. Those of the row and of its result serve as examples of shape and dtype.
     row, result : int
         Their STREAM slots.
+    parameters : object
+        What was bound is right for calls that name this very object.
+    revision : int
+        `row_call_revision` of before the plan was looked up.
     """
 
     cdef Plan _plan
@@ -560,14 +569,25 @@ cdef class RowCall:
     cdef _Array _row, _result
     cdef bint _is_long, _is_running
     cdef unsigned long long _revision
+    cdef object _parameters
 
-    def __cinit__(self, Plan plan, list bindings, int64_t row, int64_t result):
+    def __cinit__(
+        self,
+        Plan plan,
+        list bindings,
+        int64_t row,
+        int64_t result,
+        object parameters,
+        unsigned long long revision,
+    ):
         cdef dlc_run run
         cdef Py_ssize_t i
         self._plan = plan
         self._workspace = plan._take_workspace(1)
-        self._bound = bindings
-        self._revision = _revision
+        self._bound = list(bindings)
+        self._bound[row] = self._bound[result] = None  # of the caller, who binds others
+        self._parameters = parameters
+        self._revision = revision
         self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
         _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
         _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
@@ -590,15 +610,18 @@ cdef class RowCall:
     def __dealloc__(self):
         dlc_repeated_step_free(self._step)
 
-    def __call__(self, row, result):
+    def __call__(self, row, result, parameters):
         """``result``, or a new array where it is None, with the row's result.
 
-        None unless both are arrays of the expected dtype and shape, in C order and apart; when a
-        layer has changed; and while another thread is in a call of this.
+        None unless both are arrays of the expected dtype and shape, in C order and apart; when
+        ``parameters`` are others or a layer has changed; and while another thread is in a call of
+        this.
         """
         cdef dlc_status status
         cdef cnp.ndarray out
-        if self._is_running or self._revision != _revision or not _fits(&self._row, row):
+        if self._is_running or self._revision != _revision or self._parameters is not parameters:
+            return None
+        if not _fits(&self._row, row):
             return None
         if result is None:
             out = cnp.PyArray_EMPTY(

@@ -59,7 +59,11 @@ class TeamSize:
         is_measured = bool(self._to_measure)
         size = self._to_measure.pop(0) if is_measured else self._chosen
         begin = self._now()
-        steps, used = run(size, self._look_budget() if is_measured else BUDGET)
+        try:
+            steps, used = run(size, self._look_budget() if is_measured else BUDGET)
+        except BaseException:
+            self._to_measure = []  # the next call begins anew
+            raise
         seconds = self._now() - begin
         self._until_look -= seconds
         if is_measured:

@@ -69,7 +69,14 @@ class CompiledPlan:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
         return self.native.run(self._arrays(bindings), **options)
 
-    def row_call(self, bindings: Mapping[str, np.ndarray], row: str, result: str) -> RowCall | None:
+    def row_call(
+        self,
+        bindings: Mapping[str, np.ndarray],
+        row: str,
+        result: str,
+        parameters: object,
+        revision: int,
+    ) -> RowCall | None:
         """A plan of one row as a function of that row; see ``dlcore._plan.RowCall``.
 
         None where a constant is not read in place, so that it has to be copied at each run.
@@ -79,7 +86,8 @@ class CompiledPlan:
             if slot.value is not None and array is not slot.value:
                 return None
         names = [slot.name for slot in self.slots]
-        return RowCall(self.native, arrays, names.index(row), names.index(result))
+        places = names.index(row), names.index(result)
+        return RowCall(self.native, arrays, *places, parameters, revision)
 
     def _arrays(self, bindings: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         return [

@@ -71,18 +71,23 @@ def updates_in_store(
         for launch in launches
         if _is_plain_product(launch) and launch.records[0] not in stored
     }
-    in_store: dict[Launch, Update] = {}
+    candidates: dict[Launch, Update] = {}
     for update in updates:
         gradient = replaced[update.operands[0]]
         if (
             update.is_step
             and gradient in products
             and readers[gradient] == 1
-            and _slots(update.targets).isdisjoint(
-                _slots(products[gradient].inputs) | _read_by_others(update, updates, replaced)
-            )
+            and _slots(update.targets).isdisjoint(_read_by_others(update, updates, replaced))
         ):
-            in_store[products[gradient]] = update
+            candidates[products[gradient]] = update
+    # Products that read each other's weights have no order in which each comes last.
+    factors = {slot for launch in candidates for slot in _slots(launch.inputs)}
+    in_store = {
+        launch: update
+        for launch, update in candidates.items()
+        if factors.isdisjoint(_slots(update.targets))
+    }
     return _moved(launches, in_store), in_store
 
 

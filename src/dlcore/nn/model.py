@@ -80,13 +80,9 @@ class Model:
         for name, value in drawn.items():
             parameters[name] = aligned_empty(value.shape, self.dtype)
             parameters[name][...] = value
-        self._replace_parameters(parameters)
+        self._parameters = parameters
         self._state = None
         return self
-
-    def _replace_parameters(self, parameters: dict[str, np.ndarray] | None) -> None:
-        self._parameters = parameters
-        self._row_call = None  # it is bound to the arrays of before
 
     def parameters(self) -> Mapping[str, np.ndarray]:
         """The parameters by name (``"0.weight"``, ``"1.0.bias"``, ...), as live read-only views.
@@ -156,7 +152,7 @@ class Model:
             }
         except BaseException:
             if fresh:
-                self._replace_parameters(None)
+                self._parameters = None
             raise
         for name, array in checked.items():
             self._initialised()[name][...] = array
@@ -357,3 +353,12 @@ def _value_key(value: Any) -> Any:
     if kind is dict:
         return (kind, *value, *[_value_key(each) for each in value.values()])
     return _Same(value)
+
+
+def holds_containers(value: Any) -> bool:
+    """Whether a layer, or one in it, has a list or a dict, which may change in place."""
+    if isinstance(value, Layer):
+        return any(map(holds_containers, vars(value).values()))
+    if isinstance(value, tuple):
+        return any(map(holds_containers, value))
+    return isinstance(value, list | dict)

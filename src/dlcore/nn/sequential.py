@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from dlcore import train
+from dlcore._plan import row_call_revision
 from dlcore.graph.lower import CompiledPlan
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty, native_array
 from dlcore.nn import losses, tracing
 from dlcore.nn.losses import Loss
-from dlcore.nn.model import Model
+from dlcore.nn.model import Model, holds_containers
 from dlcore.optim import Adam, Optimizer
 from dlcore.train import Data, Fit, History, TrainingState
 
@@ -81,7 +82,8 @@ class Sequential(Model):
 
         The second call and later ones on samples of one shape do little more than compute, on the
         calling thread: they keep a plan that is bound to the parameters. New values of parameters
-        and newly set attributes of layers are seen.
+        are seen, as are attributes of layers that are set; a layer that holds a list or a dict,
+        which may change in place, has its plan looked up at each call.
 
         Parameters
         ----------
@@ -97,7 +99,7 @@ class Sequential(Model):
         """
         call = self._row_call
         if call is not None:
-            result = call(x, out)
+            result = call(x, out, self._parameters)
             if result is not None:
                 return result
         return self._predict_one_anew(x, out)
@@ -107,14 +109,17 @@ class Sequential(Model):
         if x.dtype != self.dtype:
             raise TypeError(f"x is {x.dtype}, but the model computes in {self.dtype}")
         arrays = {"x": x[np.newaxis]}
+        revision, parameters = row_call_revision(), self._initialised()
         plan, shape = self._prediction_plan(arrays, 1)
         if out is None:
             out = np.empty(shape[1:], self.dtype)
         elif out.dtype != self.dtype or out.shape != shape[1:]:
             raise ValueError(f"out must be {self.dtype} {shape[1:]}, not {out.dtype} {out.shape}")
-        bindings = {**self._parameter_bindings(), **arrays, "prediction": out[np.newaxis]}
+        bound = {tracing.parameter_slot(k): v for k, v in parameters.items()}
+        bindings = {**bound, **arrays, "prediction": out[np.newaxis]}
         train.run_forward(plan, bindings, 1, threads=1)
-        self._row_call = plan.row_call(bindings, "x", "prediction")
+        if not holds_containers(self._chain):
+            self._row_call = plan.row_call(bindings, "x", "prediction", parameters, revision)
         return out
 
     def _inputs(self, X: Any) -> dict[str, np.ndarray]:
@@ -287,7 +292,7 @@ class Sequential(Model):
             plan = self._training_plan(data, measure, optimizer, batch_size, penalty)
         except BaseException:
             if fresh:
-                self._replace_parameters(None)
+                self._parameters = None
             raise
         if state is None:
             arrays = self._trained_arrays()
