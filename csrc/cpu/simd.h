@@ -103,6 +103,22 @@ static inline vreal v_at_most(vreal x, real high) { return v_select(x > high, v_
 static inline vreal v_scalef(vreal y, vreal n) { return DLC_INTRINSIC(scalef)(y, n); }
 #endif
 
+/* a b + c, in one rounding where the ISA can. Of a sum of two products a compiler may fuse either with the addition, and the
+ * other one in another copy of the loop: what has to have the same bits everywhere says which. */
+static inline vreal v_multiply_add(vreal a, vreal b, vreal c)
+{
+#if defined(__FMA__)
+    return DLC_INTRINSIC(fmadd)(a, b, c);
+#elif defined(__aarch64__)
+    vreal r;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        r[lane] = DLC_OF_REAL(__builtin_fma)(a[lane], b[lane], c[lane]);
+    return r;
+#else
+    return a * b + c;
+#endif
+}
+
 /* A function of C on every lane, from which GCC and Clang make one instruction. */
 #define DLC_DEFINE_BY_LANE(name, function)              \
     static inline vreal name(vreal x)                   \

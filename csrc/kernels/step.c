@@ -15,6 +15,9 @@ typedef struct lanes {
     states present;
 } lanes;
 
+/* a x + b y */
+DLC_INLINE vreal mix(real a, vreal x, real b, vreal y) { return v_multiply_add(v_splat(a), x, b * y); }
+
 /* Changes the parameter and its states; `constants` are those of the step. */
 typedef void step_rule(lanes *x, const void *constants);
 
@@ -47,7 +50,7 @@ DLC_INLINE void step_lanes(const dlc_step_arrays *a, int64_t i, int64_t n, const
         if (present >> s & 1)
             x.states[s] = load(a->states[s], i, n, whole);
     if (l2)
-        x.g += frame.weight_decay * x.p;
+        x.g = v_multiply_add(v_splat(frame.weight_decay), x.p, x.g);
     x.p *= frame.shrink;
     rule(&x, constants);
     store(a->param, x.p, i, n, whole);
@@ -56,7 +59,7 @@ DLC_INLINE void step_lanes(const dlc_step_arrays *a, int64_t i, int64_t n, const
             store(a->states[s], x.states[s], i, n, whole);
     if (average) {
         vreal mean = load(a->average, i, n, whole);
-        store(a->average, frame.average * mean + frame.one_minus_average * x.p, i, n, whole);
+        store(a->average, mix(frame.average, mean, frame.one_minus_average, x.p), i, n, whole);
     }
 }
 
@@ -98,18 +101,21 @@ typedef struct sgd_constants {
     bool nesterov, sklearn;
 } sgd_constants;
 
+/* p -= rate direction */
+DLC_INLINE void step_by(lanes *x, real rate, vreal direction) { x->p = v_multiply_add(v_splat(-rate), direction, x->p); }
+
 DLC_INLINE void sgd_rule(lanes *x, const void *constants)
 {
     const sgd_constants k = *(const sgd_constants *)constants;
     vreal *velocity = &x->states[0];
     if (!(x->present & FIRST)) {
-        x->p -= k.rate * x->g;
+        step_by(x, k.rate, x->g);
     } else if (k.sklearn) {
-        *velocity = k.momentum * *velocity - k.rate * x->g;
-        x->p += k.nesterov ? k.momentum * *velocity - k.rate * x->g : *velocity;
+        *velocity = mix(k.momentum, *velocity, -k.rate, x->g);
+        x->p += k.nesterov ? mix(k.momentum, *velocity, -k.rate, x->g) : *velocity;
     } else {
-        *velocity = k.momentum * *velocity + x->g;
-        x->p -= k.rate * (k.nesterov ? x->g + k.momentum * *velocity : *velocity);
+        *velocity = v_multiply_add(v_splat(k.momentum), *velocity, x->g);
+        step_by(x, k.rate, k.nesterov ? v_multiply_add(v_splat(k.momentum), *velocity, x->g) : *velocity);
     }
 }
 
@@ -143,8 +149,8 @@ static moments make_moments(const double *own)
 
 DLC_INLINE void update_moments(lanes *x, moments k)
 {
-    x->states[0] = k.beta1 * x->states[0] + k.one_minus_beta1 * x->g;
-    x->states[1] = k.beta2 * x->states[1] + k.one_minus_beta2 * (x->g * x->g);
+    x->states[0] = mix(k.beta1, x->states[0], k.one_minus_beta1, x->g);
+    x->states[1] = mix(k.beta2, x->states[1], k.one_minus_beta2, x->g * x->g);
 }
 
 typedef struct adam_constants {
@@ -163,7 +169,7 @@ DLC_INLINE void adam_rule(lanes *x, const void *constants)
         vreal largest = x->states[2];
         v = x->states[2] = v_blend((v > largest) | (v != v), v, largest);
     }
-    x->p -= k.step_size * m / (v_sqrt(v) * k.v_scale + k.moments.eps);
+    x->p -= k.step_size * m / v_multiply_add(v_sqrt(v), v_splat(k.v_scale), v_splat(k.moments.eps));
 }
 
 static void step_adam(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars, int64_t n)
@@ -186,7 +192,7 @@ DLC_INLINE void nadam_rule(lanes *x, const void *constants)
 {
     const nadam_constants k = *(const nadam_constants *)constants;
     update_moments(x, k.moments);
-    x->p -= (k.g_size * x->g + k.m_size * x->states[0]) / (v_sqrt(x->states[1]) * k.v_scale + k.moments.eps);
+    x->p -= mix(k.g_size, x->g, k.m_size, x->states[0]) / (v_sqrt(x->states[1]) * k.v_scale + k.moments.eps);
 }
 
 static void step_nadam(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars, int64_t n)
@@ -208,8 +214,8 @@ DLC_INLINE void radam_rule(lanes *x, const void *constants)
 {
     const radam_constants k = *(const radam_constants *)constants;
     update_moments(x, k.moments);
-    vreal step = k.step_size * x->states[0];
-    x->p -= k.rectified ? step / (v_sqrt(x->states[1]) + k.moments.eps) : step;
+    vreal m = x->states[0];
+    step_by(x, k.step_size, k.rectified ? m / (v_sqrt(x->states[1]) + k.moments.eps) : m);
 }
 
 static void step_radam(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars, int64_t n)
@@ -230,17 +236,17 @@ DLC_INLINE void rmsprop_rule(lanes *x, const void *constants)
 {
     const rmsprop_constants k = *(const rmsprop_constants *)constants;
     vreal *v = &x->states[0], *mean = &x->states[1], *velocity = &x->states[2];
-    *v = k.alpha * *v + k.one_minus_alpha * (x->g * x->g);
+    *v = mix(k.alpha, *v, k.one_minus_alpha, x->g * x->g);
     vreal variance = *v;
     if (x->present & SECOND) { /* centered */
-        *mean = k.alpha * *mean + k.one_minus_alpha * x->g;
+        *mean = mix(k.alpha, *mean, k.one_minus_alpha, x->g);
         /* of a gradient that hardly changes, rounding makes the variance negative */
-        variance = v_at_least(*v - *mean * *mean, 0);
+        variance = v_at_least(v_multiply_add(-*mean, *mean, *v), 0);
     }
     vreal step = x->g / (v_sqrt(variance) + k.eps);
     if (x->present & THIRD)
-        step = *velocity = k.momentum * *velocity + step;
-    x->p -= k.rate * step;
+        step = *velocity = v_multiply_add(v_splat(k.momentum), *velocity, step);
+    step_by(x, k.rate, step);
 }
 
 static void step_rmsprop(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars,
@@ -270,7 +276,7 @@ typedef struct adagrad_constants {
 DLC_INLINE void adagrad_rule(lanes *x, const void *constants)
 {
     const adagrad_constants k = *(const adagrad_constants *)constants;
-    x->states[0] += x->g * x->g;
+    x->states[0] = v_multiply_add(x->g, x->g, x->states[0]);
     x->p -= k.rate * x->g / (v_sqrt(x->states[0]) + k.eps);
 }
 
@@ -289,10 +295,10 @@ DLC_INLINE void adadelta_rule(lanes *x, const void *constants)
 {
     const adadelta_constants k = *(const adadelta_constants *)constants;
     vreal *v = &x->states[0], *u = &x->states[1];
-    *v = k.rho * *v + k.one_minus_rho * (x->g * x->g);
+    *v = mix(k.rho, *v, k.one_minus_rho, x->g * x->g);
     vreal delta = v_sqrt(*u + k.eps) / v_sqrt(*v + k.eps) * x->g;
-    *u = k.rho * *u + k.one_minus_rho * (delta * delta);
-    x->p -= k.rate * delta;
+    *u = mix(k.rho, *u, k.one_minus_rho, delta * delta);
+    step_by(x, k.rate, delta);
 }
 
 static void step_adadelta(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars,
@@ -323,8 +329,8 @@ DLC_INLINE void lion_rule(lanes *x, const void *constants)
 {
     const lion_constants k = *(const lion_constants *)constants;
     vreal *m = &x->states[0];
-    x->p -= k.rate * sign(k.beta1 * *m + k.one_minus_beta1 * x->g);
-    *m = k.beta2 * *m + k.one_minus_beta2 * x->g;
+    step_by(x, k.rate, sign(mix(k.beta1, *m, k.one_minus_beta1, x->g)));
+    *m = mix(k.beta2, *m, k.one_minus_beta2, x->g);
 }
 
 static void step_lion(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars, int64_t n)
