@@ -121,13 +121,10 @@ def test_wrong_records_are_refused(change, message):
 def test_the_shape_of_the_parameter_does_not_count_rows(shape):
     """With fewer of them, the product would not be cut in blocks."""
     b = PlanBuilder(CAPACITY)
-    rows_first = shape[0] == ROWS
-    slot = b.slot(pb.STREAM, "f8", 72 if rows_first else 8, writable=True)
-    w = b.tensor("f8", shape, slot=slot)
-    a, factor = b.tensor("f8", (shape[0], 7)), b.tensor("f8", (7, shape[1]))
+    w, a, factor = (b.tensor("f8", each) for each in (shape, (shape[0], 7), (7, shape[1])))
     scalars = b.bound(pb.STEP, "f8", (1,))
     b.op(pb.GEMM_STEP, [w], [a, factor, scalars], [pb.SGD_STEP, *step_attributes(0.0, 0, 0)])
-    with pytest.raises(DlcoreError, match="the shape of its parameter counts rows|one axis that"):
+    with pytest.raises(DlcoreError, match="the shape of its parameter counts rows"):
         Plan(b.build())
 
 

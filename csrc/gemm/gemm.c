@@ -109,7 +109,7 @@ static path choose_path(const dlc_gemm *g)
 static bool is_symmetric(const dlc_gemm *g)
 {
     return g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate && !g->finish &&
-           !g->is_transient && g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
+           g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
 static scheme choose_scheme(const dlc_gemm *g)

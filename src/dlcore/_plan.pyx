@@ -368,6 +368,23 @@ cdef class Plan:
         return run.steps_done, run.threads_used
 
 
+cdef void _set_one_step(dlc_run *run, _Workspace workspace, int64_t n_slots) noexcept:
+    """A run of one step of one row, on as many threads as the plan deserves, seed and counter 0."""
+    run.bindings = workspace.bindings
+    run.n_bindings = n_slots
+    run.order = NULL
+    run.n_order = 0
+    run.epoch_rows = run.batch_rows = 1
+    run.step_begin = 0
+    run.step_end = 1
+    run.seed = run.counter = 0
+    run.arena = workspace.arena
+    run.arena_bytes = workspace.arena_bytes
+    run.threads = 0
+    run.training = 0
+    run.budget_ns = 0
+
+
 cdef struct _Array:
     # an argument or result: its slot (-1: none), and what it has to be
     int64_t slot
@@ -488,20 +505,9 @@ cdef class Call:
             )
             self._bind(workspace.bindings, self._results[i].slot, array)
             results[i] = array
-        run.bindings = workspace.bindings
-        run.n_bindings = self._plan._n_slots
-        run.order = NULL
-        run.n_order = 0
-        run.epoch_rows = run.batch_rows = 1
-        run.step_begin = 0
-        run.step_end = 1
+        _set_one_step(&run, workspace, self._plan._n_slots)
         run.seed = seed
         run.counter = counter
-        run.threads = 0
-        run.training = 0
-        run.budget_ns = 0
-        run.arena = workspace.arena
-        run.arena_bytes = workspace.arena_bytes
         with nogil:
             status = dlc_plan_run(self._plan._plan, &run)
         check(status)
@@ -591,18 +597,8 @@ cdef class RowCall:
         self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
         _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
         _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
-        _set_order(&run, None)
-        run.bindings = self._workspace.bindings
-        run.n_bindings = plan._n_slots
-        run.epoch_rows = run.batch_rows = 1
-        run.step_begin = 0
-        run.step_end = 1
-        run.seed = run.counter = 0
-        run.arena = self._workspace.arena
-        run.arena_bytes = self._workspace.arena_bytes
+        _set_one_step(&run, self._workspace, plan._n_slots)
         run.threads = 1
-        run.training = 0
-        run.budget_ns = 0
         for i in range(plan._n_slots):
             _bind(&self._workspace.bindings[i], &plan._slots[i], i, bindings[i], &run)
         check(dlc_repeated_step_make(&self._step, plan._plan, &run))

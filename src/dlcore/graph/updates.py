@@ -71,6 +71,7 @@ def updates_in_store(
         for launch in launches
         if _is_plain_product(launch) and launch.records[0] not in stored
     }
+    read_by_updates = _slots(replaced[operand] for update in updates for operand in update.operands)
     candidates: dict[Launch, Update] = {}
     for update in updates:
         gradient = replaced[update.operands[0]]
@@ -78,7 +79,7 @@ def updates_in_store(
             update.is_step
             and gradient in products
             and readers[gradient] == 1
-            and _slots(update.targets).isdisjoint(_read_by_others(update, updates, replaced))
+            and read_by_updates.isdisjoint(_slots(update.targets))
         ):
             candidates[products[gradient]] = update
     # Products that read each other's weights have no order in which each comes last.
@@ -104,12 +105,6 @@ def _slots(nodes: Iterable[Tensor]) -> set[Slot]:
     """The slots that they are, or are views of."""
     leaves = (base(node) for node in nodes)
     return {node.attributes["slot"] for node in leaves if node.op.name == "slot"}
-
-
-def _read_by_others(
-    update: Update, updates: Sequence[Update], replaced: Mapping[Tensor, Tensor]
-) -> set[Slot]:
-    return _slots(replaced[o] for other in updates if other is not update for o in other.operands)
 
 
 def _moved(launches: Sequence[Launch], in_store: Mapping[Launch, Update]) -> list[Launch]:
