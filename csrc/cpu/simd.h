@@ -101,6 +101,15 @@ static inline vreal v_at_most(vreal x, real high) { return v_select(x > high, v_
 /* y 2^n for an integer n, rounded once */
 #define DLC_HAVE_SCALEF
 static inline vreal v_scalef(vreal y, vreal n) { return DLC_INTRINSIC(scalef)(y, n); }
+
+#if DLC_REAL_BITS == 32
+/* table[index % 32] for each lane */
+#define DLC_HAVE_LOOKUP
+static inline vreal v_lookup(const real table[32], vuint index)
+{
+    return _mm512_permutex2var_ps(v_load(table), (__m512i)index, v_load(table + 16));
+}
+#endif
 #endif
 
 /* a b + c, in one rounding where the ISA can. Of a sum of two products a compiler may fuse either with the addition, and the

@@ -1,6 +1,6 @@
 /* Elementary functions on vectors of reals, right for every input: subnormals, infinities and NaN in any lane.
  *
- * One algorithm serves float32 and float64; math_f32.h and math_f64.h hold the constants, which
+ * One algorithm serves float32 and float64, but for tanh where v_lookup is; math_f32.h and math_f64.h hold the constants, which
  * tools/fit_polynomials.py computes. Products that must be exact are made exact by clearing low bits, never by the
  * residual of a fused multiply-add: the compiler may fuse any product with the sum that takes it, or none, and
  * every function is right both ways.
@@ -16,13 +16,12 @@
 
 #if DLC_REAL_BITS == 32
 #include "kernels/math_f32.h"
-typedef uint32_t real_uint;
 #else
 #include "kernels/math_f64.h"
-typedef uint64_t real_uint;
 #endif
-
-typedef real_uint vuint __attribute__((vector_size(DLC_VECTOR_BYTES)));
+#ifdef DLC_HAVE_LOOKUP
+#include "kernels/tanh_f32.h"
+#endif
 
 /* GCC would leave the longest functions calls inside the loops, and load their constants at each. */
 #define V_INLINE static inline __attribute__((always_inline))
@@ -189,6 +188,20 @@ V_INLINE vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
     return q + (x_low - q * y_low) * ((real)1.4118 - (real)0.4706 * y);
 }
 
+#ifdef DLC_HAVE_LOOKUP
+/* Max error 1.01 ULP. */
+V_INLINE vreal v_tanh(vreal x)
+{
+    const vreal y = v_at_most(v_abs(x), DLC_TANH_ONE);
+    const vuint piece = (vuint)v_at_least(y, DLC_TANH_FIRST) >> DLC_TANH_PIECE_BITS;
+    const vreal d = y - v_lookup(dlc_tanh_pieces[0], piece);
+    vreal t = v_lookup(dlc_tanh_pieces[DLC_TANH_DEGREE + 1], piece);
+#pragma GCC unroll 8
+    for (int k = DLC_TANH_DEGREE; k > 0; k--)
+        t = v_multiply_add(t, d, v_lookup(dlc_tanh_pieces[k], piece));
+    return v_copysign(t, x);
+}
+#else
 /* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error 1.42 | 1.42 ULP. */
 V_INLINE vreal v_tanh(vreal x)
 {
@@ -200,6 +213,7 @@ V_INLINE vreal v_tanh(vreal x)
     vreal t = v_divide_pair(-m, -m_low, d, 2 - d + m + m_low);
     return v_copysign(v_select(y > -DLC_TINY, v_abs(x), t), x);
 }
+#endif
 
 /* with z = e^-|x| */
 V_INLINE vreal v_sigmoid_of(vreal x, vpair z)
