@@ -103,6 +103,29 @@ def test_matmul_of_transposed_operands_past_the_edges_of_blocks(rng, dtype, tran
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [
+        (16, 4, 256),
+        (4, 32, 256),
+        (33, 3, 40),
+        (5, 5, 5),
+        (2, 2, 1025),
+        (7, 30, 1500),
+        (300, 2, 9000),
+    ],
+)
+def test_narrow_products_of_rows_with_rows(rng, dtype, m, n, k):
+    """What is summed along k, on any team; beyond the stretches that k is cut in, too."""
+    a, b = matrices(rng, dtype, (m, k), (n, k))
+    product = ops.matmul(a, b, transpose_b=True)
+    assert_product_close(product, a, b.T)
+    for threads in THREADS:
+        with team(threads):
+            assert_same_bits(ops.matmul(a, b, transpose_b=True), product)
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize(("m", "n", "k"), [(37, 45, 29), (130, 70, 300), (1, 33, 65), (33, 1, 65)])

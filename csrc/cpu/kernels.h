@@ -29,7 +29,7 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows of a
-     * that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector. */
+     * that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector nor dots. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
 
@@ -62,6 +62,10 @@ typedef struct dlc_gemm_kernels {
     /* y (m; stride y_stride) = or += a (m, k; leading dimension lda) @ x (k; contiguous) */
     void (*matrix_vector)(void *y, int64_t y_stride, const void *a, int64_t lda, const void *x, int64_t m,
                           int64_t k, bool accumulate);
+    /* c (m, n; leading dimension ldc) = or += a (m, k; leading dimension lda) @ b^T for b (n, k; leading dimension ldb),
+     * both contiguous along k; m and n are not 0 */
+    void (*dots)(void *c, int64_t ldc, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m, int64_t n,
+                 int64_t k, bool accumulate);
 } dlc_gemm_kernels;
 
 /* Loops at a limit of the machine, which benches measure other kernels against. Their results only keep compilers from

@@ -18,6 +18,9 @@
 /* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
 #define VECTOR_K 4096
 
+/* Elements along k that dot products take up at a time. */
+#define DOTS_K 512
+
 /* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (4% at
  * 256^3, nothing at 512^3, half of it at 10 columns); beyond, it brings distant rows together (10% at 1024^3). */
 #define PACK_A_COLS 512
@@ -82,7 +85,7 @@ static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t 
     return part;
 }
 
-typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR } path;
+typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS } path;
 
 /* What is decided for the whole product and not for a thread's share of it, as it decides on the order of summation. */
 typedef struct scheme {
@@ -92,8 +95,19 @@ typedef struct scheme {
     int64_t most_depth; /* of the blocks that k is cut in */
 } scheme;
 
+/* Whether tiles along k, which need no packing but add up their lanes at the end, take less time than tiles along the
+ * columns of c, whose vectors a narrow c does not fill. Counted in multiply-adds of vectors: to add up an element takes 3,
+ * to pack a vector of b 6. Nothing that may be symmetric. */
+static bool is_sooner_by_dots(const dlc_gemm *g)
+{
+    if (g->a_col != 1 || g->b_row != 1 || dlc_min64(g->m, g->n) > g->kernels->nr)
+        return false;
+    const double lanes = (double)g->kernels->lanes, vectors = ceil((double)g->k / lanes), m = (double)g->m, n = (double)g->n;
+    return m * n * (vectors + 3) < ceil(n / lanes) * lanes * vectors * (m + 6);
+}
+
 /* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Other than the
- * general path these sum in an order of their own. */
+ * general path all sum in an order of their own. */
 static path choose_path(const dlc_gemm *g)
 {
     if (g->kernels->packs_pairs)
@@ -102,7 +116,7 @@ static path choose_path(const dlc_gemm *g)
         return MATRIX_TIMES_VECTOR;
     if (g->m == 1 && (g->b_col == 1 || g->b_row == 1))
         return VECTOR_TIMES_MATRIX;
-    return GENERAL;
+    return is_sooner_by_dots(g) ? DOTS : GENERAL;
 }
 
 /* Whether a is b transposed, as in a Gram matrix, and large enough for the half that is saved to be worth its copy. */
@@ -157,6 +171,14 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
         }
         p += VECTOR_K;
     } while (p < g->k);
+}
+
+/* By stretches of k of which the rows of a tile stay in L1 */
+static void multiply_dots(const dlc_gemm *g)
+{
+    for (int64_t p = 0; p < g->k; p += DOTS_K)
+        g->kernels->dots(g->c, g->c_row, at(g, g->a, p), g->a_row, at(g, g->b, p), g->b_col, g->m, g->n,
+                         dlc_min64(g->k - p, DOTS_K), g->accumulate || p > 0);
 }
 
 /* Memory that is fetched little by little, while tiles are computed. */
@@ -380,14 +402,24 @@ static bool is_small(const dlc_gemm *g)
            !g->kernels->packs_pairs && (g->b_col != 1 || has_near_rows(g));
 }
 
+static bool is_small_by_dots(const dlc_gemm *g)
+{
+    return g->m <= SMALL_ROWS && g->n <= SMALL_ROWS && g->k <= DOTS_K;
+}
+
 bool dlc_gemm_run_small(const dlc_gemm *g)
 {
     _Alignas(DLC_ALIGNMENT) char panel[SMALL_K * DLC_GEMM_MAX_NR_BYTES];
     const dlc_gemm_kernels *kernels = g->kernels;
-    if (!is_small(g) || choose_path(g) != GENERAL)
+    const path path = choose_path(g);
+    if (path == DOTS ? !is_small_by_dots(g) : path != GENERAL || !is_small(g))
         return false;
     if (g->m == 0 || g->n == 0)
         return true;
+    if (path == DOTS) {
+        multiply_dots(g);
+        return true;
+    }
     const uint32_t m = (uint32_t)g->m, mr = (uint32_t)kernels->mr; /* 32 bits are divided in half the time of 64 */
     const uint32_t tiles = m <= mr ? 1 : (m + mr - 1) / mr, height = m <= mr ? m : (m + tiles - 1) / tiles;
     for (int64_t col = 0; col < g->n; col += kernels->nr) {
@@ -421,7 +453,9 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         multiply_general(g, first_row, first_col, scheme, own, thread);
         return;
     }
-    if (scheme->path == MATRIX_TIMES_VECTOR)
+    if (scheme->path == DOTS)
+        multiply_dots(g);
+    else if (scheme->path == MATRIX_TIMES_VECTOR)
         multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
     else
         multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);

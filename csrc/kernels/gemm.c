@@ -328,6 +328,73 @@ static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda,
         dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
 }
 
+/* The dot products of each of `rows` vectors with each of `cols`, rows * cols == L, row by row in the lanes of one vector */
+DLC_INLINE vreal dots_of_tile(const real *const *a, const real *const *b, int64_t k, const int rows, const int cols)
+{
+    vreal sum[L] = {{0}}, b_p[L];
+    int64_t p = 0;
+    for (; p + L <= k; p += L) {
+        DLC_UNROLL
+        for (int j = 0; j < cols; j++)
+            b_p[j] = v_load(b[j] + p);
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vreal a_p = v_load(a[i] + p);
+            DLC_UNROLL
+            for (int j = 0; j < cols; j++)
+                sum[i * cols + j] += a_p * b_p[j];
+        }
+    }
+    if (p < k) {
+        DLC_UNROLL
+        for (int j = 0; j < cols; j++)
+            b_p[j] = v_load_part(b[j] + p, k - p, 0);
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vreal a_p = v_load_part(a[i] + p, k - p, 0);
+            DLC_UNROLL
+            for (int j = 0; j < cols; j++)
+                sum[i * cols + j] += a_p * b_p[j];
+        }
+    }
+    return v_sum_each(sum);
+}
+
+/* c (m, n) = or += dot products of rows of a with n <= cols rows of b, by tiles that end with copies of the last row */
+DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda, const real *b, int64_t ldb, int64_t m,
+                                int64_t n, int64_t k, bool accumulate, const int rows, const int cols)
+{
+    const real *a_rows[L], *b_rows[L];
+    for (int j = 0; j < cols; j++)
+        b_rows[j] = b + (j < n ? j : n - 1) * ldb;
+    for (int64_t row = 0; row < m; row += rows) {
+        const int64_t count = m - row < rows ? m - row : rows;
+        for (int i = 0; i < rows; i++)
+            a_rows[i] = a + (row + (i < count ? i : count - 1)) * lda;
+        real dots[L];
+        v_store(dots, dots_of_tile(a_rows, b_rows, k, rows, cols));
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t j = 0; j < n; j++) {
+                real *out = c + (row + i) * ldc + j;
+                *out = accumulate ? *out + dots[i * cols + j] : dots[i * cols + j];
+            }
+    }
+}
+
+/* A tile of 4 x 4 loads 8 vectors for 16 multiply-adds, one of 8 x 2, for up to two columns, 10. */
+static void dots(void *c, int64_t ldc, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m, int64_t n,
+                 int64_t k, bool accumulate)
+{
+    enum { FEW = 2, MANY = L < 16 ? FEW : 4 };
+    int64_t col = 0;
+    for (; n - col > FEW; col += MANY)
+        dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col < MANY ? n - col : MANY, k,
+                        accumulate, L / MANY, MANY);
+    if (col < n)
+        dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col, k, accumulate, L / FEW,
+                        FEW);
+}
+
 static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
                       int64_t rows, int64_t cols, bool accumulate)
 {
@@ -378,4 +445,5 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .mirror = mirror,
     .vector_matrix = vector_matrix,
     .matrix_vector = matrix_vector,
+    .dots = dots,
 };

@@ -54,15 +54,9 @@ void DLC_NAME(dlc_sum_each)(double *sums, int64_t step, const void *x, int64_t l
         vreal lanes[DLC_LANES];
         for (int i = 0; i < DLC_LANES; i++)
             lanes[i] = combine_all((const real *)x + (row + i) * ld, cols, add, 0);
-        v_transpose(lanes);
-        DLC_UNROLL
-        for (int half = DLC_LANES / 2; half > 0; half /= 2) {
-            DLC_UNROLL
-            for (int i = 0; i < half; i++)
-                lanes[i] += lanes[i + half];
-        }
+        const vreal sum = v_sum_each(lanes);
         for (int i = 0; i < DLC_LANES; i++)
-            sums[(row + i) * step] += (double)lanes[0][i];
+            sums[(row + i) * step] += (double)sum[i];
     }
     for (; row < rows; row++)
         sums[row * step] += DLC_NAME(dlc_sum)((const real *)x + row * ld, cols);

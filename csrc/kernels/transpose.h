@@ -36,4 +36,17 @@ DLC_INLINE void v_transpose(vreal x[DLC_LANES])
     }
 }
 
+/* The sums of the lanes of each vector, all in the same order */
+DLC_INLINE vreal v_sum_each(vreal x[DLC_LANES])
+{
+    v_transpose(x);
+    DLC_UNROLL
+    for (int half = DLC_LANES / 2; half > 0; half /= 2) {
+        DLC_UNROLL
+        for (int i = 0; i < half; i++)
+            x[i] += x[i + half];
+    }
+    return x[0];
+}
+
 #endif

@@ -215,6 +215,30 @@ static void test_vector_products(const dlc_gemm_kernels *kernels, int32_t dtype)
             test_vector_products_of(kernels, dtype, sizes[i], sizes[j], (i + j) % 2, j % 2);
 }
 
+static void test_dots_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t m, int64_t n, int64_t k, bool accumulate,
+                         edge edge)
+{
+    void *c = place(C, dtype, m * n, edge), *a = place(A, dtype, m * k, edge), *b = place(B, dtype, n * k, edge);
+    fill_uniform(dtype, c, m * n, -1, 1);
+    fill_uniform(dtype, a, m * k, -1, 1);
+    fill_uniform(dtype, b, n * k, -1, 1);
+    const void *start = accumulate ? copy_of(dtype, c, m * n) : NULL;
+    describe("dot products of %lld with %lld vectors of %lld, accumulate %d, float%d", (long long)m, (long long)n,
+             (long long)k, accumulate, bits_of(dtype));
+    kernels->dots(c, n, a, k, b, k, m, n, k, accumulate);
+    expect_product(dtype, (operand){c, n, 1}, (operand){a, k, 1}, (operand){b, 1, k}, m, n, k, start);
+    expect_intact();
+}
+
+static void test_dots(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t depths[] = {1, 3, 8, 16, 37, 64};
+    for (int64_t m = 1; m < 11; m++)
+        for (int64_t n = 1; n < 11; n++)
+            for (int i = 0; i < 6; i++)
+                test_dots_of(kernels, dtype, m, n, depths[i], (m + n + i) % 2, (m + i) % 2);
+}
+
 /* A product on a team. */
 typedef struct team_product {
     dlc_gemm gemm;
@@ -318,6 +342,7 @@ void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_pack(kernels, dtype);
     test_sum_parts(kernels, dtype);
     test_vector_products(kernels, dtype);
+    test_dots(kernels, dtype);
     test_products(kernels, dtype);
 }
 
