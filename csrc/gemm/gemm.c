@@ -96,14 +96,14 @@ typedef struct scheme {
 } scheme;
 
 /* Whether tiles along k, which need no packing but add up their lanes at the end, take less time than tiles along the
- * columns of c, whose vectors a narrow c does not fill. Counted in multiply-adds of vectors: to add up an element takes 3,
+ * columns of c, whose vectors a narrow c does not fill. Counted in multiply-adds of vectors: to add up an element takes 4,
  * to pack a vector of b 6. Nothing that may be symmetric. */
 static bool is_sooner_by_dots(const dlc_gemm *g)
 {
-    if (g->a_col != 1 || g->b_row != 1 || dlc_min64(g->m, g->n) > g->kernels->nr)
+    if (g->a_col != 1 || g->b_row != 1 || dlc_min64(g->m, g->n) > g->kernels->lanes)
         return false;
     const double lanes = (double)g->kernels->lanes, vectors = ceil((double)g->k / lanes), m = (double)g->m, n = (double)g->n;
-    return m * n * (vectors + 3) < ceil(n / lanes) * lanes * vectors * (m + 6);
+    return m * n * (vectors + 4) < ceil(n / lanes) * lanes * vectors * (m + 6);
 }
 
 /* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Other than the

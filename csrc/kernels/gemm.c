@@ -331,7 +331,10 @@ static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda,
 /* The dot products of each of `rows` vectors with each of `cols`, rows * cols == L, row by row in the lanes of one vector */
 DLC_INLINE vreal dots_of_tile(const real *const *a, const real *const *b, int64_t k, const int rows, const int cols)
 {
-    vreal sum[L] = {{0}}, b_p[L];
+    vreal sum[L], b_p[L];
+    DLC_UNROLL
+    for (int i = 0; i < L; i++)
+        sum[i] = (vreal){0};
     int64_t p = 0;
     for (; p + L <= k; p += L) {
         DLC_UNROLL
@@ -360,6 +363,14 @@ DLC_INLINE vreal dots_of_tile(const real *const *a, const real *const *b, int64_
     return v_sum_each(sum);
 }
 
+/* c (rows, cols; leading dimension ldc) = or += dots (rows, cols; leading dimension ld) */
+DLC_INLINE void store_dots(real *c, int64_t ldc, const real *dots, int64_t rows, int64_t cols, int64_t ld, bool accumulate)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            c[i * ldc + j] = accumulate ? c[i * ldc + j] + dots[i * ld + j] : dots[i * ld + j];
+}
+
 /* c (m, n) = or += dot products of rows of a with n <= cols rows of b, by tiles that end with copies of the last row */
 DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda, const real *b, int64_t ldb, int64_t m,
                                 int64_t n, int64_t k, bool accumulate, const int rows, const int cols)
@@ -373,11 +384,10 @@ DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda
             a_rows[i] = a + (row + (i < count ? i : count - 1)) * lda;
         real dots[L];
         v_store(dots, dots_of_tile(a_rows, b_rows, k, rows, cols));
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t j = 0; j < n; j++) {
-                real *out = c + (row + i) * ldc + j;
-                *out = accumulate ? *out + dots[i * cols + j] : dots[i * cols + j];
-            }
+        if (count == rows && n == cols)
+            store_dots(c + row * ldc, ldc, dots, rows, cols, cols, accumulate);
+        else
+            store_dots(c + row * ldc, ldc, dots, count, n, cols, accumulate);
     }
 }
 

@@ -36,16 +36,25 @@ DLC_INLINE void v_transpose(vreal x[DLC_LANES])
     }
 }
 
-/* The sums of the lanes of each vector, all in the same order */
+/* Adds the halves of each of 2 n vectors; the sums of two stand in one, alternately. */
+DLC_INLINE void v_fold_pairs(vreal *x, const int n)
+{
+    DLC_UNROLL
+    for (int i = 0; i < n; i++)
+        x[i] = __builtin_shufflevector(x[i], x[i + n], DLC_ZIP_LOW) + __builtin_shufflevector(x[i], x[i + n], DLC_ZIP_HIGH);
+}
+
+/* The sums of the lanes of each vector, folded by halves as v_fold_add does: half as many shuffles as to transpose first. A
+ * loop over the halves would keep x in memory. */
 DLC_INLINE vreal v_sum_each(vreal x[DLC_LANES])
 {
-    v_transpose(x);
-    DLC_UNROLL
-    for (int half = DLC_LANES / 2; half > 0; half /= 2) {
-        DLC_UNROLL
-        for (int i = 0; i < half; i++)
-            x[i] += x[i + half];
-    }
+    if (DLC_LANES > 8)
+        v_fold_pairs(x, 8);
+    if (DLC_LANES > 4)
+        v_fold_pairs(x, 4);
+    if (DLC_LANES > 2)
+        v_fold_pairs(x, 2);
+    v_fold_pairs(x, 1);
     return x[0];
 }
 
