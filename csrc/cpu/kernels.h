@@ -91,6 +91,8 @@ typedef struct dlc_real_kernels {
     const dlc_probe_kernels *probe;
 
     void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
+    /* Row r of out (rows, cols) = values[r * stride]. The values may be the last of out: no row lies over one that comes after. */
+    void (*fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols);
     /* out (n) = in (n), past the caches. A thread that has streamed calls stream_end before it tells another one so. */
     void (*stream)(void *out, const void *in, int64_t n);
     void (*stream_end)(void);

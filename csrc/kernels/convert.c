@@ -48,3 +48,17 @@ void DLC_NAME(dlc_fill)(void *out, double value, int64_t n)
     if (i < n)
         v_store_part(to + i, v, n - i);
 }
+
+void DLC_NAME(dlc_fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols)
+{
+    const real *from = values;
+    real *to = out;
+    for (int64_t r = 0; r < rows; r++, to += cols) {
+        const vreal v = v_splat(from[r * stride]);
+        int64_t j = 0;
+        for (; j + DLC_LANES <= cols; j += DLC_LANES)
+            v_store(to + j, v);
+        if (j < cols)
+            v_store_part(to + j, v, cols - j);
+    }
+}

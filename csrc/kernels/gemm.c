@@ -94,28 +94,22 @@ static void packing_tile(void *c, int64_t ldc, const void *a, int64_t a_row, int
 /* Panels are written in whole vectors, in ascending order of depth and so that what runs over the width is overwritten
  * by what belongs there: with a step of the width itself it runs over into the next row of the panel. */
 
-/* panel (depth, step) from x, adjacent along the depth, which is under L. A function of its own: the loops of variable
- * length would keep the blocks of pack_transposed in memory. */
-static __attribute__((noinline)) void pack_shallow(real *panel, int64_t step, const real *x, int64_t stride,
-                                                   int64_t width, int64_t depth)
+/* panel (depth, step) from x, adjacent along the depth, which is under L */
+static void pack_shallow(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
-    const real *end = x + (width - 1) * stride + depth;
     for (int64_t w = (width - 1) / L * L; w >= 0; w -= L) {
+        const int64_t rows = width - w;
+        const real *in = x + w * stride;
+        real *out = panel + w;
         vreal block[L];
-        for (int i = 0; i < L; i++) {
-            const real *row = x + (w + i) * stride;
-            if (stride > 0 && row + L <= end) {
-                block[i] = v_load(row); /* runs over into the rows after it */
-                continue;
-            }
-            real few[L] = {0};
-            if (w + i < width)
-                copy_few(few, row, depth);
-            block[i] = v_load(few);
-        }
+        DLC_UNROLL
+        for (int i = 0; i < L; i++)
+            block[i] = i < rows ? v_load_part(in + i * stride, depth, 0) : (vreal){0};
         v_transpose(block);
-        for (int64_t p = 0; p < depth; p++)
-            v_store(panel + p * step + w, block[p]);
+        DLC_UNROLL
+        for (int p = 0; p < L - 1; p++)
+            if (p < depth)
+                v_store(out + p * step, block[p]);
     }
 }
 

@@ -233,58 +233,59 @@ static void reduce_item(const dlc_map_walk *space, const reduction *plan, const 
             sums[i] = w.size == 4 ? ((const float *)columns)[i] : ((const double *)columns)[i];
 }
 
-/* The kept axes of a tile, as they are counted through. */
-typedef struct odometer {
+/* The kept axes of a tile, the fastest first. */
+typedef struct kept_axes {
     int n;
-    int64_t at[DLC_MAX_NDIM], extent[DLC_MAX_NDIM], stride[DLC_MAX_NDIM]; /* the fastest axis first */
-    int64_t offset;
-} odometer;
+    int64_t extent[DLC_MAX_NDIM], stride[DLC_MAX_NDIM]; /* of an output */
+} kept_axes;
 
-static odometer start_odometer(const dlc_map_walk *w, const box *tile, const dlc_map_operand *o, int64_t position)
+static kept_axes find_kept_axes(const dlc_map_walk *w, const box *tile, const dlc_map_operand *o)
 {
-    odometer odometer = {0};
+    kept_axes kept = {.n = 0};
     for (int axis = w->ndim - 1; axis >= 0; axis--) {
         if (w->reduced[axis] || w->extent[axis] == 1)
             continue;
-        const int64_t extent = tile->extent[axis];
-        odometer.at[odometer.n] = position % extent;
-        odometer.extent[odometer.n] = extent;
-        odometer.stride[odometer.n] = o->stride[axis];
-        odometer.offset += (tile->begin[axis] + position % extent) * o->stride[axis];
-        odometer.n++;
-        position /= extent;
+        kept.extent[kept.n] = tile->extent[axis];
+        kept.stride[kept.n++] = o->stride[axis];
     }
-    return odometer;
+    if (kept.n == 0)
+        kept = (kept_axes){.n = 1, .extent = {1}, .stride = {0}};
+    return kept;
 }
 
-static void count_on(odometer *o)
+/* out[i * stride] = or += sums[i] / divisor, where the divisor is 1 for what is no mean */
+static void store_run(const dlc_map_walk *w, char *out, int64_t stride, const double *sums, int64_t n, double divisor,
+                      bool accumulate)
 {
-    for (int i = 0; i < o->n; i++) {
-        o->offset += o->stride[i];
-        if (++o->at[i] < o->extent[i])
-            return;
-        o->offset -= o->extent[i] * o->stride[i];
-        o->at[i] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double sum = divisor == 1 ? sums[i] : sums[i] / divisor;
+        if (w->size == 4)
+            ((float *)out)[i * stride] = (float)sum + (accumulate ? ((float *)out)[i * stride] : 0);
+        else
+            ((double *)out)[i * stride] = sum + (accumulate ? ((double *)out)[i * stride] : 0);
     }
 }
 
-/* Writes accumulators [begin, end) of a tile to the outputs. */
+/* Writes accumulators [begin, end) of a tile to the outputs, run by run along the fastest kept axis. */
 static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *tile, const double *sums, int64_t begin,
                        int64_t end)
 {
-    double scale = (double)plan->count;
+    const double divisor = w->program->reduction == DLC_REDUCE_MEAN ? (double)plan->count : 1;
     for (int out = 0; out < w->program->n_out; out++) {
         const dlc_map_operand *o = &w->operands[out];
-        odometer odometer = start_odometer(w, tile, o, begin);
-        for (int64_t i = begin; i < end; i++, count_on(&odometer)) {
-            const int64_t offset = odometer.offset;
-            double sum = sums[out * plan->tile_elements + i];
-            if (w->program->reduction == DLC_REDUCE_MEAN)
-                sum /= scale;
-            if (w->size == 4)
-                ((float *)o->data)[offset] = (float)sum + (plan->accumulate ? ((float *)o->data)[offset] : 0);
-            else
-                ((double *)o->data)[offset] = sum + (plan->accumulate ? ((double *)o->data)[offset] : 0);
+        const kept_axes kept = find_kept_axes(w, tile, o);
+        int64_t first = 0; /* of the tile, in the output */
+        for (int axis = 0; axis < w->ndim; axis++)
+            first += tile->begin[axis] * o->stride[axis];
+        for (int64_t i = begin, n; i < end; i += n) {
+            int64_t offset = first, rest = i;
+            for (int axis = 0; axis < kept.n; axis++) {
+                offset += rest % kept.extent[axis] * kept.stride[axis];
+                rest /= kept.extent[axis];
+            }
+            n = dlc_min64(end - i, kept.extent[0] - i % kept.extent[0]);
+            store_run(w, o->data + offset * o->size, kept.stride[0], sums + out * plan->tile_elements + i, n, divisor,
+                      plan->accumulate);
         }
     }
 }

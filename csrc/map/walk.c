@@ -340,11 +340,13 @@ static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, in
         for (int64_t r = 1; r < rows; r++)
             memcpy(buffer + r * cols * size, buffer, (size_t)(cols * size));
     } else if (col_stride == 0) {
-        /* The values wait at the buffer's end, where row r overwrites none after its own. */
+        if (o->dtype == w->program->dtype) {
+            w->kernels->fill_rows(buffer, data, row_stride, rows, cols);
+            return;
+        }
         char *values = buffer + rows * (cols - 1) * size;
         convert(values, data, row_stride, rows);
-        for (int64_t r = 0; r < rows; r++)
-            w->kernels->fill(buffer + r * cols * size, number_at(values + r * size, size), cols);
+        w->kernels->fill_rows(buffer, values, 1, rows, cols);
     } else if (row_stride == cols * col_stride) {
         convert(buffer, data, col_stride, rows * cols);
     } else {

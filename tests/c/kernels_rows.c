@@ -52,6 +52,28 @@ static void test_fill(const dlc_real_kernels *kernels, int32_t dtype)
     }
 }
 
+/* Values of their own, and those that are the last of what is filled. */
+static void test_fill_rows(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 5 };
+    for (int64_t cols = 1; cols < 40; cols++)
+        for (int64_t stride = 0; stride < 3; stride++) {
+            void *out = place(0, dtype, ROWS * cols, cols % 2 ? EDGE_BEFORE : EDGE_BEHIND);
+            void *values = place(1, dtype, (ROWS - 1) * stride + 1, EDGE_BEHIND);
+            fill_integers(dtype, values, (ROWS - 1) * stride + 1, 1000);
+            describe("%lld columns of values %lld apart, float%d", (long long)cols, (long long)stride, bits_of(dtype));
+            kernels->fill_rows(out, values, stride, ROWS, cols);
+            for (int64_t i = 0; i < ROWS * cols; i++)
+                expect(get(dtype, out, i) == get(dtype, values, i / cols * stride), "element %lld", (long long)i);
+            for (int64_t row = 0; row < ROWS; row++)
+                set(dtype, out, ROWS * (cols - 1) + row, (double)row);
+            kernels->fill_rows(out, (char *)out + ROWS * (cols - 1) * dlc_dtype_size(dtype), 1, ROWS, cols);
+            for (int64_t i = 0; i < ROWS * cols; i++)
+                expect(get(dtype, out, i) == (double)(i / cols), "element %lld, in place", (long long)i);
+            expect_intact();
+        }
+}
+
 /* Of small integers every order of summation gives the same. */
 static void test_reductions(const dlc_real_kernels *kernels, int32_t dtype)
 {
@@ -289,6 +311,7 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
     test_stream(kernels, dtype);
     test_convert(kernels, dtype);
     test_fill(kernels, dtype);
+    test_fill_rows(kernels, dtype);
     test_reductions(kernels, dtype);
     test_long_sum(kernels, dtype);
     test_column_reductions(kernels, dtype);
