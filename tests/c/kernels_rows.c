@@ -67,7 +67,7 @@ static void test_fill_rows(const dlc_real_kernels *kernels, int32_t dtype)
                 expect(get(dtype, out, i) == get(dtype, values, i / cols * stride), "element %lld", (long long)i);
             for (int64_t row = 0; row < ROWS; row++)
                 set(dtype, out, ROWS * (cols - 1) + row, (double)row);
-            kernels->fill_rows(out, (char *)out + ROWS * (cols - 1) * dlc_dtype_size(dtype), 1, ROWS, cols);
+            kernels->fill_rows(out, (char *)out + ROWS * (cols - 1) * (bits_of(dtype) / 8), 1, ROWS, cols);
             for (int64_t i = 0; i < ROWS * cols; i++)
                 expect(get(dtype, out, i) == (double)(i / cols), "element %lld, in place", (long long)i);
             expect_intact();
