@@ -1,4 +1,4 @@
-"""Compute the polynomial coefficients of csrc/kernels/math_f32.h, math_f64.h and tanh_f32.h.
+"""Compute the polynomial coefficients of csrc/kernels/math_f32.h and math_f64.h.
 
 Run it to print every table with the relative error of the rounded coefficients:
 
@@ -6,7 +6,6 @@ Run it to print every table with the relative error of the rounded coefficients:
 
 Each polynomial is the weighted minimax approximation found by the Remez exchange algorithm in
 multiple precision (mpmath, from the extra ``dev``), its coefficients rounded to the target format.
-Those of tanh_f32.h are found by interpolation.
 """
 
 from __future__ import annotations
@@ -295,73 +294,6 @@ FITS = [
 QUARTER_TURN_BITS = {"float32": (12, 12, 12), "float64": (33, 33)}
 
 
-# tanh in pieces, each a quarter of an octave of |x|, the first all that lies below its end. A piece
-# is c0 + d (c1 + d (c2 + ...)) with d = |x| - centre.
-TANH_DEGREE = 5
-TANH_PIECES = 32  # two registers of 16 float32
-TANH_FIRST = np.float32(0.0625)  # where the first piece would begin
-TANH_PIECE_BITS = 21  # of a float32, within a piece
-TANH_ONE = 9.25  # where tanh is 1, whatever the rounding of the polynomial
-
-
-def nearly_exact_tanh(near: mp.mpf) -> float:
-    """The float32 not far from ``near`` whose tanh is nearest to a float32."""
-    bits = np.float32(float(near)).view(np.int32) + np.arange(-(2**17), 2**17, dtype=np.int32)
-    candidates = bits.view(np.float32)
-    exact = np.tanh(candidates.astype(np.longdouble))
-    return float(candidates[np.argmin(abs(exact - exact.astype(np.float32)))])
-
-
-def tanh_tail(z: mp.mpf) -> mp.mpf:
-    """(tanh(x) / x - 1) / x^2 with z = x^2"""
-    return taylor_tail(
-        lambda y: (mp.tanh(mp.sqrt(y)) / mp.sqrt(y) - 1) / y,
-        lambda y: -mp.mpf(1) / 3 + 2 * y / 15,
-        z,
-    )
-
-
-def first_tanh_piece(high: mp.mpf) -> list[float]:
-    """Centre 0 and the coefficients of tanh on [0, high]. It is odd, and x for small x."""
-    fit = Fit("tanh", tanh_tail, lambda z: z, mp.mpf("1e-9"), high**2, {})
-    cubic, quintic = (to_dtype(c, "float32") for c in remez(fit, 1))
-    return [0.0, 0.0, 1.0, 0.0, cubic, 0.0, quintic]
-
-
-def tanh_piece(low: mp.mpf, high: mp.mpf) -> list[float]:
-    """Centre and coefficients of tanh on [low, high], interpolated at Chebyshev's points. The
-    centre is next to one of these, where tanh is nearly a float32, so that c0 is nearly exact."""
-    n = TANH_DEGREE + 1
-    cosines = [mp.cos(mp.pi * (2 * i + 1) / (2 * n)) for i in range(n)]
-    points = [(low + high + (high - low) * cosine) / 2 for cosine in cosines]
-    centre = mp.mpf(nearly_exact_tanh(points.pop(n // 2)))
-    powers = mp.matrix([[(x - centre) ** k for k in range(n - 1)] for x in points])
-    slopes = mp.matrix([(mp.tanh(x) - mp.tanh(centre)) / (x - centre) for x in points])
-    coefficients = [mp.tanh(centre), *mp.lu_solve(powers, slopes)]
-    return [float(centre), *(to_dtype(c, "float32") for c in coefficients)]
-
-
-def fit_tanh() -> tuple[list[list[float]], mp.mpf]:
-    """Centre and coefficients of the pieces, each where the lowest bits of its number say, and the
-    largest relative error."""
-    pieces = [[0.0] * (TANH_DEGREE + 2)] * TANH_PIECES  # those beyond TANH_ONE are not used
-    worst = mp.mpf(0)
-    first = int(TANH_FIRST.view(np.int32)) >> TANH_PIECE_BITS
-    for number in range(first, first + TANH_PIECES):
-        ends = (np.array([number, number + 1], np.int32) << TANH_PIECE_BITS).view(np.float32)
-        low, high = mp.mpf(float(ends[0])), min(mp.mpf(float(ends[1])), mp.mpf(TANH_ONE))
-        if low >= high:
-            continue
-        piece = first_tanh_piece(high) if number == first else tanh_piece(low, high)
-        pieces[number % TANH_PIECES] = piece
-        centre, *coefficients = map(mp.mpf, piece)
-        for i in range(1, 101):
-            x = low + (high - low) * i / 100
-            found = mp.polyval(coefficients[::-1], x - centre)
-            worst = max(worst, abs(found / mp.tanh(x) - 1))
-    return pieces, worst
-
-
 def literal(value: float, dtype: str) -> str:
     mantissa, exponent = value.hex().split("p")
     suffix = "f" if dtype == "float32" else ""
@@ -372,18 +304,6 @@ def print_table(name: str, coefficients: list[float], dtype: str) -> None:
     print(f"static const real dlc_{name}[] = {{")
     for c in coefficients:
         print(f"    {literal(c, dtype)},")
-    print("};")
-
-
-def print_tanh() -> None:
-    pieces, worst = fit_tanh()
-    print(f"/* error 2^{float(mp.log(worst, 2)):.1f} */")
-    print(f"static const real dlc_tanh_pieces[{TANH_DEGREE + 2}][{TANH_PIECES}] = {{")
-    for column in zip(*pieces, strict=True):
-        print("    {")
-        for i in range(0, TANH_PIECES, 4):
-            print("        " + ", ".join(literal(c, "float32") for c in column[i : i + 4]) + ",")
-        print("    },")
     print("};")
 
 
@@ -418,7 +338,6 @@ def main() -> None:
         print_table("normal_tail_denominator", denominator, dtype)
         limit = literal(to_dtype(mp.log(NORMAL_TAIL_LIMIT), dtype), dtype)
         print(f"#define DLC_LOG_ROOT_2_BY_PI {limit}")
-    print_tanh()
 
 
 if __name__ == "__main__":

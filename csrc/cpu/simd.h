@@ -4,6 +4,7 @@
 #ifndef DLC_CPU_SIMD_H
 #define DLC_CPU_SIMD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -66,6 +67,21 @@ static inline vreal v_select(vint mask, vreal a, vreal b)
     for (int lane = 0; lane < DLC_LANES; lane++)
         r[lane] = mask[lane] ? a[lane] : b[lane];
     return r;
+#endif
+}
+
+/* Whether a lane of the mask is set. */
+static inline bool v_any(vint mask)
+{
+#if defined(__AVX512F__) && DLC_REAL_BITS == 32
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX512F__)
+    return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+    real_int any = 0;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        any |= mask[lane];
+    return any != 0;
 #endif
 }
 

@@ -205,14 +205,6 @@ DEFINE_SCALAR_MAP(hypot, 2, DLC_OF_REAL(hypot)(x, y))
 
 /* ---- Functions with a shorter form for most arguments ---- */
 
-static bool any_lane(vint mask)
-{
-    real_int any = 0;
-    for (int lane = 0; lane < DLC_LANES; lane++)
-        any |= mask[lane];
-    return any != 0;
-}
-
 /* Whether some |x| lies beyond a limit. */
 static bool has_far(const real *x, int64_t n, real limit)
 {
@@ -222,9 +214,10 @@ static bool has_far(const real *x, int64_t n, real limit)
         far |= v_abs(v_load(x + i)) > limit;
     if (i < n)
         far |= v_abs(v_load_part(x + i, n - i, 0)) > limit;
-    return any_lane(far);
+    return v_any(far);
 }
 
+#ifndef DLC_HAVE_LOOKUP
 /* Whether some x is no positive normal number. */
 static bool has_odd(const real *x, int64_t n)
 {
@@ -238,8 +231,9 @@ static bool has_odd(const real *x, int64_t n)
         const vreal v = v_load_part(x + i, n - i, 1);
         odd |= ~((v >= DLC_MIN_NORMAL) & (v < DLC_INFINITY));
     }
-    return any_lane(odd);
+    return v_any(odd);
 }
+#endif
 
 /* To look at the arguments first takes a cycle a vector; the shorter form saves 6 (exp) to 14 (sigmoid). The two agree bit by
  * bit (over all float32, on x86-64-v2 and v3), so that what else is in a call makes no difference to an element. */
@@ -253,10 +247,17 @@ static bool has_odd(const real *x, int64_t n)
             LOOP_1(LONG, v_##name##_near(x)) \
     }
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
+#ifdef DLC_HAVE_LOOKUP
+DEFINE_LONG_MAP(sigmoid, 1, v_sigmoid(x))
+DEFINE_LONG_MAP(silu, 1, v_silu(x))
+DEFINE_LONG_MAP(gelu, 1, v_gelu(x))
+DEFINE_LONG_MAP(log, 1, v_log(x))
+#else
 DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(gelu, has_far(a, n, DLC_GELU_NEAR))
 DEFINE_NEAR_MAP(log, has_odd(a, n))
+#endif
 
 /* ---- Angles ---- */
 
