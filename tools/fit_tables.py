@@ -7,8 +7,8 @@ Run it to print every table with its relative error:
 In a piece the function is c0 + d (c1 + d (c2 + ...)) with d = x - centre. A polynomial is
 interpolated at Chebyshev's points in multiple precision (mpmath, from the extra ``dev``). One of
 them is the centre, moved a little to where the function is nearly a float32, so that to round c0
-costs next to nothing (the idea of Gal and Bachelis, An accurate elementary mathematical library for the
-IEEE floating point standard, ACM TOMS 17, 1991).
+costs next to nothing (the idea of Gal and Bachelis, An accurate elementary mathematical library for
+the IEEE floating point standard, ACM TOMS 17, 1991).
 """
 
 from __future__ import annotations
