@@ -157,9 +157,20 @@ def hard_points(dtype):
     halves = (np.arange(bottom / ln2 - 2, top / ln2 + 2) + 0.5) * ln2
     edges = [0, 1, np.sqrt(0.5), np.sqrt(2), np.sqrt(2) - 1, np.sqrt(0.5) - 1, top, bottom, -top]
     deep = np.sqrt(-2 * bottom)  # gelu underflows near here
-    points = np.concatenate([powers, halves, edges, [deep, deep - 0.1, deep + 0.1], [info.max]])
+    points = np.concatenate(
+        [powers, halves, edges, [deep, deep - 0.1, deep + 0.1], [info.max], table_joints()]
+    )
     points = with_neighbours(points.astype(dtype))
     return np.concatenate([points, -points, np.array([np.inf, -np.inf, np.nan], dtype)])
+
+
+def table_joints():
+    """Where the pieces of csrc/kernels/tables_f32.h meet, and where the tables end."""
+    k = np.arange(32) + 0.5
+    mantissas = 1 + np.arange(33) / 32
+    quarters = np.outer(2.0 ** np.arange(-4, 4), [1, 1.25, 1.5, 1.75]).ravel()
+    normal = (np.sqrt(9 + 4 * k / 0.29) - 3) / 2
+    return np.concatenate([k / 1.85, normal, mantissas, mantissas / 2, quarters, [9, 9.25, 17]])
 
 
 def float64_sample(name):
@@ -223,6 +234,22 @@ def test_float64_forms_agree(name):
     small = np.exp2(rng.uniform(-1074, 0, 50_000)) * rng.choice([-1, 1], 50_000)
     for x in [*inner, small, np.resize(edges, 5000), np.abs(inner[2]), np.abs(small)]:
         assert_forms_agree(name, x)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", SHORT_FORMS)
+def test_what_needs_care_stays_in_its_lane(name, dtype):
+    """Whatever it is and wherever: the others of its vector have the bits that they have alone."""
+    x = np.random.default_rng(5).uniform(0.01, 8, 16).astype(dtype)
+    alone = _native.apply(name, x)
+    tiny = np.finfo(dtype).smallest_subnormal
+    for rare in (np.nan, np.inf, -np.inf, 0.0, -1.0, 12.0, 1000.0, -1000.0, tiny):
+        for lane in range(len(x)):
+            mixed = x.copy()
+            mixed[lane] = rare
+            results = _native.apply(name, mixed)
+            assert_same_bits(np.delete(results, lane), np.delete(alone, lane))
+            assert_same_bits(results[lane : lane + 1], _native.apply(name, mixed[lane : lane + 1]))
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -40,7 +40,7 @@ class Table:
     degree: int
     ends: Callable[[int], tuple[float, float]]
     centre: Callable[[int], int] = lambda n: n // 2
-    special: Callable[[float, float], Piece | None] = lambda low, high: None
+    fixed: Callable[[float, float], Piece | None] = lambda low, high: None
 
 
 def highest(n: int) -> int:
@@ -87,21 +87,23 @@ def fit(table: Table) -> tuple[list[Piece], mp.mpf]:
         if low >= high:
             pieces.append([0.0] * (table.degree + 2))
             continue
-        piece = table.special(low, high) or interpolate(table, low, high)
+        piece = table.fixed(low, high) or interpolate(table, low, high)
         worst = max(worst, largest_error(table, piece, low, high))
         pieces.append(piece)
     return pieces, worst
 
 
-def pieces_by_bits(first: float, kept: int, high: float) -> Callable[[int], tuple[float, float]]:
+def pieces_by_bits(
+    first: float, kept: int, lowest: float, highest: float
+) -> Callable[[int], tuple[float, float]]:
     """Pieces numbered by the lowest 5 bits of what stands above the ``kept`` lowest bits of a
-    number, from ``first`` on; none reaches beyond ``high``."""
+    number, from ``first`` on. That one begins at ``lowest``; none reaches beyond ``highest``."""
     start = int(np.float32(first).view(np.int32)) >> kept
 
     def ends(k: int) -> tuple[float, float]:
         number = start + (k - start) % PIECES
         low, end = (np.array([number, number + 1], np.int32) << kept).view(np.float32)
-        return float(low), min(float(end), high)
+        return lowest if number == start else float(low), min(float(end), highest)
 
     return ends
 
@@ -121,10 +123,8 @@ def pieces_by_square(scale: float, offset: float) -> Callable[[int], tuple[float
 
 
 # tanh: pieces of a quarter of an octave, the first all that lies below its end.
-TANH_FIRST, TANH_ONE = (
-    0.0625,
-    9.25,
-)  # from here on tanh is 1, whatever the rounding of its polynomial
+TANH_FIRST = 0.0625  # where the first would begin if it were like the others
+TANH_ONE = 9.25  # where tanh is 1, whatever the rounding of its polynomial
 
 
 def tanh_tail(z: mp.mpf) -> mp.mpf:
@@ -138,7 +138,7 @@ def tanh_tail(z: mp.mpf) -> mp.mpf:
 
 def tanh_near_zero(low: float, high: float) -> Piece | None:
     """Odd, and x for small x."""
-    if low > TANH_FIRST:
+    if low > 0:
         return None
     tail = Fit("tanh", tanh_tail, lambda z: z, mp.mpf("1e-9"), mp.mpf(high) ** 2, {})
     cubic, quintic = (to_dtype(c, "float32") for c in remez(tail, 1))
@@ -169,8 +169,8 @@ TABLES = [
         mp.tanh,
         np.tanh,
         5,
-        pieces_by_bits(TANH_FIRST, 21, TANH_ONE),
-        special=tanh_near_zero,
+        pieces_by_bits(TANH_FIRST, 21, 0, TANH_ONE),
+        fixed=tanh_near_zero,
     ),
     Table(
         "sigmoid",  # of -x
@@ -188,7 +188,14 @@ TABLES = [
         pieces_by_square(0.29, 3),
         highest,
     ),
-    Table("log", mp.log, np.log, 4, pieces_by_bits(LOG_FIRST, 18, np.inf), special=log_near_one),
+    Table(
+        "log",
+        mp.log,
+        np.log,
+        4,
+        pieces_by_bits(LOG_FIRST, 18, LOG_FIRST, np.inf),
+        fixed=log_near_one,
+    ),
 ]
 
 

@@ -28,8 +28,8 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
  * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
-    /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows of a
-     * that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector nor dots. */
+    /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
+     * of a that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector nor dots. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
 
@@ -91,7 +91,8 @@ typedef struct dlc_real_kernels {
     const dlc_probe_kernels *probe;
 
     void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
-    /* Row r of out (rows, cols) = values[r * stride]. The values may be the last of out: no row lies over one that comes after. */
+    /* Row r of out (rows, cols) = values[r * stride]. With a stride of 1 the values may be the last of out: no row then lies
+     * over a value that is still to be read. */
     void (*fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols);
     /* out (n) = in (n), past the caches. A thread that has streamed calls stream_end before it tells another one so. */
     void (*stream)(void *out, const void *in, int64_t n);

@@ -95,19 +95,17 @@ typedef struct scheme {
     int64_t most_depth; /* of the blocks that k is cut in */
 } scheme;
 
-/* Whether tiles along k, which need no packing but add up their lanes at the end, take less time than tiles along the
- * columns of c, whose vectors a narrow c does not fill. Counted in multiply-adds of vectors: to add up an element takes 4,
- * to pack a vector of b 6. Nothing that may be symmetric. */
-static bool is_sooner_by_dots(const dlc_gemm *g)
+/* Whether tiles along k, which need no packing but add up their lanes at the end, are faster than tiles along the columns of c,
+ * whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a row of
+ * c is the same whatever other rows there are. */
+static bool dots_are_faster(const dlc_gemm *g)
 {
-    if (g->a_col != 1 || g->b_row != 1 || dlc_min64(g->m, g->n) > g->kernels->lanes)
-        return false;
-    const double lanes = (double)g->kernels->lanes, vectors = ceil((double)g->k / lanes), m = (double)g->m, n = (double)g->n;
-    return m * n * (vectors + 4) < ceil(n / lanes) * lanes * vectors * (m + 6);
+    const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
+    return g->a_col == 1 && g->b_row == 1 && g->n < lanes && (lanes - g->n) * vectors > 4 * g->n;
 }
 
-/* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Other than the
- * general path all sum in an order of their own. */
+/* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Every path
+ * sums in an order of its own. */
 static path choose_path(const dlc_gemm *g)
 {
     if (g->kernels->packs_pairs)
@@ -116,7 +114,7 @@ static path choose_path(const dlc_gemm *g)
         return MATRIX_TIMES_VECTOR;
     if (g->m == 1 && (g->b_col == 1 || g->b_row == 1))
         return VECTOR_TIMES_MATRIX;
-    return is_sooner_by_dots(g) ? DOTS : GENERAL;
+    return dots_are_faster(g) ? DOTS : GENERAL;
 }
 
 /* Whether a is b transposed, as in a Gram matrix, and large enough for the half that is saved to be worth its copy. */
@@ -173,12 +171,26 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
     } while (p < g->k);
 }
 
-/* By stretches of k of which the rows of a tile stay in L1 */
-static void multiply_dots(const dlc_gemm *g)
+/* Some rows of c, by stretches of k of which the rows of a tile stay in L1 */
+static void multiply_dots(const dlc_gemm *g, int64_t row, int64_t rows)
 {
-    for (int64_t p = 0; p < g->k; p += DOTS_K)
-        g->kernels->dots(g->c, g->c_row, at(g, g->a, p), g->a_row, at(g, g->b, p), g->b_col, g->m, g->n,
-                         dlc_min64(g->k - p, DOTS_K), g->accumulate || p > 0);
+    const int64_t stretch = round_up(even_blocks(g->k, DOTS_K), g->kernels->lanes);
+    for (int64_t p = 0; p < g->k; p += stretch)
+        g->kernels->dots(at(g, g->c, row * g->c_row), g->c_row, at(g, g->a, row * g->a_row + p), g->a_row, at(g, g->b, p),
+                         g->b_col, rows, g->n, dlc_min64(g->k - p, stretch), g->accumulate || p > 0);
+}
+
+/* All of them, finished block by block */
+static void multiply_dot_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col, int thread)
+{
+    for (int64_t row = 0; row < g->m; row += g->kernels->mc) {
+        const int64_t rows = dlc_min64(g->m - row, g->kernels->mc);
+        multiply_dots(g, row, rows);
+        if (g->finish) {
+            const dlc_gemm_block block = {at(g, g->c, row * g->c_row), g->c_row, first_row + row, first_col, rows, g->n};
+            g->finish(g->context, &block, thread);
+        }
+    }
 }
 
 /* Memory that is fetched little by little, while tiles are computed. */
@@ -417,7 +429,7 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
     if (g->m == 0 || g->n == 0)
         return true;
     if (path == DOTS) {
-        multiply_dots(g);
+        multiply_dots(g, 0, g->m);
         return true;
     }
     const uint32_t m = (uint32_t)g->m, mr = (uint32_t)kernels->mr; /* 32 bits are divided in half the time of 64 */
@@ -453,9 +465,11 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         multiply_general(g, first_row, first_col, scheme, own, thread);
         return;
     }
-    if (scheme->path == DOTS)
-        multiply_dots(g);
-    else if (scheme->path == MATRIX_TIMES_VECTOR)
+    if (scheme->path == DOTS) {
+        multiply_dot_blocks(g, first_row, first_col, thread);
+        return;
+    }
+    if (scheme->path == MATRIX_TIMES_VECTOR)
         multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
     else
         multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);

@@ -1,7 +1,8 @@
 /* Register-tiled matrix product, packing, and the products with a vector. See dlc_gemm_kernels for the contracts.
  *
- * Every element of c is one chain of multiply-adds over p, in order, whatever the tile that holds it: a product does not
- * depend on how c is cut into tiles, only on where k is cut. */
+ * Every element of c is one chain of multiply-adds over p, in order, whatever the tile that holds it; dot products and
+ * products with a vector add up lanes, in an order that is the same for all elements. So a product does not depend on how c
+ * is cut into tiles, only on where k is cut. */
 #include "kernels/gemm_kernels.h"
 #include "kernels/gemm_tile.h"
 #include "kernels/transpose.h"
@@ -378,14 +379,14 @@ DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda
             a_rows[i] = a + (row + (i < count ? i : count - 1)) * lda;
         real dots[L];
         v_store(dots, dots_of_tile(a_rows, b_rows, k, rows, cols));
-        if (count == rows && n == cols)
+        if (count == rows && n == cols) /* constants, that the loops are unrolled for */
             store_dots(c + row * ldc, ldc, dots, rows, cols, cols, accumulate);
         else
             store_dots(c + row * ldc, ldc, dots, count, n, cols, accumulate);
     }
 }
 
-/* A tile of 4 x 4 loads 8 vectors for 16 multiply-adds, one of 8 x 2, for up to two columns, 10. */
+/* Of 16 lanes a tile of 4 x 4 loads 8 vectors for 16 multiply-adds, one of 8 x 2, for the last two columns, 10. */
 static void dots(void *c, int64_t ldc, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m, int64_t n,
                  int64_t k, bool accumulate)
 {

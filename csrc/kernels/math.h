@@ -61,12 +61,10 @@ V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
 #define V_POLYNOMIAL(x, table) v_polynomial(x, table, (int)(sizeof table / sizeof table[0]))
 
 #ifdef DLC_HAVE_LOOKUP
-/* On Zen 4 a vector of tanh takes 15 cycles by its table and 42 by the quotient below; 32 Ki elements of sigmoid 12 us in place
- * of 19, of log 13 in place of 19, of gelu 16 in place of 25.
- *
- * Of what the lowest 5 bits of `number` name in a table of kernels/tables_f32.h, the terms from row `first` on, of the degree
- * 0 there: c + d (c' + ...). */
-V_INLINE vreal v_piece_terms(const real (*table)[32], int rows, int first, vuint number, vreal d)
+/* The piece of a table of kernels/tables_f32.h that the lowest 5 bits of `number` name: the terms from row `first` on, as a
+ * polynomial in d. On Zen 4 a vector of tanh takes 15 cycles so, and 42 by the quotient below; 32 Ki elements of sigmoid 12 us
+ * in place of 19, of log 13 in place of 19, of gelu 16 in place of 25. */
+V_INLINE vreal v_terms(const real (*table)[32], int rows, int first, vuint number, vreal d)
 {
     vreal sum = v_lookup(table[rows - 1], number);
 #pragma GCC unroll 16
@@ -75,16 +73,23 @@ V_INLINE vreal v_piece_terms(const real (*table)[32], int rows, int first, vuint
     return sum;
 }
 
-#define V_PIECE_TERMS(table, first, number, d) \
-    v_piece_terms(table, (int)(sizeof table / sizeof table[0]), first, number, d)
-#define V_PIECE(table, number, x) V_PIECE_TERMS(table, 1, number, x - v_lookup(table[0], number))
+/* All of the piece, at x */
+V_INLINE vreal v_piece(const real (*table)[32], int rows, vuint number, vreal x)
+{
+    return v_terms(table, rows, 1, number, x - v_lookup(table[0], number));
+}
 
-/* y, with another function of x in rare lanes. It is called: inlined it made GCC 12 take the lanes of the loop around it one by
- * one. */
+#define V_ROWS(table) ((int)(sizeof table / sizeof table[0]))
+
+/* y, with another function of x in rare lanes. That is called: inlined it made GCC 12 take the lanes of the loop around it one
+ * by one. */
 V_INLINE vreal v_with_rare(vreal y, vreal x, vint rare, vreal function(vreal))
 {
     return __builtin_expect(v_any(rare), false) ? v_blend(rare, function(x), y) : y;
 }
+
+/* For what is called so; not every file that includes this one calls all of them. */
+#define V_RARE static __attribute__((noinline, unused))
 #endif
 
 /* 2^n for an integer n of a normal power */
@@ -153,8 +158,9 @@ V_INLINE vreal v_exp(vreal x)
 }
 
 /* Functions that end in _near hold for |x| <= DLC_NEAR (DLC_GELU_NEAR for gelu; normal x > 0 for log) and for NaN, and give
- * there the bits that the others give. Without the care for subnormal and infinite powers they are half as long, and in functions as long as
- * these it is the registers of the operations in flight that run out first. */
+ * there the bits that the others give. Without the care for subnormal and infinite powers they are half as long, and in
+ * functions as long as these it is the registers of the operations in flight that run out first. Where tables serve, only exp
+ * and log have them. */
 
 V_INLINE vreal v_exp_near(vreal x)
 {
@@ -220,7 +226,8 @@ V_INLINE vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 V_INLINE vreal v_tanh(vreal x)
 {
     const vreal y = v_at_most(v_abs(x), DLC_TANH_ONE);
-    return v_copysign(V_PIECE(dlc_tanh_pieces, (vuint)v_at_least(y, DLC_TANH_FIRST) >> DLC_TANH_PIECE_BITS, y), x);
+    const vuint piece = (vuint)v_at_least(y, DLC_TANH_FIRST) >> DLC_TANH_PIECE_BITS;
+    return v_copysign(v_piece(dlc_tanh_pieces, V_ROWS(dlc_tanh_pieces), piece, y), x);
 }
 #else
 /* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error 1.42 | 1.42 ULP. */
@@ -248,22 +255,26 @@ V_INLINE vreal v_sigmoid_of(vreal x, vpair z)
 /* 1 / (1 + e^-x), written with e^-|x|, which cannot overflow and keeps its digits where the result is small. Max
  * error 1.31 | 1.22 ULP. */
 V_INLINE vreal v_sigmoid_by_exp(vreal x) { return v_sigmoid_of(x, v_exp_pair(-v_abs(x))); }
-V_INLINE vreal v_sigmoid_near(vreal x) { return v_sigmoid_of(x, v_exp_pair_near(-v_abs(x))); }
 
 #ifdef DLC_HAVE_LOOKUP
 /* The same for |x| <= DLC_SIGMOID_NEAR. Max error 1.09 ULP, of x times this 2.19. */
 V_INLINE vreal v_sigmoid_by_table(vreal x)
 {
     const vreal a = v_abs(x), rounder = v_splat(DLC_ROUNDER);
-    const vreal tail = V_PIECE(dlc_sigmoid_pieces, (vuint)v_multiply_add(a, v_splat(DLC_SIGMOID_SCALE), rounder), a);
+    const vuint piece = (vuint)v_multiply_add(a, v_splat(DLC_SIGMOID_SCALE), rounder);
+    const vreal tail = v_piece(dlc_sigmoid_pieces, V_ROWS(dlc_sigmoid_pieces), piece, a);
     return v_blend((vint)x >> (DLC_REAL_BITS - 1), tail, 1 - tail);
 }
 
-static __attribute__((noinline, unused)) vreal v_sigmoid_far(vreal x) { return v_sigmoid_by_exp(x); }
+V_RARE vreal v_sigmoid_far(vreal x) { return v_sigmoid_by_exp(x); }
 
-V_INLINE vreal v_sigmoid(vreal x) { return v_with_rare(v_sigmoid_by_table(x), x, ~(v_abs(x) <= DLC_SIGMOID_NEAR), v_sigmoid_far); }
+V_INLINE vreal v_sigmoid(vreal x)
+{
+    return v_with_rare(v_sigmoid_by_table(x), x, ~(v_abs(x) <= DLC_SIGMOID_NEAR), v_sigmoid_far);
+}
 #else
 V_INLINE vreal v_sigmoid(vreal x) { return v_sigmoid_by_exp(x); }
+V_INLINE vreal v_sigmoid_near(vreal x) { return v_sigmoid_of(x, v_exp_pair_near(-v_abs(x))); }
 #endif
 
 /* x sigmoid(x). The power of two comes last, so that a subnormal result is rounded once; silu(-inf) is its limit
@@ -279,6 +290,16 @@ V_INLINE vreal v_silu_by_exp(vreal x)
     return v_scale_down(quotient, v_select(negative, e.n, v_splat(0)));
 }
 
+#ifdef DLC_HAVE_LOOKUP
+V_RARE vreal v_silu_far(vreal x) { return v_silu_by_exp(x); }
+
+V_INLINE vreal v_silu(vreal x)
+{
+    return v_with_rare(x * v_sigmoid_by_table(x), x, ~(v_abs(x) <= DLC_SIGMOID_NEAR), v_silu_far);
+}
+#else
+V_INLINE vreal v_silu(vreal x) { return v_silu_by_exp(x); }
+
 V_INLINE vreal v_silu_near(vreal x)
 {
     vreal a = v_abs(x);
@@ -287,13 +308,6 @@ V_INLINE vreal v_silu_near(vreal x)
     vint negative = x < 0;
     return v_select(negative, -(a + a * t), x) / (1 + (1 + t) * power) * v_select(negative, power, v_splat(1));
 }
-
-#ifdef DLC_HAVE_LOOKUP
-static __attribute__((noinline, unused)) vreal v_silu_far(vreal x) { return v_silu_by_exp(x); }
-
-V_INLINE vreal v_silu(vreal x) { return v_with_rare(x * v_sigmoid_by_table(x), x, ~(v_abs(x) <= DLC_SIGMOID_NEAR), v_silu_far); }
-#else
-V_INLINE vreal v_silu(vreal x) { return v_silu_by_exp(x); }
 #endif
 
 /* x = 2^e m, first <= m < 2 first, for normal x and `first` in [1/2, 1) */
@@ -348,7 +362,7 @@ V_INLINE vreal v_log_less(vreal x, vreal less)
     const vuint piece = (vuint)scaled.m >> DLC_LOG_PIECE_BITS;
     const vreal e = scaled.e - less, d = scaled.m - v_lookup(dlc_log_pieces[0], piece);
     /* next to 1 the linear term is d itself, and what is added to it is small */
-    const vreal small = v_multiply_add(V_PIECE_TERMS(dlc_log_pieces, 3, piece, d), d * d, e * DLC_LN2_LOW);
+    const vreal small = v_multiply_add(v_terms(dlc_log_pieces, V_ROWS(dlc_log_pieces), 3, piece, d), d * d, e * DLC_LN2_LOW);
     const vreal rest = v_multiply_add(v_lookup(dlc_log_pieces[2], piece), d, small);
     return v_multiply_add(e, v_splat(DLC_LN2_HIGH), v_lookup(dlc_log_pieces[1], piece) + rest);
 #else
@@ -371,7 +385,7 @@ V_INLINE vreal v_log_any(vreal x)
 }
 
 #ifdef DLC_HAVE_LOOKUP
-static __attribute__((noinline, unused)) vreal v_log_odd(vreal x) { return v_log_any(x); }
+V_RARE vreal v_log_odd(vreal x) { return v_log_any(x); }
 
 V_INLINE vreal v_log(vreal x)
 {
@@ -467,23 +481,17 @@ V_INLINE vreal v_gelu_by_exp(vreal x)
     return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_down(g.magnitude, g.power - 1);
 }
 
-V_INLINE vreal v_gelu_near(vreal x)
-{
-    vgelu g = v_gelu_tail(v_abs(x));
-    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_near(g.magnitude, g.power - 1);
-}
-
 #ifdef DLC_HAVE_LOOKUP
 /* x Phi(x) for |x| <= DLC_NORMAL_NEAR. Max error 2.50 ULP. */
 V_INLINE vreal v_gelu_by_table(vreal x)
 {
     const vreal a = v_abs(x), rounder = v_splat(DLC_ROUNDER);
     const vuint piece = (vuint)v_multiply_add(a * DLC_NORMAL_SCALE, a + DLC_NORMAL_OFFSET, rounder);
-    const vreal tail = V_PIECE(dlc_normal_pieces, piece, a);
+    const vreal tail = v_piece(dlc_normal_pieces, V_ROWS(dlc_normal_pieces), piece, a);
     return x * v_blend((vint)x >> (DLC_REAL_BITS - 1), tail, 1 - tail);
 }
 
-static __attribute__((noinline, unused)) vreal v_gelu_far(vreal x) { return v_gelu_by_exp(x); }
+V_RARE vreal v_gelu_far(vreal x) { return v_gelu_by_exp(x); }
 
 V_INLINE vreal v_gelu(vreal x)
 {
@@ -491,6 +499,12 @@ V_INLINE vreal v_gelu(vreal x)
 }
 #else
 V_INLINE vreal v_gelu(vreal x) { return v_gelu_by_exp(x); }
+
+V_INLINE vreal v_gelu_near(vreal x)
+{
+    vgelu g = v_gelu_tail(v_abs(x));
+    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_near(g.magnitude, g.power - 1);
+}
 #endif
 
 /* x less the nearest multiple of pi / 2, as a sum of which the rest is small, and the number of that multiple in its

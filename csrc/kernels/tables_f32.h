@@ -1,6 +1,6 @@
 /* Tables for kernels/math.h where v_lookup chooses from 32 numbers in registers: functions of float32 in 32 pieces, each
- * c0 + d (c1 + d (c2 + ...)) with d = x - centre. tools/fit_tables.py prints them, and says how pieces are numbered and
- * centres are chosen. Rows are the centres, then the coefficients, lowest degree first. */
+ * c0 + d (c1 + d (c2 + ...)) with d = x - centre. tools/fit_tables.py prints these numbers, and says how pieces are numbered
+ * and centres are chosen. Rows are the centres, then the coefficients, lowest degree first. */
 #ifndef DLC_KERNELS_TABLES_F32_H
 #define DLC_KERNELS_TABLES_F32_H
 
@@ -266,7 +266,8 @@ static const real dlc_normal_pieces[9][32] = {
     },
 };
 
-/* log(x), DLC_LOG_FIRST <= x < 2 DLC_LOG_FIRST, in pieces by the upper bits of x; 1 is the centre of two; relative error 2^-25.3 */
+/* log(x), DLC_LOG_FIRST <= x < 2 DLC_LOG_FIRST, in pieces by the upper bits of x, two of which have their centre at 1; relative
+ * error 2^-25.3 */
 #define DLC_LOG_FIRST 0x1.68p-1f /* 0.703125 */
 #define DLC_LOG_PIECE_BITS 18    /* within a piece */
 static const real dlc_log_pieces[6][32] = {

@@ -277,15 +277,17 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
         int64_t first = 0; /* of the tile, in the output */
         for (int axis = 0; axis < w->ndim; axis++)
             first += tile->begin[axis] * o->stride[axis];
-        for (int64_t i = begin, n; i < end; i += n) {
+        int64_t i = begin;
+        while (i < end) {
+            const int64_t n = dlc_min64(end - i, kept.extent[0] - i % kept.extent[0]);
             int64_t offset = first, rest = i;
             for (int axis = 0; axis < kept.n; axis++) {
                 offset += rest % kept.extent[axis] * kept.stride[axis];
                 rest /= kept.extent[axis];
             }
-            n = dlc_min64(end - i, kept.extent[0] - i % kept.extent[0]);
-            store_run(w, o->data + offset * o->size, kept.stride[0], sums + out * plan->tile_elements + i, n, divisor,
+            store_run(w, o->data + offset * w->size, kept.stride[0], sums + out * plan->tile_elements + i, n, divisor,
                       plan->accumulate);
+            i += n;
         }
     }
 }

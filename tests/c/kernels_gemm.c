@@ -218,15 +218,31 @@ static void test_vector_products(const dlc_gemm_kernels *kernels, int32_t dtype)
 static void test_dots_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t m, int64_t n, int64_t k, bool accumulate,
                          edge edge)
 {
-    void *c = place(C, dtype, m * n, edge), *a = place(A, dtype, m * k, edge), *b = place(B, dtype, n * k, edge);
-    fill_uniform(dtype, c, m * n, -1, 1);
-    fill_uniform(dtype, a, m * k, -1, 1);
-    fill_uniform(dtype, b, n * k, -1, 1);
-    const void *start = accumulate ? copy_of(dtype, c, m * n) : NULL;
+    const int64_t gap = k % 3, ldc = n + gap, lda = k + gap, ldb = k + 2 * gap;
+    const int64_t of_c = (m - 1) * ldc + n, of_a = (m - 1) * lda + k, of_b = (n - 1) * ldb + k;
+    void *c = place(C, dtype, of_c, edge), *a = place(A, dtype, of_a, edge), *b = place(B, dtype, of_b, edge);
+    fill_uniform(dtype, c, of_c, -1, 1);
+    fill_uniform(dtype, a, of_a, -1, 1);
+    fill_uniform(dtype, b, of_b, -1, 1);
+    for (int64_t i = 0; i < of_a; i++)
+        if (i % lda >= k)
+            set(dtype, a, i, NAN);
+    for (int64_t i = 0; i < of_b; i++)
+        if (i % ldb >= k)
+            set(dtype, b, i, NAN);
+    for (int64_t i = 0; i < of_c; i++)
+        if (i % ldc >= n)
+            set(dtype, c, i, 7);
+    void *start = place(START, dtype, m * n, EDGE_BEHIND);
+    for (int64_t i = 0; i < m * n; i++)
+        set(dtype, start, i, get(dtype, c, i / n * ldc + i % n));
     describe("dot products of %lld with %lld vectors of %lld, accumulate %d, float%d", (long long)m, (long long)n,
              (long long)k, accumulate, bits_of(dtype));
-    kernels->dots(c, n, a, k, b, k, m, n, k, accumulate);
-    expect_product(dtype, (operand){c, n, 1}, (operand){a, k, 1}, (operand){b, 1, k}, m, n, k, start);
+    kernels->dots(c, ldc, a, lda, b, ldb, m, n, k, accumulate);
+    for (int64_t i = 0; i < of_c; i++)
+        expect(i % ldc < n || get(dtype, c, i) == 7, "what lies between rows of c has changed");
+    expect_product(dtype, (operand){c, ldc, 1}, (operand){a, lda, 1}, (operand){b, 1, ldb}, m, n, k,
+                   accumulate ? start : NULL);
     expect_intact();
 }
 
