@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlcore import _native, cli
+from dlcore import _native
 from dlcore.bench import command, report, rows, suites, work
 from dlcore.bench.contest import Contest, Contestant, ContestantError
 from dlcore.bench.figures import Spread, markdown_table, ratios, table
@@ -52,19 +51,6 @@ def result(goal, nominal, drawn=(), threads=1):
 
 
 # The command
-
-
-@pytest.fixture
-def run(capfd, tmp_path, monkeypatch):
-    """Run a command in this process; return its exit status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(command):
-        status = cli.main(shlex.split(command))
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 TINY = "bench --threads 1 --rounds 2 --quick --seed 3"

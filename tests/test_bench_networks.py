@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dlcore import cli
 from dlcore.bench import inference, networks, scale, suites, trainers, training
 from dlcore.bench.contest import Contest
 from dlcore.bench.measure import Measured, Result
@@ -51,19 +49,6 @@ def result(row, seconds, threads=1, losses=None):
 def row_named(name):
     rows = (*training.ROWS, *inference.ROWS, *scale.ROWS)
     return next(row for row in rows if row.name == name)
-
-
-@pytest.fixture
-def run(capfd, tmp_path, monkeypatch):
-    """Run a command in this process; return its exit status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(command):
-        status = cli.main(shlex.split(command))
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 # The command

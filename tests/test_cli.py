@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shlex
 import subprocess
 import sys
 
@@ -25,18 +24,6 @@ def folder(tmp_path, monkeypatch):
     """Run each test in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command in this process; return its exit status, stdout and stderr."""
-
-    def run(command):
-        status = cli.main(shlex.split(command))
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
 
 
 @pytest.fixture
