@@ -247,14 +247,13 @@ static bool has_odd(const real *x, int64_t n)
             LOOP_1(LONG, v_##name##_near(x)) \
     }
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
+DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
 #ifdef DLC_HAVE_LOOKUP
 DEFINE_LONG_MAP(sigmoid, 1, v_sigmoid(x))
-DEFINE_LONG_MAP(silu, 1, v_silu(x))
 DEFINE_LONG_MAP(gelu, 1, v_gelu(x))
 DEFINE_LONG_MAP(log, 1, v_log(x))
 #else
 DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))
-DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(gelu, has_far(a, n, DLC_GELU_NEAR))
 DEFINE_NEAR_MAP(log, has_odd(a, n))
 #endif
