@@ -115,6 +115,7 @@ def test_matmul_of_transposed_operands_past_the_edges_of_blocks(rng, dtype, tran
         (300, 2, 9000),
         (40, 3, 5000),
         (3000, 10, 90),
+        (200, 3, 1500),
     ],
 )
 def test_narrow_products_of_rows_with_rows(rng, dtype, m, n, k):

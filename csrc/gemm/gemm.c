@@ -416,7 +416,7 @@ static bool is_small(const dlc_gemm *g)
 
 static bool is_small_by_dots(const dlc_gemm *g)
 {
-    return g->m <= SMALL_ROWS && g->n <= SMALL_ROWS && g->k <= DOTS_K;
+    return g->m <= SMALL_ROWS && g->k <= DOTS_K; /* n is under a vector */
 }
 
 bool dlc_gemm_run_small(const dlc_gemm *g)

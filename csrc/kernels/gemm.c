@@ -323,38 +323,35 @@ static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda,
         dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
 }
 
+/* sum[i * cols + j] += a[i] * b[j], a vector of each from p on, or its first n < L elements; `whole` is a constant */
+DLC_INLINE void add_products(vreal *sum, const real *const *a, const real *const *b, int64_t p, int64_t n, const int rows,
+                             const int cols, const bool whole)
+{
+    vreal b_p[L];
+    DLC_UNROLL
+    for (int j = 0; j < cols; j++)
+        b_p[j] = whole ? v_load(b[j] + p) : v_load_part(b[j] + p, n, 0);
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const vreal a_p = whole ? v_load(a[i] + p) : v_load_part(a[i] + p, n, 0);
+        DLC_UNROLL
+        for (int j = 0; j < cols; j++)
+            sum[i * cols + j] += a_p * b_p[j];
+    }
+}
+
 /* The dot products of each of `rows` vectors with each of `cols`, rows * cols == L, row by row in the lanes of one vector */
 DLC_INLINE vreal dots_of_tile(const real *const *a, const real *const *b, int64_t k, const int rows, const int cols)
 {
-    vreal sum[L], b_p[L];
+    vreal sum[L];
     DLC_UNROLL
     for (int i = 0; i < L; i++)
         sum[i] = (vreal){0};
     int64_t p = 0;
-    for (; p + L <= k; p += L) {
-        DLC_UNROLL
-        for (int j = 0; j < cols; j++)
-            b_p[j] = v_load(b[j] + p);
-        DLC_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const vreal a_p = v_load(a[i] + p);
-            DLC_UNROLL
-            for (int j = 0; j < cols; j++)
-                sum[i * cols + j] += a_p * b_p[j];
-        }
-    }
-    if (p < k) {
-        DLC_UNROLL
-        for (int j = 0; j < cols; j++)
-            b_p[j] = v_load_part(b[j] + p, k - p, 0);
-        DLC_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const vreal a_p = v_load_part(a[i] + p, k - p, 0);
-            DLC_UNROLL
-            for (int j = 0; j < cols; j++)
-                sum[i * cols + j] += a_p * b_p[j];
-        }
-    }
+    for (; p + L <= k; p += L)
+        add_products(sum, a, b, p, L, rows, cols, true);
+    if (p < k)
+        add_products(sum, a, b, p, k - p, rows, cols, false);
     return v_sum_each(sum);
 }
 

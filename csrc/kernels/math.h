@@ -58,7 +58,8 @@ V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
     return sum;
 }
 
-#define V_POLYNOMIAL(x, table) v_polynomial(x, table, (int)(sizeof table / sizeof table[0]))
+#define V_ROWS(table) ((int)(sizeof table / sizeof table[0]))
+#define V_POLYNOMIAL(x, table) v_polynomial(x, table, V_ROWS(table))
 
 #ifdef DLC_HAVE_LOOKUP
 /* The piece of a table of kernels/tables_f32.h that the lowest 5 bits of `number` name: the terms from row `first` on, as a
@@ -78,8 +79,6 @@ V_INLINE vreal v_piece(const real (*table)[32], int rows, vuint number, vreal x)
 {
     return v_terms(table, rows, 1, number, x - v_lookup(table[0], number));
 }
-
-#define V_ROWS(table) ((int)(sizeof table / sizeof table[0]))
 
 /* y, with another function of x in rare lanes. That is called: inlined it made GCC 12 take the lanes of the loop around it one
  * by one. */
