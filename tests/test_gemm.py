@@ -116,19 +116,32 @@ def test_matmul_of_transposed_operands_past_the_edges_of_blocks(rng, dtype, tran
         (40, 3, 5000),
         (3000, 10, 90),
         (200, 3, 1500),
+        (70, 20, 600),
     ],
 )
-def test_narrow_products_of_rows_with_rows(rng, dtype, m, n, k):
-    """What is summed along k, on any team; beyond the stretches that k is cut in, too. A row is the
-    same whatever other rows there are."""
-    a, b = matrices(rng, dtype, (m, k), (n, k))
-    product = ops.matmul(a, b, transpose_b=True)
-    assert_product_close(product, a, b.T)
+@pytest.mark.parametrize("order", "CF")
+def test_narrow_products(rng, dtype, m, n, k, order):
+    """What is summed along k, on any team; beyond the stretches that k is cut in, too, whichever way
+    b lies. A row is the same whatever other rows there are."""
+    a, b = matrices(rng, dtype, (m, k), (k, n))
+    b = np.asarray(b, order=order)
+    product = ops.matmul(a, b)
+    assert_product_close(product, a, b)
     for threads in THREADS:
         with team(threads):
-            assert_same_bits(ops.matmul(a, b, transpose_b=True), product)
+            assert_same_bits(ops.matmul(a, b), product)
     if k < 6144:  # from where on the shape decides how k is cut
-        assert_same_bits(ops.matmul(a[:2], b, transpose_b=True), product[:2])
+        assert_same_bits(ops.matmul(a[:2], b), product[:2])
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("n", [20, 70, 200])
+def test_rows_that_share_a_set_of_the_cache(rng, dtype, n):
+    """Rows of a whole pages apart, which are packed where those next to them are not."""
+    wide, b = matrices(rng, dtype, (37, 2048), (300, n))
+    for cols in (2048, 2000):
+        a = np.ascontiguousarray(wide[:, :cols])[:, 5:305]
+        assert_product_close(ops.matmul(a, b), a, b)
 
 
 @pytest.mark.parametrize("dtype", REALS)

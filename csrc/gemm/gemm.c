@@ -18,12 +18,16 @@
 /* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
 #define VECTOR_K 4096
 
-/* Elements along k that dot products take up at a time. */
-#define DOTS_K 512
-
 /* A tile reads a as fast in place as packed, as long as a stride is 1: up to this many columns packing only costs time (4% at
  * 256^3, nothing at 512^3, half of it at 10 columns); beyond, it brings distant rows together (10% at 1024^3). */
 #define PACK_A_COLS 512
+
+/* Rows a multiple of so many bytes apart share one set of L1, which has 8 or 12 lines; an AVX-512 tile reads 14 rows. From the
+ * second panel of columns on, to read them in place took 1.1 to 1.2 times as long as to pack them (256 x 1024 times 64 to
+ * 256 columns, float64 512^3). */
+#define L1_SET_BYTES 4096
+#define L1_WAYS 8
+
 
 /* The depth of blocks of an a that is read in place across its rows: of each of its lines a tile uses a part, and the next
  * tile the next one, if the line is still in L1 (5000 x 50 transposed times itself: 128 takes 0.87 of the time of 384). */
@@ -95,13 +99,14 @@ typedef struct scheme {
     int64_t most_depth; /* of the blocks that k is cut in */
 } scheme;
 
-/* Whether tiles along k, which need no packing but add up their lanes at the end, are faster than tiles along the columns of c,
- * whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a row of
- * c is the same whatever other rows there are. */
+/* Whether tiles along k, which take columns in pairs and add up their lanes at the end, are faster than tiles along the columns
+ * of c, whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a
+ * row of c is the same whatever other rows there are. */
 static bool dots_are_faster(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
-    return g->a_col == 1 && g->b_row == 1 && g->n < lanes && (lanes - g->n) * vectors > 4 * g->n;
+    return g->a_col == 1 && (g->b_row == 1 || g->b_col == 1) && g->n < g->kernels->nr &&
+           (round_up(g->n, lanes) - round_up(g->n, 2)) * vectors > 4 * g->n;
 }
 
 /* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Every path
@@ -124,10 +129,17 @@ static bool is_symmetric(const dlc_gemm *g)
            g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
+/* Whether the rows of a that a tile reads push each other out of L1. */
+static bool rows_collide(const dlc_gemm *g)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    return g->a_row != 1 && g->a_row * g->element_size % L1_SET_BYTES == 0 && kernels->mr > L1_WAYS && g->n > kernels->nr;
+}
+
 static scheme choose_scheme(const dlc_gemm *g)
 {
     const bool pack_a = g->kernels->packs_pairs || g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1) ||
-                        (g->is_transient && g->k > STRIDED_A_DEPTH);
+                        (g->is_transient && g->k > STRIDED_A_DEPTH) || rows_collide(g);
     const bool is_strided = !pack_a && g->a_col != 1;
     return (scheme){
         .path = choose_path(g),
@@ -171,25 +183,40 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
     } while (p < g->k);
 }
 
-/* Some rows of c, by stretches of k of which the rows of a tile stay in L1 */
-static void multiply_dots(const dlc_gemm *g, int64_t row, int64_t rows)
+/* All of a part of the product whose first element is (row, col) of the whole */
+static void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thread)
 {
-    const int64_t stretch = round_up(even_blocks(g->k, DOTS_K), g->kernels->lanes);
-    for (int64_t p = 0; p < g->k; p += stretch)
-        g->kernels->dots(at(g, g->c, row * g->c_row), g->c_row, at(g, g->a, row * g->a_row + p), g->a_row, at(g, g->b, p),
-                         g->b_col, rows, g->n, dlc_min64(g->k - p, stretch), g->accumulate || p > 0);
+    const dlc_gemm_block block = {g->c, g->c_row, row, col, g->m, g->n};
+    g->finish(g->context, &block, thread);
 }
 
-/* All of them, finished block by block */
-static void multiply_dot_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col, int thread)
+/* By stretches of k of which the rows of a tile stay in L1, as does what is packed of b: its columns, unless they are adjacent
+ * along k as they are. */
+static void multiply_dots(const dlc_gemm *g, void *own)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const int64_t stretch = round_up(even_blocks(g->k, kernels->kc), kernels->lanes);
+    for (int64_t p = 0; p < g->k; p += stretch) {
+        const int64_t depth = dlc_min64(g->k - p, stretch);
+        const void *b = at(g, g->b, p * g->b_row);
+        int64_t ldb = g->b_col;
+        if (g->b_row != 1) {
+            ldb = round_up(depth, kernels->lanes);
+            kernels->pack(own, ldb, b, g->b_row, g->b_col, depth, g->n);
+            b = own;
+        }
+        kernels->dots(g->c, g->c_row, at(g, g->a, p), g->a_row, b, ldb, g->m, g->n, depth, g->accumulate || p > 0);
+    }
+}
+
+/* The same for many rows, finished block by block */
+static void multiply_dot_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col, void *own, int thread)
 {
     for (int64_t row = 0; row < g->m; row += g->kernels->mc) {
-        const int64_t rows = dlc_min64(g->m - row, g->kernels->mc);
-        multiply_dots(g, row, rows);
-        if (g->finish) {
-            const dlc_gemm_block block = {at(g, g->c, row * g->c_row), g->c_row, first_row + row, first_col, rows, g->n};
-            g->finish(g->context, &block, thread);
-        }
+        const dlc_gemm block = rectangle(g, row, dlc_min64(g->m - row, g->kernels->mc), 0, g->n);
+        multiply_dots(&block, own);
+        if (g->finish)
+            finish_in_place(&block, first_row + row, first_col, thread);
     }
 }
 
@@ -414,9 +441,10 @@ static bool is_small(const dlc_gemm *g)
            !g->kernels->packs_pairs && (g->b_col != 1 || has_near_rows(g));
 }
 
+/* n is under two vectors */
 static bool is_small_by_dots(const dlc_gemm *g)
 {
-    return g->m <= SMALL_ROWS && g->k <= DOTS_K; /* n is under a vector */
+    return g->m <= SMALL_ROWS && g->k <= (g->b_row == 1 ? g->kernels->kc : SMALL_K);
 }
 
 bool dlc_gemm_run_small(const dlc_gemm *g)
@@ -429,7 +457,7 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
     if (g->m == 0 || g->n == 0)
         return true;
     if (path == DOTS) {
-        multiply_dots(g, 0, g->m);
+        multiply_dots(g, panel);
         return true;
     }
     const uint32_t m = (uint32_t)g->m, mr = (uint32_t)kernels->mr; /* 32 bits are divided in half the time of 64 */
@@ -450,13 +478,6 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
     return true;
 }
 
-/* All of a part of the product whose first element is (row, col) of the whole */
-static void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thread)
-{
-    const dlc_gemm_block block = {g->c, g->c_row, row, col, g->m, g->n};
-    g->finish(g->context, &block, thread);
-}
-
 static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     if (g->m == 0 || g->n == 0)
@@ -466,7 +487,7 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         return;
     }
     if (scheme->path == DOTS) {
-        multiply_dot_blocks(g, first_row, first_col, thread);
+        multiply_dot_blocks(g, first_row, first_col, own, thread);
         return;
     }
     if (scheme->path == MATRIX_TIMES_VECTOR)
@@ -570,7 +591,8 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
     const int64_t transient = g->is_transient ? rows * dlc_min64(g->n, kernels->nc) : 0;
     const int64_t panels = packed_depth(kernels, depth) * rows + kept + transient + kernels->lanes;
     const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
-    *per_thread = dlc_align_up(dlc_max64(panels, vector) * g->element_size);
+    const int64_t columns = choose_path(g) == DOTS ? g->n * round_up(depth, kernels->lanes) : 0;
+    *per_thread = dlc_align_up(dlc_max64(dlc_max64(panels, vector), columns) * g->element_size);
 
     int64_t c_size = DEEP_C;
     if (g->m <= DEEP_C && g->n <= DEEP_C)

@@ -323,11 +323,15 @@ static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda,
         dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
 }
 
+/* Accumulators of a tile of dot products, that AVX-512 has 32 registers for and others 16; enough to hide the latency of
+ * multiply-adds, and of vectors whose sums fill whole vectors. */
+enum { DOTS = DLC_VECTOR_BYTES == 64 ? 16 : 8 };
+
 /* sum[i * cols + j] += a[i] * b[j], a vector of each from p on, or its first n < L elements; `whole` is a constant */
 DLC_INLINE void add_products(vreal *sum, const real *const *a, const real *const *b, int64_t p, int64_t n, const int rows,
                              const int cols, const bool whole)
 {
-    vreal b_p[L];
+    vreal b_p[DOTS];
     DLC_UNROLL
     for (int j = 0; j < cols; j++)
         b_p[j] = whole ? v_load(b[j] + p) : v_load_part(b[j] + p, n, 0);
@@ -340,19 +344,22 @@ DLC_INLINE void add_products(vreal *sum, const real *const *a, const real *const
     }
 }
 
-/* The dot products of each of `rows` vectors with each of `cols`, rows * cols == L, row by row in the lanes of one vector */
-DLC_INLINE vreal dots_of_tile(const real *const *a, const real *const *b, int64_t k, const int rows, const int cols)
+/* dots (rows, cols) = the dot products of each of `rows` vectors with each of `cols`, rows * cols == DOTS */
+DLC_INLINE void dots_of_tile(real *dots, const real *const *a, const real *const *b, int64_t k, const int rows,
+                             const int cols)
 {
-    vreal sum[L];
+    vreal sum[DOTS];
     DLC_UNROLL
-    for (int i = 0; i < L; i++)
+    for (int i = 0; i < DOTS; i++)
         sum[i] = (vreal){0};
     int64_t p = 0;
     for (; p + L <= k; p += L)
         add_products(sum, a, b, p, L, rows, cols, true);
     if (p < k)
         add_products(sum, a, b, p, k - p, rows, cols, false);
-    return v_sum_each(sum);
+    DLC_UNROLL
+    for (int i = 0; i < DOTS; i += L)
+        v_store(dots + i, v_sum_each(sum + i));
 }
 
 /* c (rows, cols; leading dimension ldc) = or += dots (rows, cols; leading dimension ld) */
@@ -367,15 +374,15 @@ DLC_INLINE void store_dots(real *c, int64_t ldc, const real *dots, int64_t rows,
 DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda, const real *b, int64_t ldb, int64_t m,
                                 int64_t n, int64_t k, bool accumulate, const int rows, const int cols)
 {
-    const real *a_rows[L], *b_rows[L];
+    const real *a_rows[DOTS], *b_rows[DOTS];
     for (int j = 0; j < cols; j++)
         b_rows[j] = b + (j < n ? j : n - 1) * ldb;
     for (int64_t row = 0; row < m; row += rows) {
         const int64_t count = m - row < rows ? m - row : rows;
         for (int i = 0; i < rows; i++)
             a_rows[i] = a + (row + (i < count ? i : count - 1)) * lda;
-        real dots[L];
-        v_store(dots, dots_of_tile(a_rows, b_rows, k, rows, cols));
+        real dots[DOTS];
+        dots_of_tile(dots, a_rows, b_rows, k, rows, cols);
         if (count == rows && n == cols) /* constants, that the loops are unrolled for */
             store_dots(c + row * ldc, ldc, dots, rows, cols, cols, accumulate);
         else
@@ -383,18 +390,18 @@ DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda
     }
 }
 
-/* Of 16 lanes a tile of 4 x 4 loads 8 vectors for 16 multiply-adds, one of 8 x 2, for the last two columns, 10. */
+/* A tile of 4 x 4 loads 8 vectors for 16 multiply-adds, one of 8 x 2, for the last two columns, 10. */
 static void dots(void *c, int64_t ldc, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m, int64_t n,
                  int64_t k, bool accumulate)
 {
-    enum { FEW = 2, MANY = L < 16 ? FEW : 4 };
+    enum { FEW = 2, MANY = DOTS < 16 ? FEW : 4 };
     int64_t col = 0;
     for (; n - col > FEW; col += MANY)
         dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col < MANY ? n - col : MANY, k,
-                        accumulate, L / MANY, MANY);
+                        accumulate, DOTS / MANY, MANY);
     if (col < n)
-        dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col, k, accumulate, L / FEW,
-                        FEW);
+        dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col, k, accumulate,
+                        DOTS / FEW, FEW);
 }
 
 static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,

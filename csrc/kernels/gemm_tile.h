@@ -27,13 +27,14 @@ enum { L = DLC_LANES, NR = 2 * DLC_LANES };
  * to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC
  * of 384 is 1 to 2% slower (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512 and 1 MB of L2 (128 x 784 x 256 to
  * 2048^3), a KC of 256 is 1 to 4% slower, 384 up to 2%, 768 and 1024 level, as are blocks of a of half or twice the rows.
- * The packed panels of b that wait for the next block of rows (PANELS) take 1.5 MB of L3. */
+ * The packed panels of b that wait for the next block of rows (PANELS) take 3 MB of L3: with half of it a is packed twice as
+ * often from 1000 columns on, which takes 2% there, with twice of it 2048^3 gains 0 to 2%. */
 #if DLC_REAL_BITS == 32
 enum { MC = (DLC_VECTOR_BYTES == 64 ? 280 : 144) / DLC_MR * DLC_MR, KC = 512 };
 #else
 enum { MC = (DLC_VECTOR_BYTES == 64 ? 168 : 96) / DLC_MR * DLC_MR, KC = 256 };
 #endif
-enum { PANELS = (3 << 19) / (KC * NR * (int)sizeof(real)) };
+enum { PANELS = (3 << 20) / (KC * NR * (int)sizeof(real)) };
 
 /* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
 DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)

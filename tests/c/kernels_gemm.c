@@ -275,10 +275,14 @@ static void run_on_team(const dlc_gemm *gemm, int threads)
     int64_t shared;
     dlc_gemm_scratch(&shared, &product.own_bytes, gemm);
     product.shared = dlc_aligned_alloc(dlc_max64(shared, 1));
-    product.own = dlc_aligned_alloc(dlc_max64(threads * product.own_bytes, 1));
+    product.own = dlc_aligned_alloc(threads * product.own_bytes + DLC_ALIGNMENT);
+    char *end = product.own + threads * product.own_bytes, untouched[DLC_ALIGNMENT];
+    memset(untouched, 0x5a, sizeof untouched);
+    memset(end, 0x5a, sizeof untouched);
     dlc_set_num_threads(threads);
     expect(dlc_team_run(threads, run_member, &product) == threads, "the team is not of %d threads", threads);
     dlc_set_num_threads(0);
+    expect(memcmp(end, untouched, sizeof untouched) == 0, "what lies behind the scratch memory has changed");
     free(product.shared);
     free(product.own);
 }
@@ -340,12 +344,14 @@ static void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     const int64_t sizes[][3] = {
         {1, 1, 1},   {3, 5, 0},   {7, 9, 11},  {17, 33, 5},  {37, 45, 29}, {1, 33, 65},  {33, 1, 65},  {1, 1, 500},
         {5, 2, 700}, {3, 70, 12}, {70, 3, 12}, {9, 140, 70}, {3, 4, 6200}, {1, 3, 6151}, {2, 1, 6151},
+        {3, 2, 1},   {2, 17, 1},  {5, 20, 90},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int layouts = 0; layouts < 9; layouts++)
             test_product_of(kernels, dtype, sizes[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);
     test_product_of(kernels, dtype, (const int64_t[]){2 * kernels->mr + 1, 3, kernels->kc + 1}, 0, 0, true);
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 3, 3}, 0, 1, false);
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 5, kernels->kc + 3}, 0, 0, false);
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
     const int64_t kept = kernels->panels * kernels->nr; /* columns of b, for more than one block of rows */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 9, kept + 5, 3}, 0, 1, true);
