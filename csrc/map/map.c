@@ -21,6 +21,8 @@ void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels
                  const int64_t *shape, int32_t ndim, dlc_map_rows rows, void *shared, void *own,
                  dlc_barrier *barrier, int thread, int n_threads)
 {
+    if (dlc_map_sum_lines(program, kernels, arrays, shape, ndim, rows, thread, n_threads))
+        return;
     dlc_map_walk w;
     dlc_map_walk_init(&w, program, kernels, arrays, shape, ndim, rows.all);
     for (int axis = 0; axis < w.ndim; axis++)

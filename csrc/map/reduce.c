@@ -7,6 +7,10 @@
 #define REDUCE_ITEMS 64
 #define REDUCE_GRAIN 8192
 
+/* Up to as many elements, which are few items, lines are added up without a walk: to prepare one takes longer than to add up
+ * 32 lines of 32 numbers. */
+#define LINES_ELEMENTS REDUCE_GRAIN
+
 /* A part of columns has at least this many rows, beside which its partial results cost little to combine. */
 #define PART_ROWS 32
 
@@ -254,12 +258,12 @@ static kept_axes find_kept_axes(const dlc_map_walk *w, const box *tile, const dl
 }
 
 /* out[i * stride] = or += sums[i] / divisor, where the divisor is 1 for what is no mean */
-static void store_run(const dlc_map_walk *w, char *out, int64_t stride, const double *sums, int64_t n, double divisor,
+static void store_run(char *out, int64_t stride, int64_t size, const double *sums, int64_t n, double divisor,
                       bool accumulate)
 {
     for (int64_t i = 0; i < n; i++) {
         const double sum = divisor == 1 ? sums[i] : sums[i] / divisor;
-        if (w->size == 4)
+        if (size == 4)
             ((float *)out)[i * stride] = (float)sum + (accumulate ? ((float *)out)[i * stride] : 0);
         else
             ((double *)out)[i * stride] = sum + (accumulate ? ((double *)out)[i * stride] : 0);
@@ -285,8 +289,8 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
                 offset += rest % kept.extent[axis] * kept.stride[axis];
                 rest /= kept.extent[axis];
             }
-            store_run(w, o->data + offset * w->size, kept.stride[0], sums + out * plan->tile_elements + i, n, divisor,
-                      plan->accumulate);
+            store_run(o->data + offset * w->size, kept.stride[0], w->size, sums + out * plan->tile_elements + i, n,
+                      divisor, plan->accumulate);
             i += n;
         }
     }
@@ -343,4 +347,51 @@ void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_
     *shared = items > 1 ? items * accumulators * (int64_t)sizeof(double) : 0;
     *per_thread = dlc_align_up(accumulators * (int64_t)sizeof(double)) +
                   dlc_align_up(accumulators * dlc_dtype_size(program->dtype));
+}
+
+/* The axes of sums that need no walk: an array's lines are added up where they lie. reduced < 0: there is none. */
+typedef struct line_axes {
+    int reduced, kept; /* kept < 0: a single line */
+} line_axes;
+
+static line_axes find_lines(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape, int32_t ndim)
+{
+    const dlc_map_instruction *first = &program->instructions[0];
+    const bool is_sum = program->reduction == DLC_REDUCE_SUM || program->reduction == DLC_REDUCE_MEAN;
+    const bool is_copy = program->n_instructions == 1 && program->n_out == 1 && program->n_in == 1 &&
+                         first->op == DLC_MAP_COPY && first->a == 1 && arrays[1].dtype == program->dtype;
+    line_axes axes = {-1, -1};
+    if (!is_sum || !is_copy || ndim > 2)
+        return axes;
+    for (int axis = 0; axis < ndim; axis++)
+        if (arrays[0].shape[axis] != shape[axis] && arrays[1].stride[axis] == 1)
+            axes = (line_axes){axis, ndim == 2 ? 1 - axis : -1};
+    if (axes.kept >= 0 && (arrays[0].shape[axes.kept] != shape[axes.kept] || arrays[1].shape[axes.kept] != shape[axes.kept]))
+        axes.reduced = -1;
+    return axes;
+}
+
+bool dlc_map_sum_lines(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                       const int64_t *shape, int32_t ndim, dlc_map_rows rows, int thread, int n_threads)
+{
+    enum { AT_A_TIME = 64 };
+    const line_axes axes = find_lines(program, arrays, shape, ndim);
+    if (axes.reduced < 0)
+        return false;
+    const int64_t length = shape[axes.reduced], lines = axes.kept < 0 ? 1 : shape[axes.kept];
+    if (length == 0 || lines > LINES_ELEMENTS / length)
+        return false;
+    const int64_t size = dlc_dtype_size(program->dtype), ld = axes.kept < 0 ? 0 : arrays[1].stride[axes.kept];
+    const int64_t step = axes.kept < 0 ? 0 : arrays[0].stride[axes.kept];
+    const int64_t count = rows.here != rows.all ? length / rows.here * rows.all : length;
+    const double divisor = program->reduction == DLC_REDUCE_MEAN ? (double)count : 1;
+    int64_t begin, end;
+    dlc_split(&begin, &end, lines, 1, thread, n_threads);
+    for (int64_t line = begin; line < end; line += AT_A_TIME) {
+        const int64_t n = dlc_min64(end - line, AT_A_TIME);
+        double sums[AT_A_TIME] = {0};
+        kernels->sum_each(sums, 1, (char *)arrays[1].data + line * ld * size, ld, n, length);
+        store_run((char *)arrays[0].data + line * step * size, step, size, sums, n, divisor, rows.accumulate);
+    }
+    return true;
 }

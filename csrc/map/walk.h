@@ -98,6 +98,10 @@ void dlc_map_accumulate(dlc_map_walk *walk, int64_t row, int64_t rows, int64_t c
 void dlc_map_reduce(dlc_map_walk *walk, dlc_map_rows rows, double *shared, char *own, dlc_barrier *barrier, int thread,
                     int n_threads);
 
+/* The thread's share of sums or means of few lines of an array, which are read where they lie. False where it is not that. */
+bool dlc_map_sum_lines(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                       const int64_t *shape, int32_t ndim, dlc_map_rows rows, int thread, int n_threads);
+
 /* Scratch of a reduction that makes `kept` outputs of `elements` elements, beside the walk's registers. */
 void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program *program, int64_t elements,
                             int64_t kept);
