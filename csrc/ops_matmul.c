@@ -221,7 +221,10 @@ static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, con
         return false;
     dlc_gemm gemm = gemm_of(kernels->real[a->dtype]->gemm, a, b);
     set_output(&gemm, out->data, out->stride[0], gemm.m, gemm.n);
-    return dlc_gemm_run_small(&gemm);
+    if (!dlc_gemm_is_small(&gemm))
+        return false;
+    dlc_gemm_run_small(&gemm);
+    return true;
 }
 
 /* out = a @ b, which have been checked */
@@ -389,8 +392,10 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
         gemm->context = &call;
         dlc_map_scratch(&none, &call.register_bytes, &call.program, call.arrays, out->shape, 2);
     }
-    if (!gemm->finish && dlc_gemm_run_small(gemm))
+    if (!gemm->finish && dlc_gemm_is_small(gemm)) {
+        dlc_gemm_run_small(gemm);
         return DLC_OK;
+    }
     int64_t shared, own, cost = dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size);
     dlc_gemm_scratch(&shared, &own, gemm);
     own = dlc_align_up(own);

@@ -447,18 +447,21 @@ static bool is_small_by_dots(const dlc_gemm *g)
     return g->m <= SMALL_ROWS && g->k <= (g->b_row == 1 ? g->kernels->kc : SMALL_K);
 }
 
-bool dlc_gemm_run_small(const dlc_gemm *g)
+bool dlc_gemm_is_small(const dlc_gemm *g)
+{
+    const path path = choose_path(g);
+    return path == DOTS ? is_small_by_dots(g) : path == GENERAL && is_small(g);
+}
+
+void dlc_gemm_run_small(const dlc_gemm *g)
 {
     _Alignas(DLC_ALIGNMENT) char panel[SMALL_K * DLC_GEMM_MAX_NR_BYTES];
     const dlc_gemm_kernels *kernels = g->kernels;
-    const path path = choose_path(g);
-    if (path == DOTS ? !is_small_by_dots(g) : path != GENERAL || !is_small(g))
-        return false;
     if (g->m == 0 || g->n == 0)
-        return true;
-    if (path == DOTS) {
+        return;
+    if (choose_path(g) == DOTS) {
         multiply_dots(g, panel);
-        return true;
+        return;
     }
     const uint32_t m = (uint32_t)g->m, mr = (uint32_t)kernels->mr; /* 32 bits are divided in half the time of 64 */
     const uint32_t tiles = m <= mr ? 1 : (m + mr - 1) / mr, height = m <= mr ? m : (m + tiles - 1) / tiles;
@@ -475,7 +478,6 @@ bool dlc_gemm_run_small(const dlc_gemm *g)
             kernels->tile(at(g, g->c, row * g->c_row + col), g->c_row, at(g, g->a, row * g->a_row), g->a_row, g->a_col, b,
                           ldb, g->k, dlc_min64(height, g->m - row), cols, g->accumulate);
     }
-    return true;
 }
 
 static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)

@@ -50,8 +50,10 @@ int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size);
 void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *barrier, int thread,
                   int n_threads);
 
-/* Computes a product that is so small that it takes neither scratch nor a team, with the bits of dlc_gemm_run; false for
- * any other. `finish` must not be set: what it runs takes scratch of its own. */
-bool dlc_gemm_run_small(const dlc_gemm *gemm);
+/* Whether a product is so small that it takes neither scratch nor a team */
+bool dlc_gemm_is_small(const dlc_gemm *gemm);
+
+/* Computes one that is, with the bits of dlc_gemm_run. `finish` is not called: what it runs takes scratch. */
+void dlc_gemm_run_small(const dlc_gemm *gemm);
 
 #endif

@@ -44,16 +44,39 @@ double DLC_NAME(dlc_sum)(const void *x, int64_t n)
     return total;
 }
 
-/* Rows of fewer elements are added up side by side: one by one, each waits for its own last additions. */
-enum { SHORT_ROW = 4 * CHAINS * DLC_LANES };
+/* The lanes of rows of fewer elements, of which `sum` uses chains 0 and 1 only. */
+enum { ONE_CHAIN = CHAINS * DLC_LANES };
 
+DLC_INLINE void add_short_rows(vreal *lanes, const real *x, int64_t ld, int64_t cols, const int rows)
+{
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++)
+        lanes[i] = v_splat(0);
+    int64_t p = 0;
+    for (; p + DLC_LANES <= cols; p += DLC_LANES) {
+        DLC_UNROLL
+        for (int i = 0; i < rows; i++)
+            lanes[i] += v_load(x + i * ld + p);
+    }
+    if (p == cols)
+        return;
+    DLC_UNROLL
+    for (int i = 0; i < rows; i++)
+        lanes[i] += v_load_part(x + i * ld + p, cols - p, 0);
+}
+
+/* Rows that are one chunk of `sum` are added up side by side: one by one, each waits for its own last additions. */
 void DLC_NAME(dlc_sum_each)(double *sums, int64_t step, const void *x, int64_t ld, int64_t rows, int64_t cols)
 {
     int64_t row = 0;
-    for (; cols < SHORT_ROW && row + DLC_LANES <= rows; row += DLC_LANES) {
+    for (; cols <= SUM_CHUNK && row + DLC_LANES <= rows; row += DLC_LANES) {
+        const real *first = (const real *)x + row * ld;
         vreal lanes[DLC_LANES];
-        for (int i = 0; i < DLC_LANES; i++)
-            lanes[i] = combine_all((const real *)x + (row + i) * ld, cols, add, 0);
+        if (cols < ONE_CHAIN)
+            add_short_rows(lanes, first, ld, cols, DLC_LANES);
+        else
+            for (int i = 0; i < DLC_LANES; i++)
+                lanes[i] = combine_all(first + i * ld, cols, add, 0);
         const vreal sum = v_sum_each(lanes);
         for (int i = 0; i < DLC_LANES; i++)
             sums[(row + i) * step] += (double)sum[i];

@@ -212,7 +212,7 @@ static void reduce_item(const dlc_map_walk *space, const reduction *plan, const 
                         char *registers)
 {
     dlc_map_walk w;
-    dlc_map_walk_copy(&w, space);
+    memcpy(&w, space, (size_t)dlc_map_walk_bytes(space->program));
     double start = identity(w.program->reduction);
     w.capacity = plan->tile_elements;
     w.sums = sums;

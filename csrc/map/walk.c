@@ -246,6 +246,21 @@ static int64_t block_count(const dlc_map_walk *w)
     return count;
 }
 
+/* What registers hold before the first block */
+static void fill_registers(dlc_map_walk *w)
+{
+    const dlc_map_program *program = w->program;
+    int r = 0;
+    for (; r < dlc_map_operand_count(program); r++)
+        w->operands[r].filled = NULL;
+    for (int i = 0; i < program->n_literals; i++, r++) {
+        const dlc_map_literal *literal = &program->literals[i];
+        const double factor = literal->power == 0 ? 1 : literal->power > 0 ? w->rows : 1 / w->rows;
+        w->kernels->fill(w->registers[r], literal->value * factor,
+                         program->filled_literals >> i & 1 ? w->block_rows * w->block_cols : 1);
+    }
+}
+
 int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
 {
     const dlc_map_program *program = w->program;
@@ -253,32 +268,25 @@ int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
     memset(w->index, 0, sizeof w->index);
     w->row_block = w->col_block = 0;
     w->position = 0;
-    int64_t blocks = block_count(w);
-    if (w->direct || blocks == 0) /* for an empty space there is no scratch to fill */
-        return blocks;
+    w->blocks = block_count(w);
+    if (w->direct || w->blocks == 0) /* for an empty space there is no scratch to fill */
+        return w->blocks;
 
-    int64_t elements = w->block_rows * w->block_cols;
-    int64_t bytes = dlc_align_up(elements * w->size);
+    const int64_t bytes = dlc_align_up(w->block_rows * w->block_cols * w->size);
     int r = 0;
     for (; r < dlc_map_operand_count(program); r++) {
         dlc_map_operand *o = &w->operands[r];
         o->streams = is_streamed(w, r);
         o->in_place = !o->streams && is_in_place(w, r);
-        o->filled = NULL;
         if (!o->in_place) {
             w->registers[r] = o->buffer = own;
             own += bytes;
         }
     }
-    for (int i = 0; i < program->n_literals; i++, r++, own += bytes) {
-        const dlc_map_literal *literal = &program->literals[i];
-        double factor = literal->power == 0 ? 1 : literal->power > 0 ? w->rows : 1 / w->rows;
+    for (int i = 0; i < program->n_literals + program->n_temps; i++, r++, own += bytes)
         w->registers[r] = own;
-        w->kernels->fill(own, literal->value * factor, program->filled_literals >> i & 1 ? elements : 1);
-    }
-    for (int i = 0; i < program->n_temps; i++, r++, own += bytes)
-        w->registers[r] = own;
-    return blocks;
+    fill_registers(w);
+    return w->blocks;
 }
 
 static void move(dlc_map_walk *w, int axis, int64_t steps)
@@ -287,6 +295,17 @@ static void move(dlc_map_walk *w, int axis, int64_t steps)
     w->position += steps * w->kept_stride[axis];
     for (int i = 0; i < dlc_map_operand_count(w->program); i++)
         w->operands[i].data += steps * w->operands[i].stride[axis] * w->operands[i].size;
+}
+
+void dlc_map_walk_restart(dlc_map_walk *w, int64_t rows)
+{
+    for (int axis = 0; axis < w->ndim - 2; axis++)
+        if (w->index[axis] != 0)
+            move(w, axis, -w->index[axis]);
+    w->row_block = w->col_block = 0;
+    w->rows = (double)rows;
+    if (w->blocks > 0)
+        fill_registers(w);
 }
 
 static void seek(dlc_map_walk *w, int64_t block)

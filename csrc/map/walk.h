@@ -39,6 +39,7 @@ typedef struct dlc_map_walk {
 
     int64_t block_rows, block_cols;
     int64_t row_blocks, col_blocks; /* for each outer index */
+    int64_t blocks;                 /* all of them */
     int64_t index[DLC_MAX_NDIM];    /* where the walk is on the outer axes */
     int64_t row_block, col_block;   /* and on the inner two */
 
@@ -50,9 +51,9 @@ typedef struct dlc_map_walk {
     double *sums;     /* (n_out, capacity), where columns are reduced; NULL without a reduction */
     char *columns;    /* (n_out, capacity) as computed, where columns are kept */
 
-    /* Last, as most of their room is not in use; see dlc_map_walk_copy. */
-    dlc_map_operand operands[DLC_MAP_MAX_OPERANDS];
     char *registers[DLC_MAP_MAX_REGISTERS];
+    /* Last, as most of their room is not in use; see dlc_map_walk_bytes. */
+    dlc_map_operand operands[DLC_MAP_MAX_OPERANDS];
 } dlc_map_walk;
 
 static inline int64_t dlc_map_block_elements(const dlc_map_program *program)
@@ -77,12 +78,11 @@ static inline int64_t dlc_map_stride(const dlc_array *array, int axis)
 void dlc_map_walk_init(dlc_map_walk *walk, const dlc_map_program *program, const dlc_real_kernels *kernels,
                        const dlc_array *arrays, const int64_t *shape, int32_t ndim, int64_t rows);
 
-/* A walk over the same space, not begun: what is in use of the 4 KB that a walk has room for. To copy all of it took a
- * fifth of the time of a small reduction. */
-static inline void dlc_map_walk_copy(dlc_map_walk *to, const dlc_map_walk *from)
+/* What a walk of a program takes up of the 4 KB that it has room for. To copy all of it took a fifth of the time of a small
+ * reduction. */
+static inline int64_t dlc_map_walk_bytes(const dlc_map_program *program)
 {
-    memcpy(to, from, offsetof(dlc_map_walk, operands) +
-                         (size_t)dlc_map_operand_count(from->program) * sizeof from->operands[0]);
+    return (int64_t)(offsetof(dlc_map_walk, operands) + (size_t)dlc_map_operand_count(program) * sizeof(dlc_map_operand));
 }
 
 /* Chooses blocks, gives registers their place in `own`, and goes to block 0; returns the number of blocks. */
@@ -90,6 +90,9 @@ int64_t dlc_map_walk_begin(dlc_map_walk *walk, char *own);
 
 /* Runs blocks [begin, end); the walk must stand at block 0. */
 void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
+
+/* Takes a walk that has begun back to block 0, whatever has become of its arrays and of `own`; literals refer to `rows`. */
+void dlc_map_walk_restart(dlc_map_walk *walk, int64_t rows);
 
 /* Takes a block of a reduction's outputs into the accumulators: rows [row, row + rows), columns [col, col + cols). */
 void dlc_map_accumulate(dlc_map_walk *walk, int64_t row, int64_t rows, int64_t col, int64_t cols);

@@ -63,6 +63,31 @@ static void resolve(dlc_array *table, int64_t begin, int64_t end, const dlc_plan
     }
 }
 
+/* The call becomes one of an op. */
+static void take_up(dlc_op_call *call, const dlc_op *op, const dlc_plan *plan, const dlc_array *table, char *bound)
+{
+    call->op = op;
+    call->args = table + dlc_first_operand(plan, op);
+    call->bound = bound + op->bound_offset;
+}
+
+/* Binds ops [begin, end), whose operands are resolved; those that move are bound when they run. */
+static void bind_ops(dlc_op_call *call, int64_t begin, int64_t end, const dlc_plan *plan, const dlc_array *table, char *bound)
+{
+    for (int64_t i = begin; i < end; i++) {
+        take_up(call, &plan->ops[i], plan, table, bound);
+        if (call->op->def->bind && !call->op->moves)
+            call->op->def->bind(call->bound, call);
+    }
+}
+
+static dlc_status run_op(const dlc_op_call *call)
+{
+    if (call->op->moves && call->op->def->bind)
+        call->op->def->bind(call->bound, call);
+    return call->op->def->run(call);
+}
+
 /* Points the moving operands [begin, end), which lie in STREAM and STEP slots, at the memory of a step or block. */
 static void advance(dlc_array *table, int64_t begin, int64_t end, const dlc_plan *plan, const dlc_run *run,
                     int64_t number, int64_t first_row)
@@ -136,6 +161,7 @@ static dlc_status report_failure(const dlc_team *team, int n_threads)
 typedef struct block_run {
     dlc_team *team;
     dlc_array *table;
+    char *bound;
     arenas arenas; /* the shared one holds the sums of the group in hand */
     int64_t resolved_rows; /* of what is resolved for these arenas; 0: nothing */
     dlc_barrier alone;
@@ -150,6 +176,7 @@ static void prepare_blocks(block_run *run, dlc_team *team, const dlc_op_call *wh
     memset(run, 0, sizeof *run);
     run->team = team;
     run->table = (dlc_array *)(part + team->layout.table);
+    run->bound = part + team->layout.bound;
     run->arenas.block = part + team->layout.block;
     run->call = (dlc_op_call){.step = &run->block, .own = whole->own, .barrier = &run->alone, .n_threads = 1};
     run->call.shared = part + team->layout.block_shared;
@@ -175,14 +202,15 @@ static dlc_status run_block(block_run *run, const dlc_step *step, int64_t number
     run->block.rows = dlc_min64(plan->header->block_rows, step->rows - first);
     if (step->order)
         run->block.order += first;
-    if (run->block.rows != run->resolved_rows)
+    if (run->block.rows != run->resolved_rows) {
         resolve(run->table, 0, plan->block_operands, plan, run->team->run, run->arenas, run->block.rows);
+        bind_ops(&run->call, 0, plan->header->n_block_ops, plan, run->table, run->bound);
+    }
     run->resolved_rows = run->block.rows;
     advance(run->table, 0, plan->n_block_moving, plan, run->team->run, number, run->block.first_row);
     for (*op_index = 0; *op_index < plan->header->n_block_ops; ++*op_index) {
-        run->call.op = &plan->ops[*op_index];
-        run->call.args = run->table + dlc_first_operand(plan, run->call.op);
-        DLC_TRY(run->call.op->def->run(&run->call));
+        take_up(&run->call, &plan->ops[*op_index], plan, run->table, run->bound);
+        DLC_TRY(run_op(&run->call));
     }
     return DLC_OK;
 }
@@ -232,16 +260,16 @@ static bool run_blocks(block_run *run, const dlc_op_call *whole, dlc_failure *fa
 /* ---- Steps ---- */
 
 /* The other ops of one step, on one thread. False when one failed: then every thread of the team gets false. */
-static bool run_ops(dlc_team *team, dlc_op_call *call, const dlc_array *table, dlc_failure *failure, int64_t serial)
+static bool run_ops(dlc_team *team, dlc_op_call *call, const dlc_array *table, char *bound, dlc_failure *failure,
+                    int64_t serial)
 {
     const dlc_plan *plan = team->plan;
     for (int64_t i = plan->header->n_block_ops; i < plan->header->n_ops; i++) {
         const dlc_op *op = &plan->ops[i];
         if (op->barrier_before && !meet(team, serial + i, call->n_threads))
             return false;
-        call->op = op;
-        call->args = table + dlc_first_operand(plan, op);
-        dlc_status status = op->def->run(call);
+        take_up(call, op, plan, table, bound);
+        dlc_status status = run_op(call);
         if (status != DLC_OK)
             record_failure(team, failure, status, serial + i, 0);
     }
@@ -263,6 +291,7 @@ typedef struct member {
     dlc_step step;
     dlc_op_call call;
     dlc_array *table; /* of all operands */
+    char *bound;
     dlc_failure *failure;
     int64_t resolved_rows; /* that the table is right for; 0: nothing yet */
     block_run blocks;
@@ -280,6 +309,7 @@ static void join_team(member *member, dlc_team *team, int thread, int n_threads)
                                  .thread = thread,
                                  .n_threads = n_threads};
     member->table = (dlc_array *)(part + team->layout.table);
+    member->bound = part + team->layout.bound;
     member->failure = (dlc_failure *)part;
     member->failure->status = DLC_OK;
     member->resolved_rows = 0;
@@ -292,14 +322,16 @@ static bool run_step(member *member, dlc_team *team, int64_t number, int64_t ser
     const dlc_plan *plan = team->plan;
     const dlc_run *run = team->run;
     start_step(&member->step, team, number);
-    if (member->step.rows != member->resolved_rows)
+    if (member->step.rows != member->resolved_rows) {
         resolve(member->table, plan->block_operands, plan->header->n_operands, plan, run, (arenas){run->arena, NULL},
                 member->step.rows);
+        bind_ops(&member->call, plan->header->n_block_ops, plan->header->n_ops, plan, member->table, member->bound);
+    }
     member->resolved_rows = member->step.rows;
     advance(member->table, plan->n_block_moving, plan->n_moving, plan, run, number, member->step.first_row);
     return (plan->header->n_block_ops == 0 ||
             run_blocks(&member->blocks, &member->call, member->failure, number, serial)) &&
-           run_ops(team, &member->call, member->table, member->failure, serial);
+           run_ops(team, &member->call, member->table, member->bound, member->failure, serial);
 }
 
 static void run_steps(void *context, int thread, int n_threads)

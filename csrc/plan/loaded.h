@@ -25,6 +25,7 @@ struct dlc_plan {
     dlc_moving *moving; /* those of block ops first */
     int64_t n_moving, n_block_moving;
     int64_t shared_bytes, own_bytes; /* the largest scratch of an op, aligned */
+    int64_t bound_bytes;             /* of all ops */
     int64_t cost;     /* of one step at row capacity */
     int64_t barriers; /* within one step */
     int32_t sums_dtype; /* of all that block ops sum */
@@ -76,15 +77,15 @@ typedef struct dlc_failure {
 } dlc_failure;
 
 /* The parts of an arena, as offsets that are multiples of DLC_ALIGNMENT: the tensors, the sums of groups of blocks, the
- * scratch of the team, and for every thread its dlc_failure, its table of operands, its scratch, the team's scratch for
- * block ops, which it runs by itself, and its block arena. */
+ * scratch of the team, and for every thread its dlc_failure, its table of operands, what ops are bound to, its scratch, the
+ * team's scratch for block ops, which it runs by itself, and its block arena. */
 typedef struct dlc_arena_layout {
     int64_t sums; /* a group takes sums_size */
     int64_t sums_size;
     int64_t shared;
     int64_t threads;
     int64_t thread_size;
-    int64_t table, own, block_shared, block; /* within the part of a thread */
+    int64_t table, bound, own, block_shared, block; /* within the part of a thread */
 } dlc_arena_layout;
 
 /* DLC_OVERFLOW when the offsets do not fit in int64_t. */

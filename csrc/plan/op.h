@@ -39,6 +39,8 @@ typedef struct dlc_op {
     const int64_t *attributes;
     void *prepared; /* what def->check made; freed with free() when the plan is */
     bool barrier_before; /* an earlier op of the step since the last barrier conflicts with this one */
+    bool moves;          /* an operand lies elsewhere in every step */
+    int64_t bound_offset; /* of what def->bind makes, in a thread's memory for it */
     int64_t shared_bytes, own_bytes;
 } dlc_op;
 
@@ -83,6 +85,7 @@ typedef struct dlc_op_call {
     const dlc_step *step;
     void *shared; /* op->shared_bytes, one for the team */
     void *own;    /* op->own_bytes, one a thread */
+    void *bound;  /* what def->bind made */
     dlc_barrier *barrier;
     int thread, n_threads;
     bool accumulate; /* of DLC_ROWS_SUMMED: add to the outputs */
@@ -107,6 +110,10 @@ typedef struct dlc_op_def {
                     const dlc_kernels *kernels);
     /* A rough cost in elements or flops for one step: decides how many threads a plan deserves. */
     int64_t (*cost)(const dlc_op *op, const dlc_array *args);
+    /* Both or none: what follows from where the operands lie and from the number of rows in hand, for all calls until these
+     * change; step_rows may change from call to call, and scratch is not kept. Of small ops it takes longer than to run them. */
+    int64_t (*bound_bytes)(const dlc_op *op);
+    void (*bind)(void *bound, const dlc_op_call *call);
     /* NULL: DLC_ROWS_TOGETHER always. Asked once the op is checked. */
     dlc_row_role (*row_role)(const dlc_op *op, const dlc_operand *operands);
     /* Runs this thread's part. Every thread of the team calls it, also after another one failed. */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "gemm/gemm.h"
-#include "map/map.h"
+#include "map/walk.h"
 #include "plan/builtin.h"
 #include "plan/operand.h"
 
@@ -227,26 +227,66 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
     return product;
 }
 
-/* Small ones without the preparations that blocks and a team need, which take longer. */
-static void run_product(const dlc_gemm *product, const dlc_op_call *call)
+/* What a product is bound to that is small and a thread's alone: its preparations, which would take longer than itself. */
+typedef struct bound_gemm {
+    bool is_small;
+    dlc_gemm product;
+    dlc_map_walk walk; /* of its store; only dlc_map_walk_bytes of it are there */
+} bound_gemm;
+
+static int64_t bound_bytes(const dlc_op *op)
 {
-    if (call->n_threads > 1 || !dlc_gemm_run_small(product))
-        dlc_gemm_run(product, call->shared, call->own, call->barrier, call->thread, call->n_threads);
-    else if (product->finish && product->m > 0 && product->n > 0)
-        finish(product->context, &(dlc_gemm_block){product->c, product->c_row, 0, 0, product->m, product->n}, 0);
+    const prepared_gemm *prepared = op->prepared;
+    return (int64_t)offsetof(bound_gemm, walk) + (op->n_attributes > 1 ? dlc_map_walk_bytes(&prepared->program) : 0);
+}
+
+static void bind(void *memory, const dlc_op_call *call)
+{
+    bound_gemm *bound = memory;
+    const dlc_op *op = call->op;
+    const prepared_gemm *prepared = op->prepared;
+    bound->is_small = false;
+    if (call->args[0].ndim != 2 || call->n_threads > 1)
+        return;
+    bound->product = make_product(op, call->args, call->step->kernels, 0);
+    bound->is_small = dlc_gemm_is_small(&bound->product);
+    if (!bound->is_small || op->n_attributes == 1)
+        return;
+    dlc_array arrays[DLC_MAP_MAX_OPERANDS];
+    find_store_arrays(arrays, op, call->args, 0);
+    dlc_map_walk_init(&bound->walk, &prepared->program, call->step->kernels->real[call->args[0].dtype], arrays,
+                      arrays[0].shape, 2, call->step->step_rows);
+    bound->walk.first_defined = true;
+    dlc_map_walk_begin(&bound->walk, (char *)call->own + prepared->registers_offset);
+}
+
+static void run_bound(bound_gemm *bound, const dlc_op_call *call)
+{
+    const prepared_gemm *prepared = call->op->prepared;
+    bound->product.accumulate = call->op->attributes[0] || (call->accumulate && prepared->sums_rows);
+    dlc_gemm_run_small(&bound->product);
+    if (call->op->n_attributes == 1)
+        return;
+    dlc_map_walk_restart(&bound->walk, call->step->step_rows);
+    dlc_map_walk_run(&bound->walk, 0, bound->walk.blocks);
 }
 
 static dlc_status run(const dlc_op_call *call)
 {
     const prepared_gemm *prepared = call->op->prepared;
+    bound_gemm *bound = call->bound;
     char *own = call->own;
+    if (bound->is_small) {
+        run_bound(bound, call);
+        return DLC_OK;
+    }
     store s;
     s.program = &prepared->program;
     s.rows = call->step->step_rows;
     s.registers = own + prepared->registers_offset;
     if (call->args[0].ndim == 2) {
         const dlc_gemm product = start_product(&s, call, 0);
-        run_product(&product, call);
+        dlc_gemm_run(&product, call->shared, own, call->barrier, call->thread, call->n_threads);
         return DLC_OK;
     }
     int64_t begin, end;
@@ -282,6 +322,8 @@ const dlc_op_def dlc_gemm_def = {
     .check = check,
     .scratch = scratch,
     .cost = cost,
+    .bound_bytes = bound_bytes,
+    .bind = bind,
     .row_role = row_role,
     .run = run,
 };

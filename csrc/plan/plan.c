@@ -25,6 +25,9 @@ static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
     DLC_TRY(widen(&plan->shared_bytes, op->shared_bytes, op));
     DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
     plan->cost = dlc_cost_add(plan->cost, dlc_cost_mul(op->def->cost(op, args), times));
+    op->bound_offset = plan->bound_bytes;
+    if (op->def->bind && !dlc_size_add(&plan->bound_bytes, plan->bound_bytes, dlc_align_up(op->def->bound_bytes(op))))
+        return dlc_fail(DLC_OVERFLOW, "what the ops of a plan are bound to does not fit in 63 bits");
     return DLC_OK;
 }
 
@@ -38,21 +41,25 @@ static dlc_status measure_ops(dlc_plan *plan)
     return status;
 }
 
+static void find_moving_of(dlc_plan *plan, dlc_op *op)
+{
+    for (int64_t i = 0; i < op->n_out + op->n_in; i++) {
+        const int64_t slot = plan->tensors[op->operands[i]].slot;
+        if (slot < 0 || (plan->slots[slot].kind != DLC_SLOT_STREAM && plan->slots[slot].kind != DLC_SLOT_STEP))
+            continue;
+        op->moves = true;
+        plan->moving[plan->n_moving++] = (dlc_moving){dlc_first_operand(plan, op) + i, slot};
+        plan->n_block_moving += dlc_is_block_op(plan, op);
+    }
+}
+
 static dlc_status find_moving(dlc_plan *plan)
 {
     plan->moving = malloc((size_t)(plan->header->n_operands + 1) * sizeof *plan->moving);
     if (!plan->moving)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
-    for (int64_t i = 0; i < plan->header->n_operands; i++) {
-        int64_t slot = plan->tensors[plan->operands[i]].slot;
-        if (slot < 0)
-            continue;
-        int32_t kind = plan->slots[slot].kind;
-        if (kind != DLC_SLOT_STREAM && kind != DLC_SLOT_STEP)
-            continue;
-        plan->moving[plan->n_moving++] = (dlc_moving){i, slot};
-        plan->n_block_moving += i < plan->block_operands;
-    }
+    for (int64_t i = 0; i < plan->header->n_ops; i++)
+        find_moving_of(plan, &plan->ops[i]);
     return DLC_OK;
 }
 
@@ -121,8 +128,9 @@ dlc_status dlc_plan_layout(dlc_arena_layout *layout, const dlc_plan *plan)
     layout->sums = dlc_align_up(header->arena_bytes);
     layout->sums_size = dlc_align_up(header->sums_bytes);
     layout->table = dlc_align_up(sizeof(dlc_failure));
-    layout->own = layout->table + dlc_align_up(tables);
-    if (!dlc_size_mul(&sums, groups > 1 ? groups : 0, layout->sums_size) ||
+    layout->bound = layout->table + dlc_align_up(tables);
+    if (!dlc_size_add(&layout->own, layout->bound, plan->bound_bytes) ||
+        !dlc_size_mul(&sums, groups > 1 ? groups : 0, layout->sums_size) ||
         !dlc_size_add(&layout->shared, layout->sums, sums) ||
         !dlc_size_add(&layout->threads, layout->shared, plan->shared_bytes) ||
         !dlc_size_add(&layout->block_shared, layout->own, plan->own_bytes) ||

@@ -1,26 +1,34 @@
 #include "plan/plan.h"
 #include "rng/philox.h"
 
+/* Blocks of the generator that are made at once, as vectors: one by one they took a half of the time of a shuffle. */
+enum { BLOCKS = 16, HALF_WORDS = 4 * BLOCKS };
+
 /* The 64-bit words of one stream, in order. */
 typedef struct word_source {
     uint64_t seed, epoch;
-    uint32_t block;
-    uint64_t spare;
-    bool has_spare;
+    uint32_t block; /* to be made next */
+    int used;
+    uint32_t halves[HALF_WORDS];
 } word_source;
+
+static void make_words(word_source *source)
+{
+    const uint32_t epoch_low = (uint32_t)source->epoch, epoch_high = (uint32_t)(source->epoch >> 32);
+    const uint32_t seed_low = (uint32_t)source->seed, seed_high = (uint32_t)(source->seed >> 32), block = source->block;
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        dlc_philox(source->halves + 4 * i, block + i, epoch_low, epoch_high, DLC_STREAM_SHUFFLE, seed_low, seed_high);
+    source->block += BLOCKS;
+    source->used = 0;
+}
 
 static uint64_t next_word(word_source *source)
 {
-    if (source->has_spare) {
-        source->has_spare = false;
-        return source->spare;
-    }
-    uint32_t out[4];
-    dlc_philox(out, source->block++, (uint32_t)source->epoch, (uint32_t)(source->epoch >> 32), DLC_STREAM_SHUFFLE,
-               (uint32_t)source->seed, (uint32_t)(source->seed >> 32));
-    source->spare = out[2] | (uint64_t)out[3] << 32;
-    source->has_spare = true;
-    return out[0] | (uint64_t)out[1] << 32;
+    if (source->used == HALF_WORDS)
+        make_words(source);
+    const uint32_t *halves = source->halves + source->used;
+    source->used += 2;
+    return halves[0] | (uint64_t)halves[1] << 32;
 }
 
 /* Uniform in [0, bound): D. Lemire, "Fast random integer generation in an interval", ACM TOMACS 29 (2019). */
@@ -38,7 +46,7 @@ static uint64_t next_below(word_source *source, uint64_t bound)
 
 void dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch)
 {
-    word_source source = {.seed = seed, .epoch = epoch};
+    word_source source = {.seed = seed, .epoch = epoch, .used = HALF_WORDS};
     for (int64_t i = 0; i < n; i++)
         order[i] = i;
     for (int64_t i = n - 1; i > 0; i--) {
