@@ -135,6 +135,18 @@ def test_narrow_products(rng, dtype, m, n, k, order):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(("m", "n", "k"), [(4, 32, 256), (3, 500, 700), (12, 40, 2000), (2, 5, 60)])
+def test_few_rows_that_lie_across_k(rng, dtype, m, n, k):
+    """As in the gradient of a first layer's weights, on any team."""
+    a, b = matrices(rng, dtype, (k, m), (n, k))
+    product = ops.matmul(a, b, transpose_a=True, transpose_b=True)
+    assert_product_close(product, a.T, b.T)
+    for threads in THREADS:
+        with team(threads):
+            assert_same_bits(ops.matmul(a, b, transpose_a=True, transpose_b=True), product)
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("n", [20, 70, 200])
 def test_rows_that_share_a_set_of_the_cache(rng, dtype, n):
     """Rows of a whole pages apart, which are packed where those next to them are not."""

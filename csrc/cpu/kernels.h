@@ -62,10 +62,10 @@ typedef struct dlc_gemm_kernels {
     /* y (m; stride y_stride) = or += a (m, k; leading dimension lda) @ x (k; contiguous) */
     void (*matrix_vector)(void *y, int64_t y_stride, const void *a, int64_t lda, const void *x, int64_t m,
                           int64_t k, bool accumulate);
-    /* c (m, n; leading dimension ldc) = or += a (m, k; leading dimension lda) @ b^T for b (n, k; leading dimension ldb),
-     * both contiguous along k; m and n are not 0 */
-    void (*dots)(void *c, int64_t ldc, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m, int64_t n,
-                 int64_t k, bool accumulate);
+    /* c (m, n; strides c_row and c_col) = or += a (m, k; leading dimension lda) @ b^T for b (n, k; leading dimension ldb),
+     * both contiguous along k; m and n are not 0. An element is the same wherever it stands. */
+    void (*dots)(void *c, int64_t c_row, int64_t c_col, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m,
+                 int64_t n, int64_t k, bool accumulate);
 } dlc_gemm_kernels;
 
 /* Loops at a limit of the machine, which benches measure other kernels against. Their results only keep compilers from

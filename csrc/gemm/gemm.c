@@ -89,7 +89,7 @@ static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t 
     return part;
 }
 
-typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS } path;
+typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS_OF_FEW_COLUMNS, DOTS_OF_FEW_ROWS } path;
 
 /* What is decided for the whole product and not for a thread's share of it, as it decides on the order of summation. */
 typedef struct scheme {
@@ -102,11 +102,20 @@ typedef struct scheme {
 /* Whether tiles along k, which take columns in pairs and add up their lanes at the end, are faster than tiles along the columns
  * of c, whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a
  * row of c is the same whatever other rows there are. */
-static bool dots_are_faster(const dlc_gemm *g)
+static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
     return g->a_col == 1 && (g->b_row == 1 || g->b_col == 1) && g->n < g->kernels->nr &&
            (round_up(g->n, lanes) - round_up(g->n, 2)) * vectors > 4 * g->n;
+}
+
+/* Where neither a nor b has elements next to each other that tiles along the columns of c could use, all of b would be
+ * transposed. Dot products read it as it is, and only a is transposed; to add them up takes the time that the transposition of
+ * b would from about 10 rows for 100 of k on (4 x 256 x 32: 0.6 of the time; 10 x 32 x 32: level). */
+static bool dots_of_few_rows_are_faster(const dlc_gemm *g)
+{
+    return g->a_row == 1 && g->a_col != 1 && g->b_row == 1 && g->b_col != 1 && g->m < g->kernels->nr &&
+           10 * round_up(g->m, 2) < g->k;
 }
 
 /* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Every path
@@ -119,7 +128,9 @@ static path choose_path(const dlc_gemm *g)
         return MATRIX_TIMES_VECTOR;
     if (g->m == 1 && (g->b_col == 1 || g->b_row == 1))
         return VECTOR_TIMES_MATRIX;
-    return dots_are_faster(g) ? DOTS : GENERAL;
+    if (dots_of_few_columns_are_faster(g))
+        return DOTS_OF_FEW_COLUMNS;
+    return dots_of_few_rows_are_faster(g) ? DOTS_OF_FEW_ROWS : GENERAL;
 }
 
 /* Whether a is b transposed, as in a Gram matrix, and large enough for the half that is saved to be worth its copy. */
@@ -135,6 +146,8 @@ static bool rows_collide(const dlc_gemm *g)
     const dlc_gemm_kernels *kernels = g->kernels;
     return g->a_row != 1 && g->a_row * g->element_size % L1_SET_BYTES == 0 && kernels->mr > L1_WAYS && g->n > kernels->nr;
 }
+
+static bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }
 
 static scheme choose_scheme(const dlc_gemm *g)
 {
@@ -190,31 +203,45 @@ static void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thr
     g->finish(g->context, &block, thread);
 }
 
-/* By stretches of k of which the rows of a tile stay in L1, as does what is packed of b: its columns, unless they are adjacent
- * along k as they are. */
-static void multiply_dots(const dlc_gemm *g, void *own)
+/* Vectors along k that have dot products with others */
+typedef struct vectors {
+    const void *first;
+    int64_t apart, step; /* from one to the next; from one element to the next */
+    int64_t count;
+    int64_t c_stride; /* between their elements of c */
+} vectors;
+
+static vectors rows_of_a(const dlc_gemm *g) { return (vectors){g->a, g->a_row, g->a_col, g->m, g->c_row}; }
+static vectors columns_of_b(const dlc_gemm *g) { return (vectors){g->b, g->b_col, g->b_row, g->n, 1}; }
+
+/* By stretches of k of which the vectors of a tile stay in L1, as do the few ones. These are packed unless they lie as the
+ * others do, along k. */
+static void multiply_dots(const dlc_gemm *g, path path, void *own)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
+    const bool few_rows = path == DOTS_OF_FEW_ROWS;
+    const vectors few = few_rows ? rows_of_a(g) : columns_of_b(g), many = few_rows ? columns_of_b(g) : rows_of_a(g);
     const int64_t stretch = round_up(even_blocks(g->k, kernels->kc), kernels->lanes);
     for (int64_t p = 0; p < g->k; p += stretch) {
         const int64_t depth = dlc_min64(g->k - p, stretch);
-        const void *b = at(g, g->b, p * g->b_row);
-        int64_t ldb = g->b_col;
-        if (g->b_row != 1) {
-            ldb = round_up(depth, kernels->lanes);
-            kernels->pack(own, ldb, b, g->b_row, g->b_col, depth, g->n);
-            b = own;
+        const void *x = at(g, few.first, p * few.step);
+        int64_t apart = few.apart;
+        if (few.step != 1) {
+            apart = round_up(depth, kernels->lanes);
+            kernels->pack(own, apart, x, few.step, few.apart, depth, few.count);
+            x = own;
         }
-        kernels->dots(g->c, g->c_row, at(g, g->a, p), g->a_row, b, ldb, g->m, g->n, depth, g->accumulate || p > 0);
+        kernels->dots(g->c, many.c_stride, few.c_stride, at(g, many.first, p), many.apart, x, apart, many.count, few.count,
+                      depth, g->accumulate || p > 0);
     }
 }
 
 /* The same for many rows, finished block by block */
-static void multiply_dot_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col, void *own, int thread)
+static void multiply_dot_blocks(const dlc_gemm *g, path path, int64_t first_row, int64_t first_col, void *own, int thread)
 {
     for (int64_t row = 0; row < g->m; row += g->kernels->mc) {
         const dlc_gemm block = rectangle(g, row, dlc_min64(g->m - row, g->kernels->mc), 0, g->n);
-        multiply_dots(&block, own);
+        multiply_dots(&block, path, own);
         if (g->finish)
             finish_in_place(&block, first_row + row, first_col, thread);
     }
@@ -441,16 +468,17 @@ static bool is_small(const dlc_gemm *g)
            !g->kernels->packs_pairs && (g->b_col != 1 || has_near_rows(g));
 }
 
-/* n is under two vectors */
-static bool is_small_by_dots(const dlc_gemm *g)
+static bool is_small_by_dots(const dlc_gemm *g, path path)
 {
-    return g->m <= SMALL_ROWS && g->k <= (g->b_row == 1 ? g->kernels->kc : SMALL_K);
+    const int64_t many = path == DOTS_OF_FEW_ROWS ? g->n : g->m; /* the few are under two vectors */
+    const bool packs = path == DOTS_OF_FEW_ROWS || g->b_row != 1;
+    return many <= SMALL_ROWS && g->k <= (packs ? SMALL_K : g->kernels->kc);
 }
 
 bool dlc_gemm_is_small(const dlc_gemm *g)
 {
     const path path = choose_path(g);
-    return path == DOTS ? is_small_by_dots(g) : path == GENERAL && is_small(g);
+    return is_by_dots(path) ? is_small_by_dots(g, path) : path == GENERAL && is_small(g);
 }
 
 void dlc_gemm_run_small(const dlc_gemm *g)
@@ -459,8 +487,9 @@ void dlc_gemm_run_small(const dlc_gemm *g)
     const dlc_gemm_kernels *kernels = g->kernels;
     if (g->m == 0 || g->n == 0)
         return;
-    if (choose_path(g) == DOTS) {
-        multiply_dots(g, panel);
+    const path path = choose_path(g);
+    if (is_by_dots(path)) {
+        multiply_dots(g, path, panel);
         return;
     }
     const uint32_t m = (uint32_t)g->m, mr = (uint32_t)kernels->mr; /* 32 bits are divided in half the time of 64 */
@@ -488,8 +517,8 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         multiply_general(g, first_row, first_col, scheme, own, thread);
         return;
     }
-    if (scheme->path == DOTS) {
-        multiply_dot_blocks(g, first_row, first_col, own, thread);
+    if (is_by_dots(scheme->path)) {
+        multiply_dot_blocks(g, scheme->path, first_row, first_col, own, thread);
         return;
     }
     if (scheme->path == MATRIX_TIMES_VECTOR)
@@ -593,8 +622,8 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
     const int64_t transient = g->is_transient ? rows * dlc_min64(g->n, kernels->nc) : 0;
     const int64_t panels = packed_depth(kernels, depth) * rows + kept + transient + kernels->lanes;
     const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
-    const int64_t columns = choose_path(g) == DOTS ? g->n * round_up(depth, kernels->lanes) : 0;
-    *per_thread = dlc_align_up(dlc_max64(dlc_max64(panels, vector), columns) * g->element_size);
+    const int64_t dots = dlc_min64(dlc_max64(g->m, g->n), kernels->nr) * round_up(depth, kernels->lanes);
+    *per_thread = dlc_align_up(dlc_max64(dlc_max64(panels, vector), dots) * g->element_size);
 
     int64_t c_size = DEEP_C;
     if (g->m <= DEEP_C && g->n <= DEEP_C)

@@ -362,46 +362,55 @@ DLC_INLINE void dots_of_tile(real *dots, const real *const *a, const real *const
         v_store(dots + i, v_sum_each(sum + i));
 }
 
-/* c (rows, cols; leading dimension ldc) = or += dots (rows, cols; leading dimension ld) */
-DLC_INLINE void store_dots(real *c, int64_t ldc, const real *dots, int64_t rows, int64_t cols, int64_t ld, bool accumulate)
+/* Where dot products go: c (., .; strides row and col), to which they are added if accumulate */
+typedef struct dots_target {
+    real *c;
+    int64_t row, col;
+    bool accumulate;
+} dots_target;
+
+/* (rows, cols) from the first element on; dots has leading dimension ld */
+DLC_INLINE void store_dots(const dots_target *to, const real *dots, int64_t rows, int64_t cols, int64_t ld)
 {
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < cols; j++)
-            c[i * ldc + j] = accumulate ? c[i * ldc + j] + dots[i * ld + j] : dots[i * ld + j];
+        for (int64_t j = 0; j < cols; j++) {
+            real *out = to->c + i * to->row + j * to->col;
+            *out = to->accumulate ? *out + dots[i * ld + j] : dots[i * ld + j];
+        }
 }
 
 /* c (m, n) = or += dot products of rows of a with n <= cols rows of b, by tiles that end with copies of the last row */
-DLC_INLINE void dots_of_columns(real *c, int64_t ldc, const real *a, int64_t lda, const real *b, int64_t ldb, int64_t m,
-                                int64_t n, int64_t k, bool accumulate, const int rows, const int cols)
+DLC_INLINE void dots_of_columns(dots_target to, const real *a, int64_t lda, const real *b, int64_t ldb, int64_t m, int64_t n,
+                                int64_t k, const int rows, const int cols)
 {
     const real *a_rows[DOTS], *b_rows[DOTS];
     for (int j = 0; j < cols; j++)
         b_rows[j] = b + (j < n ? j : n - 1) * ldb;
-    for (int64_t row = 0; row < m; row += rows) {
+    for (int64_t row = 0; row < m; row += rows, to.c += rows * to.row) {
         const int64_t count = m - row < rows ? m - row : rows;
         for (int i = 0; i < rows; i++)
             a_rows[i] = a + (row + (i < count ? i : count - 1)) * lda;
         real dots[DOTS];
         dots_of_tile(dots, a_rows, b_rows, k, rows, cols);
         if (count == rows && n == cols) /* constants, that the loops are unrolled for */
-            store_dots(c + row * ldc, ldc, dots, rows, cols, cols, accumulate);
+            store_dots(&to, dots, rows, cols, cols);
         else
-            store_dots(c + row * ldc, ldc, dots, count, n, cols, accumulate);
+            store_dots(&to, dots, count, n, cols);
     }
 }
 
 /* A tile of 4 x 4 loads 8 vectors for 16 multiply-adds, one of 8 x 2, for the last two columns, 10. */
-static void dots(void *c, int64_t ldc, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m, int64_t n,
-                 int64_t k, bool accumulate)
+static void dots(void *c, int64_t c_row, int64_t c_col, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m,
+                 int64_t n, int64_t k, bool accumulate)
 {
     enum { FEW = 2, MANY = DOTS < 16 ? FEW : 4 };
-    int64_t col = 0;
-    for (; n - col > FEW; col += MANY)
-        dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col < MANY ? n - col : MANY, k,
-                        accumulate, DOTS / MANY, MANY);
-    if (col < n)
-        dots_of_columns((real *)c + col, ldc, a, lda, (const real *)b + col * ldb, ldb, m, n - col, k, accumulate,
-                        DOTS / FEW, FEW);
+    dots_target to = {c, c_row, c_col, accumulate};
+    const real *columns = b;
+    int64_t left = n;
+    for (; left > FEW; left -= MANY, columns += MANY * ldb, to.c += MANY * c_col)
+        dots_of_columns(to, a, lda, columns, ldb, m, left < MANY ? left : MANY, k, DOTS / MANY, MANY);
+    if (left > 0)
+        dots_of_columns(to, a, lda, columns, ldb, m, left, k, DOTS / FEW, FEW);
 }
 
 static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,

@@ -238,11 +238,19 @@ static void test_dots_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
         set(dtype, start, i, get(dtype, c, i / n * ldc + i % n));
     describe("dot products of %lld with %lld vectors of %lld, accumulate %d, float%d", (long long)m, (long long)n,
              (long long)k, accumulate, bits_of(dtype));
-    kernels->dots(c, ldc, a, lda, b, ldb, m, n, k, accumulate);
+    kernels->dots(c, ldc, 1, a, lda, b, ldb, m, n, k, accumulate);
     for (int64_t i = 0; i < of_c; i++)
         expect(i % ldc < n || get(dtype, c, i) == 7, "what lies between rows of c has changed");
     expect_product(dtype, (operand){c, ldc, 1}, (operand){a, lda, 1}, (operand){b, 1, ldb}, m, n, k,
                    accumulate ? start : NULL);
+    expect_intact();
+    if (accumulate)
+        return;
+    describe("the same with the roles of a and b exchanged");
+    void *transposed = place(SECOND, dtype, m * n, EDGE_BEHIND);
+    kernels->dots(transposed, 1, n, b, ldb, a, lda, n, m, k, false);
+    for (int64_t i = 0; i < m * n; i++)
+        expect(get(dtype, transposed, i) == get(dtype, c, i / n * ldc + i % n), "element %lld differs", (long long)i);
     expect_intact();
 }
 
