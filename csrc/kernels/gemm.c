@@ -22,7 +22,7 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, c
      * speed instead of 99%). */
     const int half = (rows + 1) / 2;
     const real *upper = a, *lower = a + half * a_step;
-    if (accumulate)
+    if (accumulate) /* level with: 32 steps before the end, for writing, whether or not it accumulates (500^3 to 1024^3) */
         prefetch_rows(c, ldc, rows, wide);
 #pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++, upper++, lower++) {
