@@ -193,13 +193,20 @@ def random(kind, shape, dtype, seed, uint32_t stream, uint64_t step, double keep
 
 def shuffle(n, seed, epoch):
     """The permutation of 0..n-1 that orders this epoch under this seed, as int64."""
-    cdef cnp.ndarray order = np.empty(n, np.int64)
-    cdef int64_t *data = <int64_t *>cnp.PyArray_DATA(order)
-    cdef int64_t count = n
-    cdef uint64_t key = seed & 0xFFFFFFFFFFFFFFFF, number = epoch
+    orders = np.empty((1, n), np.int64)
+    shuffle_epochs(orders, seed, epoch)
+    return orders[0]
+
+
+def shuffle_epochs(int64_t[:, ::1] orders, seed, epoch):
+    """Row i of ``orders`` (epochs, n) becomes the permutation of 0..n-1 that orders epoch + i."""
+    cdef int64_t i, n = orders.shape[1]
+    cdef uint64_t key = seed & 0xFFFFFFFFFFFFFFFF, first = epoch
+    if n == 0:
+        return
     with nogil:
-        dlc_shuffle(data, count, key, number)
-    return order
+        for i in range(orders.shape[0]):
+            dlc_shuffle(&orders[i, 0], n, key, first + <uint64_t>i)
 
 
 def philox_block(counter, key):

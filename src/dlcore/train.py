@@ -414,6 +414,7 @@ class _TrainingRun:
         self.optimizer = fit.optimizer
         self.batch_size = min(batch_size, len(data))
         self.shuffle = shuffle and batch_size < len(data)
+        self.orders = np.empty((0, len(data)), np.int64)
         self.steps = -(-len(data) // self.batch_size)
         self.dtype = fit.model.dtype
 
@@ -475,8 +476,10 @@ class _TrainingRun:
     def _order(self, n: int) -> np.ndarray | None:
         if not self.shuffle:
             return None
-        first, size = self.state.epoch, len(self.data)
-        return np.concatenate([_native.shuffle(size, self.state.seed, first + i) for i in range(n)])
+        if len(self.orders) < n:  # kept: new pages took 5% of the time of 10-32-2
+            self.orders = np.empty((n, len(self.data)), np.int64)
+        _native.shuffle_epochs(self.orders[:n], self.state.seed, self.state.epoch)
+        return self.orders[:n].reshape(-1)
 
     def _epoch_losses(
         self, losses: np.ndarray, weights: np.ndarray, n: int, begin: int

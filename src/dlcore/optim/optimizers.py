@@ -93,6 +93,20 @@ class _Moments(Optimizer):
         return self.beta1, self.beta2, self.eps
 
 
+def _steps_remembered(beta: float) -> int:
+    """From how many steps on ``beta**steps`` is lost beside 1."""
+    return math.ceil(60 / -math.log2(beta)) if beta else 1
+
+
+def _weight_of_past(beta: float, count: np.ndarray) -> np.ndarray:
+    """``1 - beta**count``: what all gradients so far weigh in a moment.
+
+    Powers that are lost beside 1 are not computed: where they are below the smallest normal number,
+    that takes ten times as long, 5% of the time of 10-32-2 from step 7000 on.
+    """
+    return 1.0 - beta ** np.minimum(count, _steps_remembered(beta))
+
+
 @dataclass(eq=False, repr=False)
 class Adam(_Moments):
     """Adam: steps scaled by running moments of the gradient.
@@ -143,8 +157,8 @@ class Adam(_Moments):
         return (*super().own_options(), self.amsgrad)
 
     def own_scalars(self, rates: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, ...]:
-        correction1 = 1.0 - self.beta1**count
-        correction2 = np.sqrt(1.0 - self.beta2**count)
+        correction1 = _weight_of_past(self.beta1, count)
+        correction2 = np.sqrt(_weight_of_past(self.beta2, count))
         if self.convention == "sklearn":
             return rates * correction2 / correction1, np.ones_like(rates)
         return rates / correction1, 1.0 / correction2
@@ -231,7 +245,7 @@ class NAdam(_Moments):
         return (
             rates * (1.0 - now) / (1.0 - product),
             rates * following / (1.0 - product * following),
-            1.0 / np.sqrt(1.0 - self.beta2**count),
+            1.0 / np.sqrt(_weight_of_past(self.beta2, count)),
         )
 
     def _momentum(self, count: np.ndarray) -> np.ndarray:
@@ -243,8 +257,7 @@ class NAdam(_Moments):
         It is always multiplied up from step 1, so that it does not depend on where a run is cut;
         as it is at most beta1**count, that ends after 400 steps for a beta1 of 0.9.
         """
-        vanished = math.ceil(60 / -math.log2(self.beta1)) if self.beta1 else 1
-        horizon = min(int(count.max(initial=1)), vanished)
+        horizon = min(int(count.max(initial=1)), _steps_remembered(self.beta1))
         products = np.cumprod(self._momentum(np.arange(1, horizon + 1)))
         return np.where(count <= horizon, products[np.minimum(count, horizon) - 1], 0.0)
 
@@ -299,7 +312,7 @@ class RAdam(_Moments):
         r = length[rectified]
         variance = (r - 4) * (r - 2) * longest / ((longest - 4) * (longest - 2) * r)
         scale[rectified] = np.sqrt(variance * (1.0 - power[rectified]))
-        return rates * scale / (1.0 - self.beta1**count), rectified.astype(np.float64)
+        return rates * scale / _weight_of_past(self.beta1, count), rectified.astype(np.float64)
 
 
 @dataclass(eq=False, repr=False)
