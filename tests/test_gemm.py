@@ -121,7 +121,7 @@ def test_matmul_of_transposed_operands_past_the_edges_of_blocks(rng, dtype, tran
 )
 @pytest.mark.parametrize("order", "CF")
 def test_narrow_products(rng, dtype, m, n, k, order):
-    """What is summed along k, on any team; beyond the stretches that k is cut in, too, whichever way
+    """What is summed along k, on any team; beyond the stretches that k is cut in, whichever way
     b lies. A row is the same whatever other rows there are."""
     a, b = matrices(rng, dtype, (m, k), (k, n))
     b = np.asarray(b, order=order)

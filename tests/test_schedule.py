@@ -77,6 +77,20 @@ def test_both_schedules_train_alike(schedule, name, loss, batch):
         np.testing.assert_allclose(results["row-block"][1][key], value, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_steps_of_fewer_blocks_of_the_same_size(schedule, loss):
+    """What ops keep while blocks have the same rows is not how many rows the step has."""
+    results = []
+    for wanted in ("whole-batch", "row-block"):
+        schedule(wanted)
+        model, losses = train("mlp", loss, rows=768, batch=512, dtype="float32")
+        results.append((losses, model.parameters()))
+    assert "blocks of 256 rows" in model.plan_summary()
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-5)
+    for key, value in results[0][1].items():
+        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["mlp", "dropout", "layer norm"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_threads_do_not_change_a_bit(schedule, name, dtype):
