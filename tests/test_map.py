@@ -78,6 +78,19 @@ def test_a_program_of_several_outputs_temporaries_and_literals(dtype, shape, rng
     np.testing.assert_array_equal(second, np.maximum(expected, -x) / 4)
 
 
+@pytest.mark.parametrize("shape", [(1000,), (1000, 3), (3, 1000)])
+def test_the_sum_of_what_is_broadcast(shape):
+    """Of numbers that stand for a line each, or for all of them: none is read past its end."""
+    for kept in {0, len(shape) - 1}:
+        x_shape = tuple(
+            extent if axis == kept and len(shape) > 1 else 1 for axis, extent in enumerate(shape)
+        )
+        x = np.arange(1.0, np.prod(x_shape) + 1).reshape(x_shape)
+        out_shape = (1,) * len(shape) if len(shape) == 1 else x_shape
+        (total,) = run([("copy", 0, 1)], [x], shape, [out_shape], reduction="sum")
+        np.testing.assert_array_equal(total, x * (np.prod(shape) // np.prod(x_shape)))
+
+
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 @pytest.mark.parametrize("shape", [(500, 0), (0, 900), (0, 30, 900), (30, 0, 900), (30, 900, 0)])
 def test_an_empty_space_that_is_part_of_an_array(shape, reduction):

@@ -806,6 +806,29 @@ def test_shuffle_is_a_permutation_for_each_seed_and_epoch(n):
     np.testing.assert_array_equal(_native.shuffle(n, 0, 1), orders[1])
 
 
+def test_shuffle_swaps_by_the_words_of_philox_in_order():
+    """Fisher and Yates, from the end on, with Lemire's numbers below a bound (none is rejected here)."""
+    n, seed, epoch = 300, 0x123456789ABCDEF0, 0x1_0000_0003
+    key, stream = (seed & 0xFFFFFFFF, seed >> 32), 0xFFFFFFFF
+    blocks = [
+        _native.philox_block([block, epoch & 0xFFFFFFFF, epoch >> 32, stream], key)
+        for block in range(n // 2)
+    ]
+    words = iter([block[i] | block[i + 1] << 32 for block in blocks for i in (0, 2)])
+    expected = np.arange(n)
+    for i in range(n - 1, 0, -1):
+        j = next(words) * (i + 1) >> 64
+        expected[[i, j]] = expected[[j, i]]
+    np.testing.assert_array_equal(_native.shuffle(n, seed, epoch), expected)
+
+
+def test_the_orders_of_several_epochs_are_those_of_each():
+    orders = np.empty((3, 100), np.int64)
+    _native.shuffle_epochs(orders, 7, 5)
+    for i, order in enumerate(orders):
+        np.testing.assert_array_equal(order, _native.shuffle(100, 7, 5 + i))
+
+
 def test_shuffle_puts_every_element_everywhere():
     """All 24 orders of four elements, about equally often."""
     counts = {}

@@ -124,6 +124,20 @@ def test_bad_options_are_named(make, message):
         make()
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999])
+def test_corrections_of_moments_that_are_long_forgotten(beta):
+    """Exact to the last bit, where powers are computed and where they are lost beside 1."""
+    count = np.arange(1.0, 100_001.0)
+    weight = 1 - beta**count
+    first, second = Adam(1.0, beta1=beta, beta2=beta).scalars(0, len(count), 1)[:, 1:].T
+    np.testing.assert_array_equal(first, 1 / weight)
+    np.testing.assert_array_equal(second, 1 / np.sqrt(weight))
+    np.testing.assert_array_equal(NAdam(beta2=beta).scalars(0, len(count), 1)[:, -1], second)
+    np.testing.assert_array_equal(
+        RAdam(1.0, beta1=beta, beta2=0.5).scalars(0, len(count), 1)[:, 1], 1 / weight
+    )
+
+
 @pytest.mark.parametrize("mask", ["*.weight", [1], 3, len])
 def test_a_mask_is_a_sequence_of_patterns(mask):
     with pytest.raises(TypeError, match="decay_mask must be a sequence of names or patterns, not"):

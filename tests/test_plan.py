@@ -395,9 +395,12 @@ def test_a_wrong_header_is_refused(field, value, message):
         Plan(bytes(data))
 
 
-def block_builder():
+MOST_BLOCK_ROWS = 129  # 33 blocks in 16 groups
+
+
+def block_builder(reduction=pb.SUM):
     """Blocks of 4 rows: gather, the sums of the columns into the arena; then a copy of these."""
-    b = PlanBuilder(32)
+    b = PlanBuilder(MOST_BLOCK_ROWS)
     b.n_block_ops, b.block_rows = 2, 4
     data = b.bound(pb.DATASET, "f8", (3,))
     out = b.bound(pb.STEP, "f8", (1, 3), writable=True)
@@ -405,24 +408,39 @@ def block_builder():
     b.sums_bytes = b.arena_bytes
     x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
     b.op(pb.GATHER, [x], [data])
-    b.op(pb.MAP, [total], [x], program("f8", 1, 1, [("copy", 0, 1)], reduction=pb.SUM))
+    b.op(pb.MAP, [total], [x], program("f8", 1, 1, [("copy", 0, 1)], reduction=reduction))
     b.op(pb.MAP, [out], [total], program("f8", 1, 1, [("copy", 0, 1)]))
     return b
 
 
-@pytest.mark.parametrize("batch_rows", [1, 4, 6, 32])
-def test_sums_over_blocks_are_those_of_all_rows(batch_rows):
-    x = np.random.default_rng(0).standard_normal((32, 3))
-    steps = 32 // batch_rows
+@pytest.mark.parametrize("reduction", [pb.SUM, pb.MEAN])
+@pytest.mark.parametrize("batch_rows", [1, 4, 5, 6, 32, 129])
+def test_sums_over_blocks_are_those_of_all_rows(batch_rows, reduction):
+    """Also of a last block of one row: by itself, and after another block of its group."""
+    x = np.random.default_rng(0).standard_normal((MOST_BLOCK_ROWS, 3))
+    steps = MOST_BLOCK_ROWS // batch_rows
     out, *_ = run_teams(
-        Plan(block_builder().build()),
+        Plan(block_builder(reduction).build()),
         [x, np.zeros((steps, 1, 3))],
-        epoch_rows=32,
+        epoch_rows=steps * batch_rows,
         batch_rows=batch_rows,
         step_end=steps,
     )[1:]
-    expected = [x[i * batch_rows : (i + 1) * batch_rows].sum(0) for i in range(steps)]
-    assert_allclose(out[:, 0], expected, rtol=1e-13)
+    expected = x[: steps * batch_rows].reshape(steps, batch_rows, 3).sum(1)
+    if reduction == pb.MEAN:
+        expected /= batch_rows
+    assert_allclose(out[:, 0], expected, rtol=1e-12)
+
+
+def test_ops_may_share_their_operands():
+    """However many there are of them."""
+    b = small_builder()
+    b.ops += [b.ops[1]] * 1000
+    x, w = np.arange(24, dtype="f4").reshape(8, 3), np.ones((1, 3), "f4")
+    out, *_ = run_teams(
+        Plan(b.build()), [np.zeros((8, 3), "f4"), x, w], epoch_rows=8, batch_rows=8, step_end=1
+    )
+    np.testing.assert_array_equal(out, x + w)
 
 
 def in_the_shared_arena(b):
@@ -752,6 +770,11 @@ def test_checks_of_an_op_from_outside_are_used(custom_ops):
         DlcoreError, match=r"op 3 \(softsign_gradient\): its operands or attributes"
     ):
         Plan(builder.build())
+
+
+def test_an_op_that_says_what_it_is_bound_to_can_be_bound(custom_ops):
+    with pytest.raises(ValueError, match="both of bind and bound_bytes or neither"):
+        register_op(address_of(custom_ops, "softsign_unbound"))
 
 
 def test_a_code_is_registered_once(custom_ops):

@@ -28,7 +28,6 @@
 #define L1_SET_BYTES 4096
 #define L1_WAYS 8
 
-
 /* The depth of blocks of an a that is read in place across its rows: of each of its lines a tile uses a part, and the next
  * tile the next one, if the line is still in L1 (5000 x 50 transposed times itself: 128 takes 0.87 of the time of 384). */
 #define STRIDED_A_DEPTH 128
@@ -112,7 +111,7 @@ static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
 
 /* Where neither a nor b has elements next to each other that tiles along the columns of c could use, all of b would be
  * transposed. Dot products read it as it is, and only a is transposed; to add them up takes the time that the transposition of
- * b would from about 10 rows for 100 of k on (4 x 256 x 32: 0.6 of the time; 10 x 32 x 32: level). */
+ * b would from about 10 rows for 100 of k on (4 x 256 x 32: 0.6 of the time; 10 x 32 x 32: level). n takes no part. */
 static bool dots_of_few_rows_are_faster(const dlc_gemm *g)
 {
     return g->a_row == 1 && g->a_col != 1 && g->b_row == 1 && g->b_col != 1 && g->m < g->kernels->nr &&
@@ -145,7 +144,7 @@ static bool is_symmetric(const dlc_gemm *g)
 static bool rows_collide(const dlc_gemm *g)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
-    return g->a_row != 1 && g->a_row * g->element_size % L1_SET_BYTES == 0 && kernels->mr > L1_WAYS && g->n > kernels->nr;
+    return g->a_row != 1 && g->a_row != 0 && g->a_row * g->element_size % L1_SET_BYTES == 0 && kernels->mr > L1_WAYS && g->n > kernels->nr;
 }
 
 static bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }
@@ -215,8 +214,8 @@ typedef struct vectors {
 static vectors rows_of_a(const dlc_gemm *g) { return (vectors){g->a, g->a_row, g->a_col, g->m, g->c_row}; }
 static vectors columns_of_b(const dlc_gemm *g) { return (vectors){g->b, g->b_col, g->b_row, g->n, 1}; }
 
-/* By stretches of k of which the vectors of a tile stay in L1, as do the few ones. These are packed unless they lie as the
- * others do, along k. */
+/* By stretches of k of which the vectors of a tile stay in L1, as do up to about 10 of the few. These are packed unless they lie
+ * as the others do, along k. */
 static void multiply_dots(const dlc_gemm *g, path path, void *own)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
@@ -471,9 +470,9 @@ static bool is_small(const dlc_gemm *g)
 
 static bool is_small_by_dots(const dlc_gemm *g, path path)
 {
-    const int64_t many = path == DOTS_OF_FEW_ROWS ? g->n : g->m; /* the few are under two vectors */
-    const bool packs = path == DOTS_OF_FEW_ROWS || g->b_row != 1;
-    return many <= SMALL_ROWS && g->k <= (packs ? SMALL_K : g->kernels->kc);
+    if (path == DOTS_OF_FEW_ROWS) /* which are under two vectors */
+        return g->n <= PACK_A_COLS && g->k <= SMALL_K;
+    return g->m <= SMALL_ROWS && g->k <= (g->b_row == 1 ? g->kernels->kc : SMALL_K);
 }
 
 bool dlc_gemm_is_small(const dlc_gemm *g)

@@ -22,7 +22,7 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const real *a, int64_t a_step, c
      * speed instead of 99%). */
     const int half = (rows + 1) / 2;
     const real *upper = a, *lower = a + half * a_step;
-    if (accumulate) /* level with: 32 steps before the end, for writing, whether or not it accumulates (500^3 to 1024^3) */
+    if (accumulate) /* to fetch lines for writing, in every tile and 32 steps before its end, gained nothing at 500^3 to 1024^3 */
         prefetch_rows(c, ldc, rows, wide);
 #pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++, upper++, lower++) {
@@ -323,8 +323,8 @@ static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda,
         dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
 }
 
-/* Accumulators of a tile of dot products, that AVX-512 has 32 registers for and others 16; enough to hide the latency of
- * multiply-adds, and of vectors whose sums fill whole vectors. */
+/* Accumulators of a tile of dot products: enough to hide the latency of multiply-adds, in half of the registers, and a
+ * multiple of L, as the sums of L of them fill a vector. */
 enum { DOTS = DLC_VECTOR_BYTES == 64 ? 16 : 8 };
 
 /* sum[i * cols + j] += a[i] * b[j], a vector of each from p on, or its first n < L elements; `whole` is a constant */

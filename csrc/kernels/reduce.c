@@ -44,9 +44,10 @@ double DLC_NAME(dlc_sum)(const void *x, int64_t n)
     return total;
 }
 
-/* The lanes of rows of fewer elements, of which `sum` uses chains 0 and 1 only. */
+/* Of fewer elements `sum` adds whole vectors to chain 0 and the rest, which is then added to it, to chain 1. */
 enum { ONE_CHAIN = CHAINS * DLC_LANES };
 
+/* lanes (rows) = the lanes that `sum` would add up of each of such rows */
 DLC_INLINE void add_short_rows(vreal *lanes, const real *x, int64_t ld, int64_t cols, const int rows)
 {
     DLC_UNROLL

@@ -25,11 +25,13 @@ void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels
         return;
     dlc_map_walk w;
     dlc_map_walk_init(&w, program, kernels, arrays, shape, ndim, rows.all);
+    bool reduces = rows.accumulate || rows.here != rows.all; /* what is reduced in a block of one row is a single number */
     for (int axis = 0; axis < w.ndim; axis++)
-        if (w.reduced[axis]) {
-            dlc_map_reduce(&w, rows, shared, own, barrier, thread, n_threads);
-            return;
-        }
+        reduces = reduces || w.reduced[axis];
+    if (reduces) {
+        dlc_map_reduce(&w, rows, shared, own, barrier, thread, n_threads);
+        return;
+    }
     int64_t begin, end;
     int64_t blocks = dlc_map_walk_begin(&w, own);
     dlc_split(&begin, &end, blocks, 1, thread, n_threads);

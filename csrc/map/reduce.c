@@ -39,6 +39,12 @@ static int64_t even_chunk(int64_t extent, int64_t limit)
     return dlc_min64((chunk + 15) & ~(int64_t)15, dlc_min64(extent, limit));
 }
 
+/* Elements reduced to one in all blocks of rows, for those in this one */
+static int64_t count_in_all(int64_t count, dlc_map_rows rows)
+{
+    return rows.here == rows.all ? count : count / rows.here * rows.all;
+}
+
 static reduction plan_reduction(const dlc_map_walk *w, dlc_map_rows rows)
 {
     reduction plan = {.tiles = 1, .parts = 1, .tile_elements = 1, .part_axis = -1, .count = 1};
@@ -69,14 +75,13 @@ static reduction plan_reduction(const dlc_map_walk *w, dlc_map_rows rows)
     if (kept == 0)
         plan.tiles = 0;
     int64_t items = item_limit(kept * plan.count);
-    if (plan.tiles > 0 && items / plan.tiles > 1) {
+    if (plan.part_axis >= 0 && plan.tiles > 0 && items / plan.tiles > 1) {
         int64_t extent = w->extent[plan.part_axis];
         int64_t most = in_columns ? dlc_max64(extent / PART_ROWS, 1) : extent;
         plan.chunk[plan.part_axis] = dlc_ceil_div(extent, dlc_min64(items / plan.tiles, most));
         plan.parts = dlc_ceil_div(extent, plan.chunk[plan.part_axis]);
     }
-    if (rows.here != rows.all)
-        plan.count = plan.count / rows.here * rows.all;
+    plan.count = count_in_all(plan.count, rows);
     plan.accumulate = rows.accumulate;
     return plan;
 }
@@ -364,7 +369,7 @@ static line_axes find_lines(const dlc_map_program *program, const dlc_array *arr
     if (!is_sum || !is_copy || ndim > 2)
         return axes;
     for (int axis = 0; axis < ndim; axis++)
-        if (arrays[0].shape[axis] != shape[axis] && arrays[1].stride[axis] == 1)
+        if (arrays[0].shape[axis] != shape[axis] && arrays[1].shape[axis] == shape[axis] && arrays[1].stride[axis] == 1)
             axes = (line_axes){axis, ndim == 2 ? 1 - axis : -1};
     if (axes.kept >= 0 && (arrays[0].shape[axes.kept] != shape[axes.kept] || arrays[1].shape[axes.kept] != shape[axes.kept]))
         axes.reduced = -1;
@@ -383,8 +388,7 @@ bool dlc_map_sum_lines(const dlc_map_program *program, const dlc_real_kernels *k
         return false;
     const int64_t size = dlc_dtype_size(program->dtype), ld = axes.kept < 0 ? 0 : arrays[1].stride[axes.kept];
     const int64_t step = axes.kept < 0 ? 0 : arrays[0].stride[axes.kept];
-    const int64_t count = rows.here != rows.all ? length / rows.here * rows.all : length;
-    const double divisor = program->reduction == DLC_REDUCE_MEAN ? (double)count : 1;
+    const double divisor = program->reduction == DLC_REDUCE_MEAN ? (double)count_in_all(length, rows) : 1;
     int64_t begin, end;
     dlc_split(&begin, &end, lines, 1, thread, n_threads);
     for (int64_t line = begin; line < end; line += AT_A_TIME) {

@@ -91,7 +91,8 @@ int64_t dlc_map_walk_begin(dlc_map_walk *walk, char *own);
 /* Runs blocks [begin, end); the walk must stand at block 0. */
 void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
 
-/* Takes a walk that has begun back to block 0, whatever has become of its arrays and of `own`; literals refer to `rows`. */
+/* Takes a walk that has begun, and is no reduction, back to block 0, whatever its arrays and `own` hold by now; literals refer to
+ * `rows`. */
 void dlc_map_walk_restart(dlc_map_walk *walk, int64_t rows);
 
 /* Takes a block of a reduction's outputs into the accumulators: rows [row, row + rows), columns [col, col + cols). */

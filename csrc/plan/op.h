@@ -81,7 +81,7 @@ typedef struct dlc_step {
 
 typedef struct dlc_op_call {
     const dlc_op *op;
-    const dlc_array *args; /* the operands, outputs first, resolved for this step; a DATASET has all its rows */
+    const dlc_array *args; /* the operands, outputs first, for the rows in hand; a DATASET has all its rows */
     const dlc_step *step;
     void *shared; /* op->shared_bytes, one for the team */
     void *own;    /* op->own_bytes, one a thread */
@@ -110,8 +110,11 @@ typedef struct dlc_op_def {
                     const dlc_kernels *kernels);
     /* A rough cost in elements or flops for one step: decides how many threads a plan deserves. */
     int64_t (*cost)(const dlc_op *op, const dlc_array *args);
-    /* Both or none: what follows from where the operands lie and from the number of rows in hand, for all calls until these
-     * change; step_rows may change from call to call, and scratch is not kept. Of small ops it takes longer than to run them. */
+    /* Both or none. bind works out what follows from where the operands lie and from step->rows, which small ops take longer
+     * for than to run; run finds it in call->bound until these change. bind may be called before ops that come first have run, and
+     * while other threads do, so it reads and writes no operand and no `shared`. The rest of the step, `accumulate` and what
+     * lies in `own` are others when run is called. An op with an operand in a STREAM or STEP slot is bound for every
+     * run. bound_bytes is asked once the op is checked. */
     int64_t (*bound_bytes)(const dlc_op *op);
     void (*bind)(void *bound, const dlc_op_call *call);
     /* NULL: DLC_ROWS_TOGETHER always. Asked once the op is checked. */

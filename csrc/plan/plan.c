@@ -7,12 +7,31 @@
 #include "plan/loaded.h"
 #include "plan/operand.h"
 
+static dlc_status check_bytes(int64_t bytes, const char *what, const dlc_op *op)
+{
+    if (bytes < 0 || bytes > INT64_MAX - DLC_ALIGNMENT)
+        return dlc_fail(DLC_OVERFLOW, "%s of op %s does not fit in 63 bits", what, op->def->name);
+    return DLC_OK;
+}
+
 /* Ops take turns with one area of scratch, which is as large as the largest of them needs. */
 static dlc_status widen(int64_t *area, int64_t bytes, const dlc_op *op)
 {
-    if (bytes < 0 || bytes > INT64_MAX - DLC_ALIGNMENT)
-        return dlc_fail(DLC_OVERFLOW, "the scratch of op %s does not fit in 63 bits", op->def->name);
+    DLC_TRY(check_bytes(bytes, "the scratch", op));
     *area = dlc_max64(*area, dlc_align_up(bytes));
+    return DLC_OK;
+}
+
+/* What each of them is bound to has a place of its own. */
+static dlc_status place_bound(dlc_plan *plan, dlc_op *op)
+{
+    op->bound_offset = plan->bound_bytes;
+    if (!op->def->bind)
+        return DLC_OK;
+    const int64_t bytes = op->def->bound_bytes(op);
+    DLC_TRY(check_bytes(bytes, "what is bound", op));
+    if (!dlc_size_add(&plan->bound_bytes, plan->bound_bytes, dlc_align_up(bytes)))
+        return dlc_fail(DLC_OVERFLOW, "what the ops of a plan are bound to does not fit in 63 bits");
     return DLC_OK;
 }
 
@@ -25,10 +44,7 @@ static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
     DLC_TRY(widen(&plan->shared_bytes, op->shared_bytes, op));
     DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
     plan->cost = dlc_cost_add(plan->cost, dlc_cost_mul(op->def->cost(op, args), times));
-    op->bound_offset = plan->bound_bytes;
-    if (op->def->bind && !dlc_size_add(&plan->bound_bytes, plan->bound_bytes, dlc_align_up(op->def->bound_bytes(op))))
-        return dlc_fail(DLC_OVERFLOW, "what the ops of a plan are bound to does not fit in 63 bits");
-    return DLC_OK;
+    return place_bound(plan, op);
 }
 
 static dlc_status measure_ops(dlc_plan *plan)
@@ -41,16 +57,10 @@ static dlc_status measure_ops(dlc_plan *plan)
     return status;
 }
 
-static void find_moving_of(dlc_plan *plan, dlc_op *op)
+static bool is_moving(const dlc_plan *plan, int32_t tensor)
 {
-    for (int64_t i = 0; i < op->n_out + op->n_in; i++) {
-        const int64_t slot = plan->tensors[op->operands[i]].slot;
-        if (slot < 0 || (plan->slots[slot].kind != DLC_SLOT_STREAM && plan->slots[slot].kind != DLC_SLOT_STEP))
-            continue;
-        op->moves = true;
-        plan->moving[plan->n_moving++] = (dlc_moving){dlc_first_operand(plan, op) + i, slot};
-        plan->n_block_moving += dlc_is_block_op(plan, op);
-    }
+    const int64_t slot = plan->tensors[tensor].slot;
+    return slot >= 0 && (plan->slots[slot].kind == DLC_SLOT_STREAM || plan->slots[slot].kind == DLC_SLOT_STEP);
 }
 
 static dlc_status find_moving(dlc_plan *plan)
@@ -58,8 +68,17 @@ static dlc_status find_moving(dlc_plan *plan)
     plan->moving = malloc((size_t)(plan->header->n_operands + 1) * sizeof *plan->moving);
     if (!plan->moving)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
-    for (int64_t i = 0; i < plan->header->n_ops; i++)
-        find_moving_of(plan, &plan->ops[i]);
+    for (int64_t i = 0; i < plan->header->n_operands; i++) {
+        if (!is_moving(plan, plan->operands[i]))
+            continue;
+        plan->moving[plan->n_moving++] = (dlc_moving){i, plan->tensors[plan->operands[i]].slot};
+        plan->n_block_moving += i < plan->block_operands;
+    }
+    for (int64_t i = 0; i < plan->header->n_ops; i++) {
+        dlc_op *op = &plan->ops[i];
+        for (int32_t j = 0; j < op->n_out + op->n_in; j++)
+            op->moves = op->moves || is_moving(plan, op->operands[j]);
+    }
     return DLC_OK;
 }
 

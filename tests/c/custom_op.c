@@ -1,5 +1,5 @@
 /* Two ops that dlcore does not have, softsign and its gradient, on contiguous float64. They are compiled against the
- * headers alone and reach dlcore through dlc_op_register. */
+ * headers alone and reach dlcore through dlc_op_register. softsign is bound to the number of its elements. */
 #include <math.h>
 
 #include "plan/op.h"
@@ -30,12 +30,20 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
 
 static int64_t cost(const dlc_op *op, const dlc_array *args) { return (1 + op->n_in) * count(&args[0]); }
 
+static int64_t bound_bytes(const dlc_op *op)
+{
+    (void)op;
+    return sizeof(int64_t);
+}
+
+static void bind(void *bound, const dlc_op_call *call) { *(int64_t *)bound = count(&call->args[0]); }
+
 /* out (n) = x (n) / (1 + |x|) */
 static dlc_status run_softsign(const dlc_op_call *call)
 {
     double *out = call->args[0].data;
     const double *x = call->args[1].data;
-    int64_t n = count(&call->args[0]);
+    int64_t n = *(const int64_t *)call->bound;
     for (int64_t i = call->thread; i < n; i += call->n_threads)
         out[i] = x[i] / (1 + fabs(x[i]));
     return DLC_OK;
@@ -52,9 +60,20 @@ static dlc_status run_gradient(const dlc_op_call *call)
     return DLC_OK;
 }
 
-const dlc_op_def softsign = {
-    .name = "softsign", .opcode = DLC_OP_FIRST_CUSTOM, .check = check, .cost = cost, .run = run_softsign};
+const dlc_op_def softsign = {.name = "softsign",
+                             .opcode = DLC_OP_FIRST_CUSTOM,
+                             .check = check,
+                             .cost = cost,
+                             .bound_bytes = bound_bytes,
+                             .bind = bind,
+                             .run = run_softsign};
 const dlc_op_def softsign_gradient = {
     .name = "softsign_gradient", .opcode = DLC_OP_FIRST_CUSTOM + 1, .check = check, .cost = cost, .run = run_gradient};
+const dlc_op_def softsign_unbound = {.name = "softsign_unbound",
+                                     .opcode = DLC_OP_FIRST_CUSTOM + 2,
+                                     .check = check,
+                                     .cost = cost,
+                                     .bound_bytes = bound_bytes,
+                                     .run = run_softsign};
 const dlc_op_def softsign_again = {
     .name = "softsign_again", .opcode = DLC_OP_FIRST_CUSTOM, .check = check, .cost = cost, .run = run_softsign};
