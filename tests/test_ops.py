@@ -807,7 +807,7 @@ def test_shuffle_is_a_permutation_for_each_seed_and_epoch(n):
 
 
 def test_shuffle_swaps_by_the_words_of_philox_in_order():
-    """Fisher and Yates, from the end on, with Lemire's numbers below a bound (none is rejected here)."""
+    """Fisher and Yates, from the end on, with Lemire's numbers below a bound; none is rejected."""
     n, seed, epoch = 300, 0x123456789ABCDEF0, 0x1_0000_0003
     key, stream = (seed & 0xFFFFFFFF, seed >> 32), 0xFFFFFFFF
     blocks = [

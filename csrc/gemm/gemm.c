@@ -143,8 +143,8 @@ static bool is_symmetric(const dlc_gemm *g)
 /* Whether the rows of a that a tile reads push each other out of L1. */
 static bool rows_collide(const dlc_gemm *g)
 {
-    const dlc_gemm_kernels *kernels = g->kernels;
-    return g->a_row != 1 && g->a_row != 0 && g->a_row * g->element_size % L1_SET_BYTES == 0 && kernels->mr > L1_WAYS && g->n > kernels->nr;
+    const int64_t apart = g->a_row * g->element_size;
+    return apart != 0 && apart % L1_SET_BYTES == 0 && g->kernels->mr > L1_WAYS && g->n > g->kernels->nr;
 }
 
 static bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }
