@@ -57,3 +57,23 @@ void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kern
     int64_t blocks = dlc_map_walk_begin(&w, own);
     dlc_map_walk_run(&w, 0, blocks);
 }
+
+int64_t dlc_map_bound_bytes(const dlc_map_program *program) { return dlc_map_walk_bytes(program); }
+
+void dlc_map_bind(void *bound, const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                  const int64_t *shape, int32_t ndim, bool first_defined, void *own)
+{
+    dlc_map_walk *walk = bound;
+    dlc_map_walk_init(walk, program, kernels, arrays, shape, ndim, 1);
+    walk->first_defined = first_defined;
+    dlc_map_walk_begin(walk, own);
+}
+
+void dlc_map_run_bound(void *bound, int64_t rows, int thread, int n_threads)
+{
+    dlc_map_walk *walk = bound;
+    int64_t begin, end;
+    dlc_map_walk_restart(walk, rows);
+    dlc_split(&begin, &end, walk->blocks, 1, thread, n_threads);
+    dlc_map_walk_run(walk, begin, end);
+}

@@ -95,6 +95,14 @@ void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels
 void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
                     int64_t row, int64_t col, int64_t n_rows, int64_t n_cols, int64_t rows, void *own);
 
+/* A run that is prepared once and run again and again, with no reduction, in memory of dlc_map_bound_bytes. first_defined: as in
+ * a region. What lies in the arrays and in `own`, which keeps its place, may change from run to run, as may `rows`; the thread's
+ * part of a run is what falls to it in dlc_map_run. */
+int64_t dlc_map_bound_bytes(const dlc_map_program *program);
+void dlc_map_bind(void *bound, const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                  const int64_t *shape, int32_t ndim, bool first_defined, void *own);
+void dlc_map_run_bound(void *bound, int64_t rows, int thread, int n_threads);
+
 /* What the instructions cost an element, in flops; a function that is a polynomial costs 16. */
 int64_t dlc_map_instruction_cost(const dlc_map_program *program);
 

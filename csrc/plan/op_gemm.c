@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "gemm/gemm.h"
-#include "map/walk.h"
+#include "map/map.h"
 #include "plan/builtin.h"
 #include "plan/operand.h"
 
@@ -231,13 +231,13 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
 typedef struct bound_gemm {
     bool is_small;
     dlc_gemm product;
-    dlc_map_walk walk; /* of its store; only dlc_map_walk_bytes of it are there */
+    _Alignas(DLC_ALIGNMENT) char store[]; /* bound, too */
 } bound_gemm;
 
 static int64_t bound_bytes(const dlc_op *op)
 {
     const prepared_gemm *prepared = op->prepared;
-    return (int64_t)offsetof(bound_gemm, walk) + (op->n_attributes > 1 ? dlc_map_walk_bytes(&prepared->program) : 0);
+    return (int64_t)sizeof(bound_gemm) + (op->n_attributes > 1 ? dlc_map_bound_bytes(&prepared->program) : 0);
 }
 
 static void bind(void *memory, const dlc_op_call *call)
@@ -254,10 +254,8 @@ static void bind(void *memory, const dlc_op_call *call)
         return;
     dlc_array arrays[DLC_MAP_MAX_OPERANDS];
     find_store_arrays(arrays, op, call->args, 0);
-    dlc_map_walk_init(&bound->walk, &prepared->program, call->step->kernels->real[call->args[0].dtype], arrays,
-                      arrays[0].shape, 2, call->step->step_rows);
-    bound->walk.first_defined = true;
-    dlc_map_walk_begin(&bound->walk, (char *)call->own + prepared->registers_offset);
+    dlc_map_bind(bound->store, &prepared->program, call->step->kernels->real[call->args[0].dtype], arrays,
+                 arrays[0].shape, 2, true, (char *)call->own + prepared->registers_offset);
 }
 
 static void run_bound(bound_gemm *bound, const dlc_op_call *call)
@@ -265,10 +263,8 @@ static void run_bound(bound_gemm *bound, const dlc_op_call *call)
     const prepared_gemm *prepared = call->op->prepared;
     bound->product.accumulate = call->op->attributes[0] || (call->accumulate && prepared->sums_rows);
     dlc_gemm_run_small(&bound->product);
-    if (call->op->n_attributes == 1)
-        return;
-    dlc_map_walk_restart(&bound->walk, call->step->step_rows);
-    dlc_map_walk_run(&bound->walk, 0, bound->walk.blocks);
+    if (call->op->n_attributes > 1)
+        dlc_map_run_bound(bound->store, call->step->step_rows, 0, 1);
 }
 
 static dlc_status run(const dlc_op_call *call)

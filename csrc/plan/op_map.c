@@ -4,7 +4,7 @@
  * the space is their common shape, where an operand has either the extent of the space or 1. */
 #include <stdlib.h>
 
-#include "map/walk.h"
+#include "map/map.h"
 #include "plan/builtin.h"
 #include "plan/operand.h"
 
@@ -117,11 +117,10 @@ static bool reduces(const dlc_op *op)
     return prepared->program.reduction != DLC_REDUCE_NONE;
 }
 
-/* Bound is the walk, but of reductions, which walk one for every item of their work. */
 static int64_t bound_bytes(const dlc_op *op)
 {
     const prepared_map *prepared = op->prepared;
-    return reduces(op) ? 0 : dlc_map_walk_bytes(&prepared->program);
+    return reduces(op) ? 0 : dlc_map_bound_bytes(&prepared->program);
 }
 
 static void bind(void *bound, const dlc_op_call *call)
@@ -132,18 +131,8 @@ static void bind(void *bound, const dlc_op_call *call)
     if (reduces(call->op))
         return;
     resolve_space(shape, prepared, call->step->rows);
-    dlc_map_walk_init(bound, program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim,
-                      call->step->step_rows);
-    dlc_map_walk_begin(bound, call->own);
-}
-
-static void run_bound(const dlc_op_call *call)
-{
-    dlc_map_walk *walk = call->bound;
-    int64_t begin, end;
-    dlc_map_walk_restart(walk, call->step->step_rows);
-    dlc_split(&begin, &end, walk->blocks, 1, call->thread, call->n_threads);
-    dlc_map_walk_run(walk, begin, end);
+    dlc_map_bind(bound, program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim, false,
+                 call->own);
 }
 
 static dlc_status run(const dlc_op_call *call)
@@ -152,7 +141,7 @@ static dlc_status run(const dlc_op_call *call)
     const dlc_map_program *program = &prepared->program;
     int64_t shape[DLC_MAX_NDIM];
     if (!reduces(call->op)) {
-        run_bound(call);
+        dlc_map_run_bound(call->bound, call->step->step_rows, call->thread, call->n_threads);
         return DLC_OK;
     }
     resolve_space(shape, prepared, call->step->rows);
