@@ -71,10 +71,8 @@ def sanitize(session: nox.Session) -> None:
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     }
-    core = [
-        f"tests/test_{name}.py"
-        for name in ("ops", "gemm", "map", "plan", "plan_ops", "plan_gemm_step", "updates")
-    ]
+    names = ("ops", "random", "gemm", "map", "plan", "plan_ops", "plan_gemm_step", "updates")
+    core = [f"tests/test_{name}.py" for name in names]
     session.run("pytest", *(session.posargs or core), env=env)
 
 

@@ -429,7 +429,7 @@ def test_sums_over_blocks_are_those_of_all_rows(batch_rows, reduction):
     expected = x[: steps * batch_rows].reshape(steps, batch_rows, 3).sum(1)
     if reduction == pb.MEAN:
         expected /= batch_rows
-    assert_allclose(out[:, 0], expected, rtol=1e-12)
+    assert_allclose(out[:, 0], expected, rtol=1e-13)
 
 
 def test_ops_may_share_their_operands():

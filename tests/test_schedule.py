@@ -90,9 +90,10 @@ def test_steps_of_fewer_blocks_of_the_same_size(schedule, monkeypatch, loss):
         model, losses = train("mlp", loss, rows=1280, batch=768, dtype="float32")
         results.append((losses, model.parameters()))
     assert "blocks of 256 rows" in model.plan_summary()
-    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-5)
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-6)
     for key, value in results[0][1].items():
-        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-3, atol=1e-5)
+        assert np.abs(value).max() > 0
+        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mlp", "dropout", "layer norm"])

@@ -323,8 +323,8 @@ static void matrix_vector(void *y, int64_t y_stride, const void *a, int64_t lda,
         dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
 }
 
-/* Accumulators of a tile of dot products: enough to hide the latency of multiply-adds, in half of the registers, and a
- * multiple of L, as the sums of L of them fill a vector. */
+/* Accumulators of a tile of dot products: enough to hide the latency of multiply-adds, in half of the registers or less,
+ * and a multiple of L, as the sums of L of them fill a vector. */
 enum { DOTS = DLC_VECTOR_BYTES == 64 ? 16 : 8 };
 
 /* sum[i * cols + j] += a[i] * b[j], a vector of each from p on, or its first n < L elements; `whole` is a constant */

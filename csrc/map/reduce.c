@@ -7,7 +7,7 @@
 #define REDUCE_ITEMS 64
 #define REDUCE_GRAIN 8192
 
-/* Up to as many elements, which are few items, lines are added up without a walk: to prepare one takes longer than to add up
+/* Up to as many elements, which are few items, lines are added up without a walk: to prepare one takes as long as to add up
  * 32 lines of 32 numbers. */
 #define LINES_ELEMENTS REDUCE_GRAIN
 
