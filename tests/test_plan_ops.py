@@ -466,6 +466,37 @@ def test_random_numbers_are_keyed_by_seed_stream_and_step():
         assert not np.any(other[:200] == whole[:200])
 
 
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("columns", [1, 7, 21])
+def test_random_numbers_of_contiguous_columns(dtype, kind, columns):
+    """Where a number lies does not change it, and nothing beside the rows of a step is written."""
+    capacity, room = 40, 43
+
+    def plan(stride):
+        b = PlanBuilder(capacity)
+        out = b.bound(pb.STREAM, dtype, (columns,), writable=True)
+        lines = b.bound(pb.STEP, dtype, (columns, room), writable=True)
+        everything = b.tensor(dtype, (columns, room))
+        numbers = b.tensor(dtype, (ROWS, columns), offset=0, stride=stride)  # in these
+        b.op(pb.MAP, [everything], [], program(dtype, 1, 0, [("copy", 0, 1)], literals=[(5.0, 0)]))
+        b.op(pb.RANDOM, [numbers], [], [kind, 3, bits(0.7)])
+        b.op(pb.MAP, [out], [numbers], program(dtype, 1, 1, [("copy", 0, 1)]))
+        b.op(pb.MAP, [lines], [everything], program(dtype, 1, 1, [("copy", 0, 1)]))
+        return Plan(b.build())
+
+    arrays = [np.zeros((107, columns), dtype), np.zeros((3, columns, room), dtype)]
+    options = {"epoch_rows": 107, "batch_rows": capacity, "step_end": 3, "seed": 7}
+    expected, _ = run_teams(plan((columns, 1)), arrays, **options)
+    numbers, lines = run_teams(plan((1, room)), arrays, **options)
+    assert_array_equal(numbers, expected)
+    assert np.unique(numbers).size >= 2
+    if columns > 1:
+        assert_array_equal(lines[:2, :, capacity:], 5)
+        assert_array_equal(lines[2, :, 27:], 5)
+        assert_array_equal(lines[2, :, :27].T, numbers[80:])
+
+
 # ---- TAKE, SCATTER_ADD ----
 
 NUMBERS = ["f4", "f8", "u1", "i4", "i8"]

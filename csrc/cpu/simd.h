@@ -90,10 +90,13 @@ static inline bool v_any(vint mask)
 #if defined(__x86_64__)
 #if DLC_VECTOR_BYTES == 64
 #define DLC_INTRINSIC_PREFIX _mm512
+#define DLC_INTEGERS __m512i
 #elif DLC_VECTOR_BYTES == 32
 #define DLC_INTRINSIC_PREFIX _mm256
+#define DLC_INTEGERS __m256i
 #else
 #define DLC_INTRINSIC_PREFIX _mm
+#define DLC_INTEGERS __m128i
 #endif
 #if DLC_REAL_BITS == 32
 #define DLC_INTRINSIC_SUFFIX ps

@@ -4,19 +4,31 @@
 
 #include "kernels/lanes.h"
 
-/* The lower and upper half of x0 y0 x1 y1 ... */
-#if DLC_VECTOR_BYTES == 16 && DLC_REAL_BITS == 64
-#define DLC_ZIP_LOW 0, 2
-#define DLC_ZIP_HIGH 1, 3
-#elif DLC_VECTOR_BYTES == 16 || (DLC_VECTOR_BYTES == 32 && DLC_REAL_BITS == 64)
-#define DLC_ZIP_LOW 0, 4, 1, 5
-#define DLC_ZIP_HIGH 2, 6, 3, 7
-#elif DLC_VECTOR_BYTES == 32 || DLC_REAL_BITS == 64
-#define DLC_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define DLC_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+/* The lower and upper half of x0 y0 x1 y1 ..., for lanes of so many bits */
+#if DLC_VECTOR_BYTES == 64
+#define DLC_ZIP_LOW_32 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define DLC_ZIP_HIGH_32 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define DLC_ZIP_LOW_64 0, 8, 1, 9, 2, 10, 3, 11
+#define DLC_ZIP_HIGH_64 4, 12, 5, 13, 6, 14, 7, 15
+#elif DLC_VECTOR_BYTES == 32
+#define DLC_ZIP_LOW_32 0, 8, 1, 9, 2, 10, 3, 11
+#define DLC_ZIP_HIGH_32 4, 12, 5, 13, 6, 14, 7, 15
+#define DLC_ZIP_LOW_64 0, 4, 1, 5
+#define DLC_ZIP_HIGH_64 2, 6, 3, 7
 #else
-#define DLC_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define DLC_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define DLC_ZIP_LOW_32 0, 4, 1, 5
+#define DLC_ZIP_HIGH_32 2, 6, 3, 7
+#define DLC_ZIP_LOW_64 0, 2
+#define DLC_ZIP_HIGH_64 1, 3
+#endif
+
+/* Of reals */
+#if DLC_REAL_BITS == 32
+#define DLC_ZIP_LOW DLC_ZIP_LOW_32
+#define DLC_ZIP_HIGH DLC_ZIP_HIGH_32
+#else
+#define DLC_ZIP_LOW DLC_ZIP_LOW_64
+#define DLC_ZIP_HIGH DLC_ZIP_HIGH_64
 #endif
 
 /* Transposes a block of as many vectors as they have lanes: log2 as many perfect shuffles of its rows. */

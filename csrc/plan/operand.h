@@ -39,6 +39,18 @@ static inline bool dlc_is_contiguous(const dlc_array *array, const dlc_operand *
     return contiguous;
 }
 
+/* Whether the rows of a matrix are contiguous. */
+static inline bool dlc_is_matrix(const dlc_array *array)
+{
+    return array->ndim == 2 && (array->stride[1] == 1 || array->shape[1] <= 1);
+}
+
+/* Whether its columns are, and not its rows. */
+static inline bool dlc_is_transposed(const dlc_array *array)
+{
+    return array->ndim == 2 && array->stride[0] == 1 && !dlc_is_matrix(array);
+}
+
 /* Whether the shapes are the same for every number of rows. */
 static inline bool dlc_same_shape(const dlc_array *a, const dlc_operand *of_a, const dlc_array *b,
                                   const dlc_operand *of_b)

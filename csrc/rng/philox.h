@@ -10,19 +10,25 @@
 /* Counters are (block index, step low, step high, stream), keys (seed low, seed high). */
 #define DLC_STREAM_SHUFFLE 0xFFFFFFFFu /* the stream that orders epochs; no array may use it */
 
+#define DLC_PHILOX_ROUNDS 10
+#define DLC_PHILOX_FACTOR_0 0xD2511F53u
+#define DLC_PHILOX_FACTOR_2 0xCD9E8D57u
+#define DLC_PHILOX_KEY_STEP_LOW 0x9E3779B9u
+#define DLC_PHILOX_KEY_STEP_HIGH 0xBB67AE85u
+
 /* The body of the block, for callers that run many side by side: the compiler makes vectors of a loop around it. */
 static inline __attribute__((always_inline)) void dlc_philox(uint32_t out[4], uint32_t c0, uint32_t c1, uint32_t c2,
                                                               uint32_t c3, uint32_t k0, uint32_t k1)
 {
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; round++) {
-        uint64_t product0 = (uint64_t)c0 * 0xD2511F53u, product2 = (uint64_t)c2 * 0xCD9E8D57u;
+    for (int round = 0; round < DLC_PHILOX_ROUNDS; round++) {
+        uint64_t product0 = (uint64_t)c0 * DLC_PHILOX_FACTOR_0, product2 = (uint64_t)c2 * DLC_PHILOX_FACTOR_2;
         c0 = (uint32_t)(product2 >> 32) ^ c1 ^ k0;
         c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
         c1 = (uint32_t)product2;
         c3 = (uint32_t)product0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += DLC_PHILOX_KEY_STEP_LOW;
+        k1 += DLC_PHILOX_KEY_STEP_HIGH;
     }
     out[0] = c0;
     out[1] = c1;

@@ -310,7 +310,7 @@ def _has_labels(launch: Launch) -> bool:
 
 
 def _writes_transposed(launch: Launch) -> bool:
-    if not launch.records or launch.records[0].op.name == "matmul":
+    if not launch.records or launch.records[0].op.name in ("matmul", "random"):
         return True
     return _is_softmax_loss(launch) and _has_labels(launch)
 
