@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#else
+#include <arm_neon.h>
 #endif
 
 #define DLC_PASTE3_(a, b, c) a##_##b##_##c
@@ -144,6 +146,21 @@ static inline vreal v_multiply_add(vreal a, vreal b, vreal c)
     return r;
 #else
     return a * b + c;
+#endif
+}
+
+/* Vectors of words of 32 and of 64 bits, whatever a real is */
+typedef uint32_t vword __attribute__((vector_size(DLC_VECTOR_BYTES)));
+typedef uint64_t vlong __attribute__((vector_size(DLC_VECTOR_BYTES)));
+
+/* The products of the lower halves of the lanes. Of x y GCC 12 makes three multiplications, or scalar ones where the ISA has none
+ * of 64 bits. */
+static inline vlong v_multiply_low_halves(vlong x, vlong y)
+{
+#if defined(__x86_64__)
+    return (vlong)DLC_PASTE3(DLC_INTRINSIC_PREFIX, mul, epu32)((DLC_INTEGERS)x, (DLC_INTEGERS)y);
+#else
+    return (vlong)vmull_u32(vmovn_u64((uint64x2_t)x), vmovn_u64((uint64x2_t)y));
 #endif
 }
 

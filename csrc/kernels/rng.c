@@ -20,33 +20,20 @@ typedef struct random_array {
     uint32_t stream;
 } random_array;
 
-typedef uint32_t vword __attribute__((vector_size(DLC_VECTOR_BYTES)));
-typedef uint64_t vlong __attribute__((vector_size(DLC_VECTOR_BYTES)));
-
 /* SIDE_BY_SIDE vectors of blocks hide the latency of each other's multiplications: one takes 1.15 times as long. */
 enum { WORD_LANES = DLC_VECTOR_BYTES / 4, SIDE_BY_SIDE = 2 };
-
-/* The products of the lower halves of the lanes, in all of them. Of x y for 64 bits GCC 12 makes three multiplications. */
-static inline vlong multiply_low_halves(vlong x, vlong y)
-{
-#if defined(__x86_64__)
-    return (vlong)DLC_PASTE3(DLC_INTRINSIC_PREFIX, mul, epu32)((DLC_INTEGERS)x, (DLC_INTEGERS)y);
-#else
-    return (x & 0xFFFFFFFF) * (y & 0xFFFFFFFF);
-#endif
-}
 
 /* The upper and lower halves of x factor */
 static inline void multiply_words(vword *upper, vword *lower, vword x, uint32_t factor)
 {
     const vlong factors = factor - (vlong){0}, halves = (vlong)x;
-    const vlong even = multiply_low_halves(halves, factors), odd = multiply_low_halves(halves >> 32, factors);
+    const vlong even = v_multiply_low_halves(halves, factors), odd = v_multiply_low_halves(halves >> 32, factors);
     *upper = (vword)(even >> 32 | (odd & ~(uint64_t)0xFFFFFFFF));
     *lower = (vword)((even & 0xFFFFFFFF) | odd << 32);
 }
 
-/* x (4, .): the counters of SIDE_BY_SIDE vectors of blocks, and then their words. */
-static void encrypt(vword x[SIDE_BY_SIDE][4], uint32_t key_low, uint32_t key_high)
+/* x (SIDE_BY_SIDE, 4): the counters of vectors of blocks become their words. */
+static void run_rounds(vword x[SIDE_BY_SIDE][4], uint32_t key_low, uint32_t key_high)
 {
     DLC_UNROLL
     for (int round = 0; round < DLC_PHILOX_ROUNDS; round++) {
@@ -94,7 +81,7 @@ static void make_words(uint32_t *words, const random_array *array, uint32_t bloc
             x[i][2] = (uint32_t)(array->step >> 32) - (vword){0};
             x[i][3] = array->stream - (vword){0};
         }
-        encrypt(x, (uint32_t)array->seed, (uint32_t)(array->seed >> 32));
+        run_rounds(x, (uint32_t)array->seed, (uint32_t)(array->seed >> 32));
         DLC_UNROLL
         for (uint32_t i = 0; i < SIDE_BY_SIDE; i++)
             store_blocks(words + 4 * (made + i * WORD_LANES), x[i]);

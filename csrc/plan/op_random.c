@@ -1,5 +1,6 @@
-/* RANDOM: out, contiguous, is filled from the counter-based generator keyed by (seed, stream, step); the columns of a matrix may
- * be contiguous instead, which changes where a number lies and not which it is. Attributes: the kind, the stream (32 bits), and the bits of the double keep, which keep_mask alone reads. */
+/* RANDOM: out, contiguous, is filled from the counter-based generator keyed by (seed, stream, step). The columns of a matrix may be
+ * contiguous instead, which changes where a number lies and not which it is.
+ * Attributes: the kind, the stream (32 bits), and the bits of the double keep, which keep_mask alone reads. */
 #include "plan/builtin.h"
 #include "plan/operand.h"
 

@@ -1,0 +1,260 @@
+"""Fit the constants of the cost model that chooses between schedules (dlcore/graph/schedule.py).
+
+    python tools/fit_schedule.py measure times.json    # ten minutes on an idle machine
+    python tools/fit_schedule.py fit times.json [more.json ...]
+
+``measure`` times a step of training of networks from 10-32-2 to 784-256-128-10 under the
+whole-batch schedule and under row blocks of several sizes, in turns, on one thread and on two.
+``fit`` looks for the constants whose choices take the least time: for each network, the time of
+what they choose is divided by that of the fastest schedule, and the mean of the logarithms is the
+loss. It prints them beside those in use, and the networks that lose most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+import dlcore as dl
+from dlcore.graph import schedule
+
+WHOLE = 0  # rows of a block that stand for the whole-batch schedule
+BLOCKS = (16, 32, 64, 128, 192, 256, 512)
+TURNS = 5
+TURN_SECONDS = 0.03
+
+# Widths, and the rows of a batch.
+NETWORKS: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((10, 32, 2), 32),
+    ((10, 32, 2), 256),
+    ((4, 32, 16, 4), 1000),
+    ((4, 32, 16, 4), 10000),
+    ((30, 16, 16, 16, 1), 512),
+    ((32, 64, 64, 10), 64),
+    ((32, 64, 64, 10), 128),
+    ((32, 64, 64, 10), 1024),
+    ((32, 64, 64, 10), 4096),
+    ((64, 100, 10), 32),
+    ((64, 100, 10), 200),
+    ((64, 100, 10), 1000),
+    ((64, 64, 64, 64, 64, 10), 256),
+    ((13, 100, 1), 200),
+    ((100, 128, 10), 64),
+    ((100, 128, 10), 512),
+    ((128, 128, 128, 10), 128),
+    ((128, 128, 128, 10), 512),
+    ((128, 128, 128, 10), 2048),
+    ((784, 32, 10), 128),
+    ((784, 64, 10), 128),
+    ((784, 64, 10), 512),
+    ((256, 128, 10), 256),
+    ((256, 160, 10), 256),
+    ((200, 200, 10), 256),
+    ((64, 256, 64, 10), 256),
+    ((256, 256, 10), 256),
+    ((784, 128, 10), 128),
+    ((784, 128, 10), 512),
+    ((256, 256, 256, 10), 128),
+    ((784, 256, 128, 10), 128),
+    ((784, 256, 128, 10), 1024),
+)
+
+CANDIDATES: dict[str, tuple[int, ...]] = {
+    "LARGEST_WEIGHTS": tuple(
+        1024 * k for k in (32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 768)
+    ),
+    "BLOCK_BYTES": tuple(1024 * k for k in (64, 128, 192, 256, 320, 384, 512, 768)),
+    "FEWEST_ROWS": (16, 32, 64),
+    "MOST_ROWS": (64, 128, 192, 256, 384, 512),
+    "SHARED_PRODUCTS": tuple(1 << n for n in (17, 18, 19, 20, 21, 40)),
+}
+"""Values of the constants of the model; with the last of SHARED_PRODUCTS nothing is shared out."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network on a number of threads, with what the model knows of it, and its times."""
+
+    widths: tuple[int, ...]
+    batch: int
+    threads: int
+    bytes_of_row: int
+    weights: int  # elements
+    seconds: dict[int, float]  # of a step, by the rows of a block
+
+    @property
+    def fastest(self) -> float:
+        return min(self.seconds.values())
+
+    def chosen(self) -> int:
+        """The rows of a block that the model takes, with its present constants."""
+        if 4 * self.weights > schedule.LARGEST_WEIGHTS:
+            return WHOLE
+        rows = schedule.rows_of_block(self.bytes_of_row, self.weights, self.batch)
+        measured = [size for size in self.seconds if size != WHOLE]
+        return min(measured, key=lambda size: abs(math.log(size / rows)))
+
+    def loss(self) -> float:
+        return math.log(self.seconds[self.chosen()] / self.fastest)
+
+
+# Measuring
+
+
+@contextmanager
+def blocks_of(rows: int, seen: dict[str, int]) -> Iterator[None]:
+    """Plans that are compiled within have blocks of so many rows; ``seen`` gets their features."""
+
+    def rows_of_block(bytes_of_row: int, weights: int, capacity: int) -> int:
+        seen.update(bytes_of_row=bytes_of_row, weights=weights)
+        return min(rows, capacity)
+
+    name = "whole-batch" if rows == WHOLE else "row-block"
+    with (
+        mock.patch.object(schedule, "rows_of_block", rows_of_block),
+        mock.patch.object(dl.config, "schedule", name),
+    ):
+        yield
+
+
+def trainer(widths: tuple[int, ...], batch: int) -> Callable[[], float]:
+    """A turn of training, which returns the seconds of a step; the first call compiles."""
+    rng = np.random.default_rng(0)
+    steps = max(1, min(8192, 1 << 20) // batch)
+    x = rng.standard_normal((steps * batch, widths[0])).astype("float32")
+    y = rng.integers(0, max(widths[-1], 2), len(x))
+    layers: list[Any] = []
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [dl.nn.Linear(n_in, n_out), dl.nn.ReLU()]
+    model = dl.nn.Sequential(*layers[:-1])
+    loss: str = "cross_entropy"
+    if widths[-1] == 1:
+        loss, y = "mse", y.astype("float32")[:, None]
+    options: dict[str, Any] = {
+        "loss": loss,
+        "optimizer": dl.optim.Adam(1e-3),
+        "batch_size": batch if steps > 1 else None,
+        "seed": 0,
+    }
+    if steps == 1:
+        options["batch_size"] = len(x)
+
+    def seconds(epochs: int) -> float:
+        begin = time.perf_counter()
+        model.fit(x, y, epochs=epochs, resume=True, **options)
+        return time.perf_counter() - begin
+
+    model.fit(x, y, epochs=1, **options)
+    epochs = 1
+    while seconds(epochs) < TURN_SECONDS and epochs < 4096:
+        epochs *= 2
+    # the difference leaves out what a fit takes beside its steps
+    return lambda: (seconds(3 * epochs) - seconds(epochs)) / (2 * epochs * steps)
+
+
+def measure_case(widths: tuple[int, ...], batch: int, threads: int) -> Case:
+    dl.set_num_threads(threads)
+    seen: dict[str, int] = {}
+    trainers = {}
+    for rows in (WHOLE, *(size for size in BLOCKS if size <= batch)):
+        with blocks_of(rows, seen):
+            trainers[rows] = trainer(widths, batch)
+    turns: dict[int, list[float]] = {rows: [] for rows in trainers}
+    for turn in range(TURNS):
+        for rows in list(trainers)[:: -1 if turn % 2 else 1]:
+            with blocks_of(rows, seen):  # every fit compiles its plan
+                turns[rows].append(trainers[rows]())
+    seconds = {rows: statistics.median(times) for rows, times in turns.items()}
+    return Case(widths, batch, threads, seen["bytes_of_row"], seen["weights"], seconds)
+
+
+def measure(path: Path) -> None:
+    lines = []
+    for (widths, batch), threads in itertools.product(NETWORKS, (1, 2)):
+        case = measure_case(widths, batch, threads)
+        best = min(case.seconds, key=case.seconds.__getitem__)
+        print(f"{name_of(case):36}", "whole batch" if best == WHOLE else f"blocks of {best}")
+        seconds = [(rows, float(f"{time:.4g}")) for rows, time in case.seconds.items()]
+        lines.append(json.dumps({**vars(case), "seconds": seconds}))
+    isa = json.dumps(dl.config_info()["isa"])
+    path.write_text(f'{{"isa": {isa}, "cases": [\n' + ",\n".join(lines) + "\n]}\n")
+
+
+# Fitting
+
+
+def read(path: Path) -> list[Case]:
+    cases = json.loads(path.read_text())["cases"]
+    return [
+        Case(**{**case, "widths": tuple(case["widths"]), "seconds": dict(case["seconds"])})
+        for case in cases
+    ]
+
+
+@contextmanager
+def constants(values: dict[str, int]) -> Iterator[None]:
+    with mock.patch.multiple(schedule, **values):
+        yield
+
+
+def mean_loss(cases: list[Case], values: dict[str, int]) -> float:
+    with constants(values):
+        return statistics.fmean(case.loss() for case in cases)
+
+
+def fit(cases: list[Case]) -> dict[str, int]:
+    """The best of all candidates by coordinate descent from the constants in use."""
+    values = {name: getattr(schedule, name) for name in CANDIDATES}
+    while True:
+        before = dict(values)
+        # by pairs: the size of blocks follows from two constants at a time
+        for pair in itertools.combinations(CANDIDATES, 2):
+            options = itertools.product(*(CANDIDATES[name] for name in pair))
+            trials = [values, *({**values, **dict(zip(pair, o, strict=True))} for o in options)]
+            values = min(trials, key=lambda trial: mean_loss(cases, trial))
+        if values == before:
+            return values
+
+
+def name_of(case: Case) -> str:
+    plural = "s" if case.threads > 1 else ""
+    return f"{'-'.join(map(str, case.widths))} x {case.batch}, {case.threads} thread{plural}"
+
+
+def report(title: str, cases: list[Case], values: dict[str, int]) -> None:
+    print(f"\n{title}:", ", ".join(f"{name} = {value}" for name, value in values.items()))
+    mean = math.exp(mean_loss(cases, values))
+    print(f"  {mean:.3f} of the time of the fastest schedule on average; the most:")
+    with constants(values):
+        for case in sorted(cases, key=Case.loss, reverse=True)[:8]:
+            sizes = {rows: f"{time / case.fastest:.2f}" for rows, time in case.seconds.items()}
+            print(f"  {math.exp(case.loss()):.2f}  {name_of(case)}: {case.chosen()} of {sizes}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=["measure", "fit"])
+    parser.add_argument("files", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    if arguments.command == "measure":
+        measure(arguments.files[0])
+        return
+    cases = [case for path in arguments.files for case in read(path)]
+    report("In use", cases, {name: getattr(schedule, name) for name in CANDIDATES})
+    report("Fitted", cases, fit(cases))
+
+
+if __name__ == "__main__":
+    main()
