@@ -336,6 +336,7 @@ EXACT = {
     "equal": np.equal,
     "not_equal": np.not_equal,
     "where": lambda condition, a, b: np.where(condition != 0, a, b),
+    "where_positive": lambda x, a, b: np.where(x > 0, a, b),
     "floor": np.floor,
     "ceil": np.ceil,
     "trunc": np.trunc,
@@ -376,7 +377,7 @@ CONTRACTIONS = {
 
 
 def test_every_instruction_is_tested():
-    tested = {*EXACT, *LIMITS, *C_BINARY_LIMITS, *CONTRACTIONS, "elu", "logaddexp"}
+    tested = {*EXACT, *LIMITS, *C_BINARY_LIMITS, *CONTRACTIONS, "tanh_gradient", "elu", "logaddexp"}
     assert tested == set(_native.map_instructions())
 
 
@@ -451,6 +452,17 @@ def test_contractions_round_once_or_twice(name, dtype):
     once = join(wide[0] * wide[1], wide[2]).astype(dtype)
     twice = join(a * b, c)
     got = _native.apply(name, a, b, c)
+    nan = np.isnan(got) & (np.isnan(once) | np.isnan(twice))
+    assert np.all((got == once) | (got == twice) | nan)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_the_gradient_of_tanh_rounds_its_square_once_or_twice(dtype):
+    y, g = every_combination(special_values(dtype), 2)
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    once = (1 - y.astype(wide) ** 2).astype(dtype) * g
+    twice = (1 - y * y) * g
+    got = _native.apply("tanh_gradient", y, g)
     nan = np.isnan(got) & (np.isnan(once) | np.isnan(twice))
     assert np.all((got == once) | (got == twice) | nan)
 

@@ -107,6 +107,25 @@ def test_a_comparison_that_a_reduction_computes_again_keeps_what_it_compares():
     np.testing.assert_array_equal(count, (expected > 0).sum(axis=0))
 
 
+def test_gradients_of_activations_are_one_instruction():
+    """Unless what they are made of differs in a number or a factor, or is read elsewhere."""
+    x, g = row_leaf("x", X), row_leaf("g", X)
+    values = np.stack([X[0], -X[0], 0 * X[0]] * 3)
+    values[1, 2] = np.nan
+    for label, output, expected in (
+        ("where_positive", apply("where", x > 0.0, g, 2.0), np.where(values > 0, X, 2)),
+        ("greater where", apply("where", x > 0.5, g, 2.0), np.where(values > 0.5, X, 2)),
+        ("tanh_gradient", g * (1.0 - x * x), X * (1 - values**2)),
+        ("subtract_multiply multiply", g * (2.0 - x * x), X * (2 - values**2)),
+        ("subtract_multiply multiply", g * (1.0 - x * g), X * (1 - values * X)),
+    ):
+        assert labels([output]) == [label]
+        (got,) = run_native([output], {x: values, g: X}, rows=9)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    rest = 1.0 - x * x
+    assert labels([g * rest, 3.0 * rest]) == ["subtract_multiply 2 multiply"]
+
+
 @pytest.mark.parametrize("fusion", [True, False])
 def test_sums_of_repeated_literals_count_every_element(fusion):
     """The gradients of sums that a bias enters unchanged: no operand has the rows but a literal."""

@@ -79,7 +79,9 @@ enum { DLC_MAP_A = 1, DLC_MAP_B = 2, DLC_MAP_C = 4 };
     X(66, ISINF, isinf, 1)                     \
     X(67, ISFINITE, isfinite, 1)               \
     X(68, MULTIPLY_SUBTRACT, multiply_subtract, 3) \
-    X(69, SUBTRACT_MULTIPLY, subtract_multiply, 3)
+    X(69, SUBTRACT_MULTIPLY, subtract_multiply, 3) \
+    X(70, WHERE_POSITIVE, where_positive, 3)   \
+    X(71, TANH_GRADIENT, tanh_gradient, 2)
 
 typedef enum dlc_map_op {
 #define X(code, NAME, name, arity) DLC_MAP_##NAME = code,

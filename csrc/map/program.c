@@ -96,6 +96,7 @@ static unsigned numbers_taken(int op, unsigned literals)
     case DLC_MAP_NOT_EQUAL:
         return literals & DLC_MAP_B ? DLC_MAP_B : literals & DLC_MAP_A;
     case DLC_MAP_WHERE:
+    case DLC_MAP_WHERE_POSITIVE:
     case DLC_MAP_MULTIPLY_ADD:
     case DLC_MAP_MULTIPLY_SUBTRACT:
     case DLC_MAP_SUBTRACT_MULTIPLY:

@@ -140,6 +140,7 @@ bool exact_reference(double *value, int32_t dtype, int op, double x, double y, d
     case DLC_MAP_EQUAL: v = x == y; break;
     case DLC_MAP_NOT_EQUAL: v = x != y; break;
     case DLC_MAP_WHERE: v = x != 0 ? y : z; break;
+    case DLC_MAP_WHERE_POSITIVE: v = x > 0 ? y : z; break;
     case DLC_MAP_FLOOR: v = floor(x); break;
     case DLC_MAP_CEIL: v = ceil(x); break;
     case DLC_MAP_TRUNC: v = trunc(x); break;
@@ -163,6 +164,12 @@ bool exact_reference(double *value, int32_t dtype, int op, double x, double y, d
 
 bool contraction_reference(double value[2], int32_t dtype, int op, double x, double y, double z)
 {
+    if (op == DLC_MAP_TANH_GRADIENT) {
+        const double once = dtype == DLC_FLOAT32 ? (double)fmaf((float)-x, (float)x, 1) : fma(-x, x, 1);
+        value[0] = round_to(dtype, once * y);
+        value[1] = round_to(dtype, round_to(dtype, 1 - round_to(dtype, x * x)) * y);
+        return true;
+    }
     double product = round_to(dtype, x * y), negative = op == DLC_MAP_SUBTRACT_MULTIPLY ? -1 : 1;
     double addend = op == DLC_MAP_MULTIPLY_SUBTRACT ? -z : z;
     if (op != DLC_MAP_MULTIPLY_ADD && op != DLC_MAP_MULTIPLY_SUBTRACT && op != DLC_MAP_SUBTRACT_MULTIPLY)

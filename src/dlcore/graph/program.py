@@ -166,6 +166,7 @@ class _Writer:
         }
         if products:
             self._contract(operations, products)
+        self._join_gradients(operations)
         return operations
 
     def _contract(
@@ -183,6 +184,26 @@ class _Writer:
                     factors.sort(key=lambda factor: literal_of(factor) is not None)
                     operations[node] = (joined, [*factors, read[1 - side]])
                     break
+
+    def _join_gradients(self, operations: dict[Tensor, tuple[str, list[Tensor]]]) -> None:
+        """Joins what gradients of activations are made of: a choice by a sign, (1 - y**2) * g."""
+        uses = Counter(i for _, read in operations.values() for i in read)
+        for node, (name, read) in list(operations.items()):
+            for side in {"where": (0,), "multiply": (0, 1)}.get(name, ()):
+                inner = read[side]
+                if inner not in operations or inner in self.results or uses[inner] != 1:
+                    continue
+                match operations[inner]:
+                    case "greater", [x, zero] if name == "where" and _is_number(zero, 0.0):
+                        operations[node] = ("where_positive", [x, *read[1:]])
+                    case "subtract_multiply", [y, same, one] if (
+                        name == "multiply" and same is y and _is_number(one, 1.0)
+                    ):
+                        operations[node] = ("tanh_gradient", [y, read[1 - side]])
+                    case _:
+                        continue
+                del operations[inner]
+                break
 
     def _literal(self, operand: Tensor) -> Tensor | None:
         stored = self.stored_literals and operand.op.lowering == "view"
@@ -241,6 +262,13 @@ class _Writer:
             words.append(code | register << 16 | a << 24 | b << 32 | c << 40)
         names = [name for name, _, _ in self.instructions]
         return Program(self.outputs, list(self.inputs), words, names)
+
+
+def _is_number(node: Tensor, value: float) -> bool:
+    literal = literal_of(node)
+    if literal is None or literal.attributes["power"] != 0:
+        return False
+    return literal.attributes["value"] == value
 
 
 def _literal_key(literal: Tensor) -> tuple[str, int]:
