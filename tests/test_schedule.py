@@ -62,7 +62,7 @@ def train(name, loss, *, rows=ROWS, batch=ROWS, weighted=False, dtype="float64")
 
 @pytest.mark.parametrize("name", ["mlp", "one", "dropout", "columns", "layer norm"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-@pytest.mark.parametrize("batch", [20, 130, ROWS])
+@pytest.mark.parametrize("batch", [1, 20, 130, ROWS])
 def test_both_schedules_train_alike(schedule, name, loss, batch):
     """Records of both differ in what runs block by block; losses and parameters do not."""
     results = {}
