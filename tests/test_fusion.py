@@ -139,6 +139,21 @@ def test_sums_of_repeated_literals_count_every_element(fusion):
         np.testing.assert_allclose(got, np.full(5, expected), rtol=1e-12)
 
 
+@pytest.mark.parametrize("fusion", [True, False])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_sums_of_gradients_by_repeated_literals_count_every_element(fusion, axis):
+    """What an instruction for a gradient would no longer read may be all that has rows."""
+    x, b = row_leaf("x", X), fixed_leaf("b", X[0])
+    everywhere = np.broadcast_to(X[0], X.shape)
+    for value, expected in (
+        (np.where(b > np.zeros_like(x), 2.0 * b, 3.0), np.where(everywhere > 0, 2 * everywhere, 3)),
+        (np.where(b > np.zeros_like(x), b, 3.0), np.where(everywhere > 0, everywhere, 3)),
+        ((np.ones_like(x) - b * b) * b, (1 - everywhere**2) * everywhere),
+    ):
+        (got,) = run_native([reduce("sum", value, axis)], {x: X, b: X[0]}, rows=9, fusion=fusion)
+        np.testing.assert_allclose(got, expected.sum(axis=axis), rtol=1e-12)
+
+
 def test_programs_too_large_for_the_registers_are_split():
     """A sum of 60 different inputs has more operands than one program takes."""
     arrays = [np.full((9, 2), float(i + 1)) for i in range(60)]

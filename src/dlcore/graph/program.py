@@ -194,10 +194,10 @@ class _Writer:
                 if inner not in operations or inner in self.results or uses[inner] != 1:
                     continue
                 match operations[inner]:
-                    case "greater", [x, zero] if name == "where" and _is_number(zero, 0.0):
+                    case "greater", [x, zero] if name == "where" and self._is_number(zero, 0.0):
                         operations[node] = ("where_positive", [x, *read[1:]])
                     case "subtract_multiply", [y, same, one] if (
-                        name == "multiply" and same is y and _is_number(one, 1.0)
+                        name == "multiply" and same is y and self._is_number(one, 1.0)
                     ):
                         operations[node] = ("tanh_gradient", [y, read[1 - side]])
                     case _:
@@ -208,6 +208,13 @@ class _Writer:
     def _literal(self, operand: Tensor) -> Tensor | None:
         stored = self.stored_literals and operand.op.lowering == "view"
         return None if stored else literal_of(operand)
+
+    def _is_number(self, operand: Tensor, value: float) -> bool:
+        """Whether it is this literal and no input: that may be what gives the program its extents."""
+        literal = self._literal(operand)
+        if literal is None or literal.attributes["power"] != 0:
+            return False
+        return literal.attributes["value"] == value
 
     def _declare(self, operand: Tensor) -> None:
         found = self._literal(operand)
@@ -262,13 +269,6 @@ class _Writer:
             words.append(code | register << 16 | a << 24 | b << 32 | c << 40)
         names = [name for name, _, _ in self.instructions]
         return Program(self.outputs, list(self.inputs), words, names)
-
-
-def _is_number(node: Tensor, value: float) -> bool:
-    literal = literal_of(node)
-    if literal is None or literal.attributes["power"] != 0:
-        return False
-    return literal.attributes["value"] == value
 
 
 def _literal_key(literal: Tensor) -> tuple[str, int]:
