@@ -468,10 +468,11 @@ def test_random_numbers_are_keyed_by_seed_stream_and_step():
 
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("kind", [0, 1, 2])
-@pytest.mark.parametrize("columns", [1, 7, 21])
-def test_random_numbers_of_contiguous_columns(dtype, kind, columns):
+@pytest.mark.parametrize("columns", [2, 7, 21])
+@pytest.mark.parametrize("capacity", [5, 16, 40])
+def test_random_numbers_of_contiguous_columns(dtype, kind, columns, capacity):
     """Where a number lies does not change it, and nothing beside the rows of a step is written."""
-    capacity, room = 40, 43
+    room = capacity + 3
 
     def plan(stride):
         b = PlanBuilder(capacity)
@@ -485,16 +486,16 @@ def test_random_numbers_of_contiguous_columns(dtype, kind, columns):
         b.op(pb.MAP, [lines], [everything], program(dtype, 1, 1, [("copy", 0, 1)]))
         return Plan(b.build())
 
-    arrays = [np.zeros((107, columns), dtype), np.zeros((3, columns, room), dtype)]
-    options = {"epoch_rows": 107, "batch_rows": capacity, "step_end": 3, "seed": 7}
+    rows = 3 * capacity - 2
+    arrays = [np.zeros((rows, columns), dtype), np.zeros((3, columns, room), dtype)]
+    options = {"epoch_rows": rows, "batch_rows": capacity, "step_end": 3, "seed": 7}
     expected, _ = run_teams(plan((columns, 1)), arrays, **options)
     numbers, lines = run_teams(plan((1, room)), arrays, **options)
     assert_array_equal(numbers, expected)
     assert np.unique(numbers).size >= 2
-    if columns > 1:
-        assert_array_equal(lines[:2, :, capacity:], 5)
-        assert_array_equal(lines[2, :, 27:], 5)
-        assert_array_equal(lines[2, :, :27].T, numbers[80:])
+    for step, batch in enumerate(np.split(numbers, [capacity, 2 * capacity])):
+        assert_array_equal(lines[step, :, : len(batch)].T, batch)
+        assert_array_equal(lines[step, :, len(batch) :], 5)
 
 
 # ---- TAKE, SCATTER_ADD ----

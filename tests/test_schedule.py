@@ -5,7 +5,8 @@ import pytest
 
 import dlcore as dl
 from dlcore import config
-from dlcore.graph.schedule import rows_of_block
+from dlcore.graph import lower
+from dlcore.graph.schedule import choose_schedule, rows_of_block
 from dlcore.team import TeamSize
 
 ROWS = 700  # several groups of blocks, the last block shorter
@@ -106,6 +107,22 @@ def test_threads_do_not_change_a_bit(schedule, name, dtype):
         model, losses = train(name, "cross_entropy", rows=5000, batch=5000, dtype=dtype)
         results.append((losses, {k: v.tobytes() for k, v in model.parameters().items()}))
     assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize("batch", [1, ROWS])
+def test_masks_lie_as_what_they_are_multiplied_with(schedule, monkeypatch, batch):
+    """With the rows of a block adjacent, as products write them, unless there is but one."""
+    chosen = []
+
+    def choose(*arguments):
+        chosen.append(choose_schedule(*arguments))
+        return chosen[-1]
+
+    monkeypatch.setattr(lower, "choose_schedule", choose)
+    schedule("row-block")
+    train("dropout", "mse", batch=batch)
+    names = {node.op.name for blocks in chosen for node in blocks.transposed}
+    assert "random" in names if batch > 1 else not names
 
 
 def test_prediction_by_blocks_is_that_of_the_whole_batch(schedule):

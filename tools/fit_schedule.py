@@ -4,10 +4,11 @@
     python tools/fit_schedule.py fit times.json [more.json ...]
 
 ``measure`` times a step of training of networks from 10-32-2 to 784-256-128-10 under the
-whole-batch schedule and under row blocks of several sizes, in turns, on one thread and on two.
-``fit`` looks for the constants whose choices take the least time: for each network, the time of
-what they choose is divided by that of the fastest schedule, and the mean of the logarithms is the
-loss. It prints them beside those in use, and the networks that lose most.
+whole-batch schedule and under row blocks of every size that a candidate of the constants would
+choose, in turns, on one thread and on two. ``fit`` tries all combinations of the candidates: for
+each network, the time of what they choose is divided by that of the fastest schedule, and the mean
+of the logarithms is the loss. It prints the best beside the constants in use, and the networks that
+lose most.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ import dlcore as dl
 from dlcore.graph import schedule
 
 WHOLE = 0  # rows of a block that stand for the whole-batch schedule
-BLOCKS = (16, 32, 64, 128, 192, 256, 512)
 TURNS = 5
 TURN_SECONDS = 0.03
 
@@ -102,12 +102,21 @@ class Case:
         """The rows of a block that the model takes, with its present constants."""
         if 4 * self.weights > schedule.LARGEST_WEIGHTS:
             return WHOLE
-        rows = schedule.rows_of_block(self.bytes_of_row, self.weights, self.batch)
-        measured = [size for size in self.seconds if size != WHOLE]
-        return min(measured, key=lambda size: abs(math.log(size / rows)))
+        return schedule.rows_of_block(self.bytes_of_row, self.weights, self.batch)
 
     def loss(self) -> float:
         return math.log(self.seconds[self.chosen()] / self.fastest)
+
+
+def combinations() -> Iterator[dict[str, int]]:
+    for values in itertools.product(*CANDIDATES.values()):
+        yield dict(zip(CANDIDATES, values, strict=True))
+
+
+@contextmanager
+def constants(values: dict[str, Any]) -> Iterator[None]:
+    with mock.patch.multiple(schedule, **values):
+        yield
 
 
 # Measuring
@@ -119,7 +128,7 @@ def blocks_of(rows: int, seen: dict[str, int]) -> Iterator[None]:
 
     def rows_of_block(bytes_of_row: int, weights: int, capacity: int) -> int:
         seen.update(bytes_of_row=bytes_of_row, weights=weights)
-        return min(rows, capacity)
+        return rows
 
     name = "whole-batch" if rows == WHOLE else "row-block"
     with (
@@ -158,21 +167,40 @@ def trainer(widths: tuple[int, ...], batch: int) -> Callable[[], float]:
     epochs = 1
     while seconds(epochs) < TURN_SECONDS and epochs < 4096:
         epochs *= 2
-    # the difference leaves out what a fit takes beside its steps
-    return lambda: (seconds(3 * epochs) - seconds(epochs)) / (2 * epochs * steps)
+
+    def turn() -> float:
+        # the difference leaves out what a fit takes beside its steps
+        difference = seconds(3 * epochs) - seconds(epochs)
+        if difference <= 0:
+            raise RuntimeError("three times the epochs took no longer: the machine is too busy")
+        return difference / (2 * epochs * steps)
+
+    return turn
+
+
+def sizes_of_blocks(seen: dict[str, int], batch: int) -> set[int]:
+    """Every size that some candidate of the constants chooses."""
+    sizes = set()
+    for values in combinations():
+        with constants(values):
+            sizes.add(schedule.rows_of_block(seen["bytes_of_row"], seen["weights"], batch))
+    return sizes
 
 
 def measure_case(widths: tuple[int, ...], batch: int, threads: int) -> Case:
     dl.set_num_threads(threads)
     seen: dict[str, int] = {}
+    with blocks_of(min(schedule.VECTOR_ROWS, batch), seen):
+        trainer(widths, batch)
     trainers = {}
-    for rows in (WHOLE, *(size for size in BLOCKS if size <= batch)):
+    for rows in (WHOLE, *sorted(sizes_of_blocks(seen, batch))):
         with blocks_of(rows, seen):
             trainers[rows] = trainer(widths, batch)
     turns: dict[int, list[float]] = {rows: [] for rows in trainers}
     for turn in range(TURNS):
         for rows in list(trainers)[:: -1 if turn % 2 else 1]:
-            with blocks_of(rows, seen):  # a model keeps its plans by the flags of config
+            # plans are kept by config.schedule and not by the size, of which each has a model
+            with blocks_of(rows, seen):
                 turns[rows].append(trainers[rows]())
     seconds = {rows: statistics.median(times) for rows, times in turns.items()}
     return Case(widths, batch, threads, seen["bytes_of_row"], seen["weights"], seconds)
@@ -201,29 +229,14 @@ def read(path: Path) -> list[Case]:
     ]
 
 
-@contextmanager
-def constants(values: dict[str, int]) -> Iterator[None]:
-    with mock.patch.multiple(schedule, **values):
-        yield
-
-
 def mean_loss(cases: list[Case], values: dict[str, int]) -> float:
     with constants(values):
         return statistics.fmean(case.loss() for case in cases)
 
 
 def fit(cases: list[Case]) -> dict[str, int]:
-    """The best of all candidates by coordinate descent from the constants in use."""
-    values = {name: getattr(schedule, name) for name in CANDIDATES}
-    while True:
-        before = dict(values)
-        # by pairs: the size of blocks follows from two constants at a time
-        for pair in itertools.combinations(CANDIDATES, 2):
-            options = itertools.product(*(CANDIDATES[name] for name in pair))
-            trials = [values, *({**values, **dict(zip(pair, o, strict=True))} for o in options)]
-            values = min(trials, key=lambda trial: mean_loss(cases, trial))
-        if values == before:
-            return values
+    """The best of all combinations of candidates."""
+    return min(combinations(), key=lambda values: mean_loss(cases, values))
 
 
 def name_of(case: Case) -> str:
@@ -243,11 +256,12 @@ def report(title: str, cases: list[Case], values: dict[str, int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=["measure", "fit"])
-    parser.add_argument("files", type=Path, nargs="+")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("measure").add_argument("file", type=Path)
+    commands.add_parser("fit").add_argument("files", type=Path, nargs="+")
     arguments = parser.parse_args()
     if arguments.command == "measure":
-        measure(arguments.files[0])
+        measure(arguments.file)
         return
     cases = [case for path in arguments.files for case in read(path)]
     report("In use", cases, {name: getattr(schedule, name) for name in CANDIDATES})

@@ -44,9 +44,10 @@ typedef struct dlc_gemm_kernels {
     /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width and p < depth; rows of a and columns of b are
      * packed alike. A step of width rounded up to a multiple of lanes is filled up with 0 (columns of b: ldb == step); a
      * step of width leaves no gaps (rows of a: a_row == 1, a_col == step), but up to lanes - 1 elements after the panel
-     * are overwritten. Of a width that is a multiple of lanes, the step may be any larger number. What lies between the rows of
-     * x may be read, but nothing before its first or after its last element.
-     * With packs_pairs an element of the panel is a pair along the depth, and it has half as many rows. */
+     * are overwritten. Of a width that is a multiple of lanes, the step may be any larger number, and what lies between the rows
+     * of the panel is not written. What lies between the rows of x may be read, but nothing before its first or after its last
+     * element.
+     * With packs_pairs an element of the panel is a pair along the depth, it has half as many rows, and no larger step. */
     void (*pack)(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                  int64_t depth);
     /* c (rows, cols; leading dimension ldc) = or += the sum of `count` parts, in order; element (i, j) of part s is

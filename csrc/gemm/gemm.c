@@ -45,8 +45,9 @@
  * threads take 2 to 5% longer for 784-1024-1024-10; one, and 784-256-128-10, are level). */
 #define TRANSIENT_TILES 4
 
-/* A b beyond this size does not stay in L2: what a panel of it is packed from is fetched while the tiles of the one before are
- * computed. (256 x 1024 x 1024, b transposed, takes 0.95 of its time; of a b that lies in L2, the loop takes 2 to 3%.) */
+/* A thread's share of a b that lies along k, beyond this size, does not stay in L2: what a panel of it is packed from is fetched
+ * while the tiles of the one before are computed. (256 x 1024 x 1024, b transposed, takes 0.95 of its time; of a b that lies in
+ * L2, the loop takes 2 to 3%.) Where b lies along its rows, the tile that packs it fetches them itself. */
 #define FAR_B_BYTES (1 << 20)
 
 static void *at(const dlc_gemm *g, const void *base, int64_t element)
@@ -267,7 +268,7 @@ static void fetch(ahead *ahead)
 
 /* Rows that are fetched into L2 line by line, while tiles are computed. */
 typedef struct rows_ahead {
-    const char *row;
+    uintptr_t row;       /* its address */
     int64_t apart, rows; /* bytes from one to the next; how many are left, with the one in hand */
     int64_t line, lines; /* the next line of the row in hand; those of a row */
     int64_t step;        /* lines a tile */
@@ -276,10 +277,10 @@ typedef struct rows_ahead {
 static void fetch_rows(rows_ahead *ahead)
 {
     for (int64_t i = 0; i < ahead->step && ahead->rows > 0; i++) {
-        __builtin_prefetch(ahead->row + ahead->line * DLC_ALIGNMENT, 0, 2);
+        __builtin_prefetch((const void *)(ahead->row + (uintptr_t)(ahead->line * DLC_ALIGNMENT)), 0, 2);
         if (++ahead->line == ahead->lines) {
             ahead->line = 0;
-            ahead->row += ahead->apart;
+            ahead->row += (uintptr_t)ahead->apart;
             ahead->rows--;
         }
     }
@@ -290,11 +291,12 @@ typedef struct job {
     const dlc_gemm *g;
     const scheme *scheme;
     int64_t row_of_first, col_of_first; /* where its first element lies in the whole product */
-    bool pack_b, is_far; /* whether b is packed, and whether from beyond L2 */
+    bool pack_b, is_far; /* whether b is packed, and whether from rows beyond L2 */
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
     int64_t packed_depth;    /* of what is packed of them */
-    int64_t first_col;       /* the first of the columns whose panels b_block keeps */
+    int64_t first_col;       /* the first of the columns in hand, whose panels b_block may keep */
+    int64_t end_col;         /* and the end of those */
     bool keeps_panels;       /* for the blocks of rows to come; else each panel takes the place of the one before */
     int64_t row, rows;       /* the rows of c in hand */
     dlc_gemm_block block;    /* of these the columns in hand */
@@ -336,17 +338,17 @@ static void pack_rows(const job *job)
 static rows_ahead look_at_panel(const job *job, int64_t col)
 {
     const dlc_gemm *g = job->g;
-    const int64_t cols = dlc_min64(g->kernels->nr, g->n - col);
+    const int64_t cols = dlc_min64(g->kernels->nr, job->end_col - col);
     if (!job->is_far || cols <= 0 || (job->keeps_panels && job->row > 0))
         return (rows_ahead){0};
-    const bool is_straight = g->b_col == 1;
-    const int64_t apart = is_straight ? g->b_row : g->b_col, rows = is_straight ? job->depth : cols;
-    const int64_t lines = dlc_ceil_div((is_straight ? cols : job->depth) * g->element_size, DLC_ALIGNMENT);
-    return (rows_ahead){.row = at(g, g->b, job->p * g->b_row + col * g->b_col),
-                        .apart = apart * g->element_size,
-                        .rows = rows,
+    const uintptr_t first = (uintptr_t)at(g, g->b, job->p + col * g->b_col);
+    const int64_t behind = (int64_t)(first % DLC_ALIGNMENT); /* the line that it begins in */
+    const int64_t lines = dlc_ceil_div(behind + job->depth * g->element_size, DLC_ALIGNMENT);
+    return (rows_ahead){.row = first,
+                        .apart = g->b_col * g->element_size,
+                        .rows = cols,
                         .lines = lines,
-                        .step = dlc_ceil_div(rows * lines, job->tiles)};
+                        .step = dlc_ceil_div(cols * lines, job->tiles)};
 }
 
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
@@ -410,13 +412,13 @@ static void begin_block(job *job, int64_t col, int64_t end)
                                   .cols = end - col};
 }
 
-/* The columns [first, last) of the rows in hand, for the depth in hand, which is the last where is_complete */
-static void multiply_columns(job *job, int64_t first, int64_t last, bool is_complete)
+/* The columns in hand of the rows in hand, for the depth in hand, which is the last where is_complete */
+static void multiply_columns(job *job, bool is_complete)
 {
     const dlc_gemm *g = job->g;
     const dlc_gemm_kernels *kernels = g->kernels;
-    for (int64_t col = first; col < last; col += kernels->nc) {
-        const int64_t end = dlc_min64(last, col + kernels->nc);
+    for (int64_t col = job->first_col; col < job->end_col; col += kernels->nc) {
+        const int64_t end = dlc_min64(job->end_col, col + kernels->nc);
         begin_block(job, col, end);
         for (int64_t j = col; j < end; j += kernels->nr)
             multiply_panel(job, j, dlc_min64(kernels->nr, end - j));
@@ -454,6 +456,12 @@ static void look_ahead(job *job)
     }
 }
 
+/* Of a symmetric c the columns in hand end with the diagonal. */
+static int64_t end_of_columns(const job *job, int64_t end)
+{
+    return job->scheme->is_symmetric ? dlc_min64(end, job->row_of_first + job->row + job->rows - job->col_of_first) : end;
+}
+
 /* No pair lies in two blocks. */
 static int64_t depth_of_blocks(const dlc_gemm *g, const scheme *scheme)
 {
@@ -483,7 +491,8 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
     if (g->is_transient)
         job.transient = at(g, job.a_block, packed_depth(kernels, block_depth) * block_rows);
     job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
-    job.is_far = job.pack_b && (g->b_row == 1 || g->b_col == 1) && g->k * g->n * g->element_size > FAR_B_BYTES;
+    const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
+    job.is_far = g->b_row == 1 && g->b_col != 1 && b_bytes > FAR_B_BYTES;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.packed_depth = packed_depth(kernels, job.depth);
@@ -491,13 +500,13 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
         const bool is_complete = job.p + job.depth == g->k;
         look_ahead(&job);
         for (job.first_col = 0; job.first_col < g->n; job.first_col += block_cols) {
-            const int64_t last_col = dlc_min64(g->n, job.first_col + block_cols);
             for (job.row = 0; job.row < g->m; job.row += block_rows) {
                 job.rows = dlc_min64(block_rows, g->m - job.row);
+                job.end_col = end_of_columns(&job, dlc_min64(g->n, job.first_col + block_cols));
                 divide_rows(&job);
                 if (scheme->pack_a)
                     pack_rows(&job);
-                multiply_columns(&job, job.first_col, last_col, is_complete);
+                multiply_columns(&job, is_complete);
             }
         }
         job.p += job.depth;

@@ -177,10 +177,11 @@ static void pack(void *panel, int64_t step, const void *x, int64_t width_stride,
     } else if (depth_stride == 1) {
         pack_transposed(out, step, in, width_stride, width, depth);
     } else {
+        const int64_t whole = (width + L - 1) / L * L, filled = step < whole ? step : whole;
         for (int64_t p = 0; p < depth; p++, in += depth_stride, out += step) {
             for (int64_t w = 0; w < width; w++)
                 out[w] = in[w * width_stride];
-            for (int64_t w = width; w < step; w++)
+            for (int64_t w = width; w < filled; w++)
                 out[w] = 0;
         }
     }

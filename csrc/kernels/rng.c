@@ -22,6 +22,7 @@ typedef struct random_array {
 
 /* SIDE_BY_SIDE vectors of blocks hide the latency of each other's multiplications: one takes 1.15 times as long. */
 enum { WORD_LANES = DLC_VECTOR_BYTES / 4, SIDE_BY_SIDE = 2 };
+_Static_assert(BLOCKS % (SIDE_BY_SIDE * WORD_LANES) == 0, "blocks are made in whole vectors, side by side");
 
 /* The upper and lower halves of x factor */
 static inline void multiply_words(vword *upper, vword *lower, vword x, uint32_t factor)
@@ -179,7 +180,8 @@ static void make_normal(real *out, const uint32_t *words, double unused)
     }
 }
 
-/* A word is below keep 2^32 with probability keep. Compared with the largest of these, which 32 bits hold for keep = 1, too. */
+/* Words up to `largest` are kept, of which there are keep 2^32: 32 bits hold the largest for keep = 1, too, but not that there is
+ * none. Then `kept` is 0. */
 static void make_keep_mask(real *out, const uint32_t *words, double keep)
 {
     const int64_t kept_words = (int64_t)(keep * 0x1p32);

@@ -12,7 +12,8 @@ enum { COST_OF_NUMBER = 16 };
 static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
 {
     DLC_TRY(dlc_expect_operands(op, 1, 0, 3));
-    if (!dlc_is_real(args[0].dtype) || !(dlc_is_contiguous(&args[0], &operands[0], 0) || dlc_is_transposed(&args[0])))
+    const bool by_columns = dlc_has_contiguous_columns(&args[0]) && operands[0].extents[1] >= 0;
+    if (!dlc_is_real(args[0].dtype) || !(by_columns || dlc_is_contiguous(&args[0], &operands[0], 0)))
         return dlc_fail(DLC_INVALID_PLAN, "its output is neither a contiguous float array nor one of contiguous columns");
     if (op->attributes[0] < UNIFORM || op->attributes[0] > KEEP_MASK)
         return dlc_fail(DLC_INVALID_PLAN, "its kind is %lld; expected 0 to 2", (long long)op->attributes[0]);
@@ -38,7 +39,7 @@ static void scratch(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_a
     (void)op;
     (void)kernels;
     *shared = 0;
-    *own = dlc_is_transposed(&args[0])
+    *own = dlc_has_contiguous_columns(&args[0])
                ? dlc_min64(args[0].shape[0], ROWS_AT_ONCE) * args[0].shape[1] * dlc_dtype_size(args[0].dtype)
                : 0;
 }
@@ -66,7 +67,7 @@ static void transpose(char *columns, int64_t ld, const char *rows, int64_t n, in
                       const dlc_real_kernels *kernels)
 {
     const int64_t size = dlc_dtype_size(dtype);
-    if (n == ROWS_AT_ONCE) {
+    if (n % kernels->gemm->lanes == 0) {
         kernels->gemm->pack(columns, ld, rows, cols, 1, n, cols);
         return;
     }
@@ -102,7 +103,7 @@ static dlc_status run(const dlc_op_call *call)
 {
     /* numbers of the step before those in hand: of 0 rows where it has no axis of them */
     const int64_t before = call->step->row_in_step * dlc_count_from(&call->args[0], 1);
-    if (dlc_is_transposed(&call->args[0]))
+    if (dlc_has_contiguous_columns(&call->args[0]))
         fill_columns(call, before);
     else
         fill_in_order(call, before);

@@ -11,7 +11,7 @@
 
 static dlc_status expect_matrix(const dlc_array *array, const char *name, bool transposed)
 {
-    if (!dlc_is_real(array->dtype) || !(transposed ? dlc_is_transposed(array) : dlc_is_matrix(array)))
+    if (!dlc_is_real(array->dtype) || !(transposed ? dlc_has_contiguous_columns(array) : dlc_has_contiguous_rows(array)))
         return dlc_fail(DLC_INVALID_PLAN, "its %s is not a float matrix of contiguous %s", name,
                         transposed ? "columns" : "rows");
     return DLC_OK;
@@ -140,7 +140,7 @@ static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operan
     DLC_TRY(dlc_expect_operands(op, (int32_t)(op->attributes[0] + op->attributes[1]), op->n_in == 3 ? 3 : 2, 2));
     loss_operands at = find_operands(op);
     const dlc_array *logits = &args[at.logits];
-    const bool transposed = dlc_is_transposed(logits) && args[at.target].dtype == DLC_INT64;
+    const bool transposed = dlc_has_contiguous_columns(logits) && args[at.target].dtype == DLC_INT64;
     DLC_TRY(expect_matrix(logits, "input", transposed));
     DLC_TRY(check_target(&args[at.target], &operands[at.target], logits, &operands[at.logits]));
     DLC_TRY(check_loss_outputs(args, operands, at, transposed));
@@ -177,7 +177,7 @@ static dlc_status run_loss(const dlc_op_call *call)
     if (has_labels)
         DLC_TRY(check_labels(target->data, begin, end, logits->shape[1], call->step->row_in_step));
     const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];
-    if (dlc_is_transposed(logits)) {
+    if (dlc_has_contiguous_columns(logits)) {
         kernels->softmax_loss_transposed(
             loss ? row_of(loss, begin) : NULL, grad ? row_of(grad, begin) : NULL, grad ? grad->stride[1] : 0,
             row_of(logits, begin), logits->stride[1], row_of(target, begin),

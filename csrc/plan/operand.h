@@ -39,16 +39,16 @@ static inline bool dlc_is_contiguous(const dlc_array *array, const dlc_operand *
     return contiguous;
 }
 
-/* Whether the rows of a matrix are contiguous. */
-static inline bool dlc_is_matrix(const dlc_array *array)
+/* Whether it is a matrix whose rows are contiguous. */
+static inline bool dlc_has_contiguous_rows(const dlc_array *array)
 {
     return array->ndim == 2 && (array->stride[1] == 1 || array->shape[1] <= 1);
 }
 
-/* Whether its columns are, and not its rows. */
-static inline bool dlc_is_transposed(const dlc_array *array)
+/* Whether it is one whose columns are, and its rows are not. */
+static inline bool dlc_has_contiguous_columns(const dlc_array *array)
 {
-    return array->ndim == 2 && array->stride[0] == 1 && !dlc_is_matrix(array);
+    return array->ndim == 2 && array->stride[0] == 1 && !dlc_has_contiguous_rows(array);
 }
 
 /* Whether the shapes are the same for every number of rows. */

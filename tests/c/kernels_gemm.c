@@ -112,14 +112,17 @@ static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
                              flags >> 2);
 }
 
-/* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up. */
+/* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up to whole
+ * vectors, or more where it is some. */
 static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t step, int64_t width, int64_t depth,
                          int64_t width_stride, int64_t depth_stride, edge edge)
 {
     const int64_t overrun = step == width ? kernels->lanes - 1 : 0;
     const int64_t last = (width - 1) * width_stride + (depth - 1) * depth_stride; /* from the first, if below it */
     const int64_t span = depth == 0 ? 0 : 1 + llabs((width - 1) * width_stride) + llabs((depth - 1) * depth_stride);
+    const int64_t filled = step == width ? width : round_up(width, kernels->lanes);
     void *panel = place(C, dtype, depth * step + overrun, edge);
+    const double untouched = depth > 0 ? get(dtype, panel, 0) : 0;
     char *x = place(A, dtype, span, edge);
     fill_uniform(dtype, x, span, 1, 2);
     const char *first = x + (last < 0 ? -last : 0) * size_of(dtype);
@@ -128,7 +131,9 @@ static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
     kernels->pack(panel, step, first, width_stride, depth_stride, width, depth);
     for (int64_t p = 0; p < depth; p++)
         for (int64_t w = 0; w < step; w++) {
-            double expected = w < width ? get(dtype, first, w * width_stride + p * depth_stride) : 0;
+            double expected = w < width    ? get(dtype, first, w * width_stride + p * depth_stride)
+                              : w < filled ? 0
+                                           : untouched;
             if (!expect(get(dtype, panel, p * step + w) == expected, "element (%lld, %lld)", (long long)p,
                         (long long)w))
                 return;
@@ -136,21 +141,29 @@ static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
     expect_intact();
 }
 
+static void test_pack_to(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t step, int64_t width, int64_t depth)
+{
+    for (edge edge = 0; edge < EDGE_COUNT; edge++) {
+        test_pack_of(kernels, dtype, step, width, depth, 1, width, edge);
+        test_pack_of(kernels, dtype, step, width, depth, 1, width + 3, edge);
+        test_pack_of(kernels, dtype, step, width, depth, depth > 0 ? depth : 1, 1, edge);
+        test_pack_of(kernels, dtype, step, width, depth, depth + 5, 1, edge);
+        test_pack_of(kernels, dtype, step, width, depth, 2, 2 * width, edge);
+        test_pack_of(kernels, dtype, step, width, depth, -1, -width, edge);
+        test_pack_of(kernels, dtype, step, width, depth, -depth - 1, -1, edge);
+    }
+}
+
 static void test_pack(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
-    for (int64_t width = 1; width <= kernels->nr; width++)
-        for (int64_t depth = 0; depth <= 2 * kernels->lanes + 1; depth++)
-            for (int variant = 0; variant < 2 * EDGE_COUNT; variant++) {
-                const edge edge = variant / 2;
-                const int64_t step = variant % 2 ? width : round_up(width, kernels->lanes);
-                test_pack_of(kernels, dtype, step, width, depth, 1, width, edge);
-                test_pack_of(kernels, dtype, step, width, depth, 1, width + 3, edge);
-                test_pack_of(kernels, dtype, step, width, depth, depth > 0 ? depth : 1, 1, edge);
-                test_pack_of(kernels, dtype, step, width, depth, depth + 5, 1, edge);
-                test_pack_of(kernels, dtype, step, width, depth, 2, 2 * width, edge);
-                test_pack_of(kernels, dtype, step, width, depth, -1, -width, edge);
-                test_pack_of(kernels, dtype, step, width, depth, -depth - 1, -1, edge);
-            }
+    for (int64_t width = 1; width <= 2 * kernels->nr; width++)
+        for (int64_t depth = 0; depth <= 2 * kernels->lanes + 1; depth++) {
+            const int64_t filled = round_up(width, kernels->lanes);
+            test_pack_to(kernels, dtype, width, width, depth);
+            test_pack_to(kernels, dtype, filled, width, depth);
+            if (width == filled)
+                test_pack_to(kernels, dtype, width + 5, width, depth);
+        }
 }
 
 /* Sums of small integers are exact. */

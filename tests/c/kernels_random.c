@@ -107,6 +107,26 @@ static void test_ranges(const dlc_real_kernels *kernels, int32_t dtype, int kind
         }
 }
 
+/* The index of a block has 32 bits: behind the last block comes the first. */
+static void test_last_blocks(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { BLOCKS = 40 };
+    const uint32_t first_block = UINT32_MAX - BLOCKS / 2;
+    const int64_t numbers = dtype == DLC_FLOAT32 ? 4 : 2; /* of a block */
+    void *out = place(0, dtype, numbers * BLOCKS, EDGE_BEHIND);
+    describe("numbers about the last block, float%d", dtype == DLC_FLOAT32 ? 32 : 64);
+    kernels->uniform(out, SEED, STREAM, STEP, first_block * numbers, numbers * BLOCKS);
+    for (uint32_t block = 0; block < BLOCKS; block++) {
+        const uint32_t counter[4] = {first_block + block, STEP, 0, STREAM}, key[2] = {SEED, 0};
+        uint32_t words[4];
+        dlc_philox_block(words, counter, key);
+        for (int64_t i = 0; i < numbers; i++)
+            expect(get(dtype, out, block * numbers + i) == uniform_of(dtype, words, i), "number %lld of block %lld",
+                   (long long)i, (long long)block);
+    }
+    expect_intact();
+}
+
 void test_random(const dlc_real_kernels *kernels, int32_t dtype)
 {
     const dlc_kernels *table;
@@ -115,6 +135,7 @@ void test_random(const dlc_real_kernels *kernels, int32_t dtype)
     test_known_answers(kernels, dtype);
     test_normal(kernels, dtype);
     test_keep_mask(table->real[DLC_FLOAT32], kernels, dtype);
+    test_last_blocks(kernels, dtype);
     for (int kind = 0; kind < 3; kind++)
         test_ranges(kernels, dtype, kind);
 }

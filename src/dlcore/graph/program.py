@@ -210,7 +210,7 @@ class _Writer:
         return None if stored else literal_of(operand)
 
     def _is_number(self, operand: Tensor, value: float) -> bool:
-        """Whether it is this literal and no input: that may be what gives the program its extents."""
+        """Whether it is this literal, and no input, which may be all that has the extents."""
         literal = self._literal(operand)
         if literal is None or literal.attributes["power"] != 0:
             return False

@@ -123,7 +123,7 @@ def choose_schedule(
             return WholeBatch(f"{capacity} rows are fewer than {VECTOR_ROWS}")
         reason = f"weights take {weights} bytes, up to {LARGEST_WEIGHTS}"
     rows = rows_of_block(_bytes_of_row(chosen), _count_elements(_weights(chosen)), capacity)
-    # a single row lies the same either way, and ops know it by the strides of a row
+    # strides (1, 1) of a single row would not tell columns from rows, and "random" refuses them
     transposed = _transposed(chosen, stored) if rows > 1 else frozenset[Tensor]()
     return RowBlocks(rows, chosen, sums, transposed, reason)
 
