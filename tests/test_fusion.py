@@ -154,6 +154,36 @@ def test_sums_of_gradients_by_repeated_literals_count_every_element(fusion, axis
         np.testing.assert_allclose(got, expected.sum(axis=axis), rtol=1e-12)
 
 
+def test_sums_of_a_second_factor_are_taken_by_its_product():
+    """The gradients of weights and of a bias; one product takes them where two read the same."""
+    x, h = row_leaf("x", X), row_leaf("h", 2 * X)
+    product, other, sums = x.T @ h, (x * 3.0).T @ h, reduce("sum", h, 0)
+    together = labels([product, other, sums], schedule="whole-batch")
+    assert sorted(together) == ["matmul", "matmul and sum over (0,)", "multiply"]
+    alone = labels([product, other, sums], schedule="whole-batch", fusion=False)
+    assert sorted(alone) == ["copy sum over (0,)", "matmul", "matmul", "multiply"]
+    for got, expected in zip(
+        run_native([product, other, sums], {x: X, h: 2 * X}, rows=9),
+        (2 * X.T @ X, 6 * X.T @ X, 2 * X.sum(axis=0)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_sums_that_no_product_can_take_stay_alone():
+    """Of a first factor, of maxima, and beside a product that has rows or that the sums go into."""
+    x, w = row_leaf("x", X), fixed_leaf("w", W)
+    outputs = [x.T @ (x * 2.0), reduce("sum", x, 0), x @ w, reduce("sum", w, 0)]
+    assert "matmul and sum over (0,)" not in labels(outputs, schedule="whole-batch")
+    largest = labels([x.T @ x, reduce("max", x, 0)], schedule="whole-batch")
+    assert "matmul and sum over (0,)" not in largest
+    total = reduce("sum", w, 0)
+    around = labels([(W.T * total.reshape((4, 1))) @ w], schedule="whole-batch")
+    assert "matmul and sum over (0,)" not in around
+    (got,) = run_native([(W.T * total.reshape((4, 1))) @ w], {w: W}, rows=1)
+    np.testing.assert_allclose(got, (W.T * W.sum(axis=0)[:, None]) @ W, rtol=1e-12)
+
+
 def test_programs_too_large_for_the_registers_are_split():
     """A sum of 60 different inputs has more operands than one program takes."""
     arrays = [np.full((9, 2), float(i + 1)) for i in range(60)]

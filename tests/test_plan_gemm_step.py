@@ -68,6 +68,34 @@ def test_an_update_is_that_by_the_gradient_of_numpy(dtype, m, n, rows):
             np.testing.assert_allclose(actual, wanted.astype(float), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("m", "n", "rows"), [(37, 45, 40), (300, 40, 600), (9, 8, 6500)])
+def test_the_sums_of_the_second_factor_are_taken_beside(dtype, m, n, rows):
+    """For the gradient of a bias; the update is the same bit by bit."""
+    b = builder(dtype, m, n, rows)
+    sums = b.bound(pb.STEP, dtype, (1, n), writable=True)
+    b.operands.insert(3, sums)
+    b.ops[0][1] += 1
+    bound = arrays(dtype, m, n, rows)
+    options = {"epoch_rows": rows, "batch_rows": rows, "step_end": 1}
+    start = np.full((1, 1, n), np.nan, dtype)
+    *updated, got = run_teams(Plan(b.build()), [*bound, start], **options)
+    alone = run_teams(Plan(builder(dtype, m, n, rows).build()), bound, **options)
+    for actual, expected in zip(updated, alone, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    g = bound[4].astype("f8")
+    bound_of_error = np.finfo(dtype).eps * rows**0.5 * np.abs(g).sum(axis=0)
+    assert np.all(np.abs(got[0, 0] - g.sum(axis=0)) <= bound_of_error)
+
+
+def test_sums_of_another_shape_are_refused():
+    b = builder()
+    b.operands.insert(3, b.tensor("f8", (1, N + 1)))
+    b.ops[0][1] += 1
+    with pytest.raises(DlcoreError, match=r"no contiguous \(1, n\)"):
+        Plan(b.build())
+
+
 def set_attribute(index, value):
     def change(b):
         b.attributes[index] = value

@@ -178,6 +178,81 @@ def test_gemm_multiplies_any_strides(dtype, transpose_a, transpose_b, accumulate
     assert norm(out - expected) < bound
 
 
+def sums_plan(dtype, m, n, k, transpose_a, transpose_b, accumulate=0):
+    """c = a @ b and the sums of the columns of b."""
+    b = PlanBuilder(1)
+    outs = [b.bound(pb.FIXED, dtype, shape, writable=True) for shape in ((m, n), (1, n))]
+    slots = [b.slot(pb.FIXED, dtype, size * np.dtype(dtype).itemsize) for size in (m * k, k * n)]
+    strides = [(1, m) if transpose_a else (k, 1), (1, k) if transpose_b else (n, 1)]
+    ins = [
+        b.tensor(dtype, shape, slot=slot, stride=stride)
+        for shape, slot, stride in zip(((m, k), (k, n)), slots, strides, strict=True)
+    ]
+    b.op(pb.GEMM, outs, ins, [accumulate])
+    return b
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize(
+    "sizes",
+    [(7, 5, 3), (1, 33, 17), (37, 1, 9), (65, 70, 129), (4, 3, 0), (300, 40, 600), (9, 8, 6500)],
+)
+def test_gemm_sums_the_columns_of_its_second_factor(
+    dtype, transpose_a, transpose_b, accumulate, sizes, rng
+):
+    """Whatever way the product takes; the product is that without the sums."""
+    m, n, k = sizes
+    c, sums = rng.normal(size=(m, n)).astype(dtype), rng.normal(size=(1, n)).astype(dtype)
+    a = rng.normal(size=(k, m) if transpose_a else (m, k)).astype(dtype)
+    b = rng.uniform(1, 2, size=(n, k) if transpose_b else (k, n)).astype(dtype)
+    one_step = {"epoch_rows": 1, "batch_rows": 1, "step_end": 1}
+    plan = Plan(sums_plan(dtype, *sizes, transpose_a, transpose_b, accumulate).build())
+    product, got, *_ = run_teams(plan, [c, sums, a, b], **one_step)
+    alone = matmul_plan(
+        dtype,
+        [((m, n), c.nbytes), ((m, k), a.nbytes), ((k, n), b.nbytes)],
+        [(n, 1), (1, m) if transpose_a else (k, 1), (1, k) if transpose_b else (n, 1)],
+        accumulate=accumulate,
+    )
+    assert_array_equal(product, run_teams(alone, [c, a, b], **one_step)[0])
+    expected = (b.T if transpose_b else b).sum(axis=0, dtype="f8") + (sums[0] if accumulate else 0)
+    assert_allclose(got[0], expected, rtol=max(k, 4) ** 0.5 * np.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "place", "message"),
+    [
+        (1, (1, 6), {}, r"no contiguous \(1, n\)"),
+        (1, (7, 5), {}, r"no contiguous \(1, n\)"),
+        (1, (5,), {}, r"no contiguous \(1, n\)"),
+        (1, (1, 5), {"stride": (10, 2)}, r"no contiguous \(1, n\)"),
+        (0, (7, 5), {"stride": (1, 7)}, "beside a c whose columns are contiguous"),
+    ],
+)
+def test_sums_of_another_shape_are_refused(index, shape, place, message):
+    builder = sums_plan("f8", 7, 5, 3, False, False)
+    Plan(builder.build())
+    if place:
+        place = {**place, "offset": 0}
+        builder.arena_bytes = 4096
+    builder.operands[index] = builder.tensor("f8", shape, **place)
+    with pytest.raises(DlcoreError, match=message):
+        Plan(builder.build())
+
+
+@pytest.mark.parametrize("rows", [0, ROWS])
+def test_sums_beside_a_product_without_fixed_rows_are_refused(rows):
+    """A block of rows would have sums of its own, and of none there is no thread to take them."""
+    builder = PlanBuilder(4)
+    c, sums = builder.tensor("f8", (rows, 5)), builder.tensor("f8", (1, 5))
+    builder.op(pb.GEMM, [c, sums], [builder.tensor("f8", s) for s in ((rows, 3), (3, 5))], [0])
+    with pytest.raises(DlcoreError, match="no matrix of fixed shape, with rows"):
+        Plan(builder.build())
+
+
 @pytest.mark.parametrize("dtype", REALS)
 def test_gemm_broadcasts_leading_axes(dtype, rng):
     """Leading axes of a and b are those of c or have extent 1."""

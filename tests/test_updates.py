@@ -307,6 +307,31 @@ def test_a_product_updates_behind_all_that_may_fail(flags):
     np.testing.assert_allclose(updated, UPDATED, rtol=1e-12)
 
 
+def test_a_product_that_updates_takes_the_gradient_of_the_bias(flags):
+    w, bias = weight_leaf(), leaf(Slot("b", "fixed", WEIGHT.dtype, (N,), True))
+    updates = [sgd(w, product_gradient()), sgd(bias, row_leaf("g", ARRAYS["g"]).sum(axis=0))]
+    plan = compile_plan([], updates, capacity=ROWS)
+    values = {"w": WEIGHT.copy(), "b": np.ones(N)}
+    plan.run(
+        {**ARRAYS, **values, "scalars": np.full((1, 1), RATE)},
+        epoch_rows=ROWS, batch_rows=ROWS, step_begin=0, step_end=1,
+    )  # fmt: skip
+    labels = [record.label for record in plan.records]
+    assert labels == ["matmul and sum over (0,) + sgd_step", "sgd_step"]
+    np.testing.assert_allclose(values["w"], UPDATED, rtol=1e-12)
+    np.testing.assert_allclose(values["b"], 1 - RATE * ARRAYS["g"].sum(axis=0), rtol=1e-12)
+
+
+def test_a_product_whose_sums_are_read_before_the_weight_is_kept(flags):
+    """To update behind what reads the weight, it would have to come behind itself."""
+    w, g = weight_leaf(), row_leaf("g", ARRAYS["g"])
+    scaled = w * g.sum(axis=0)
+    (read,), (updated,), labels = run([scaled], [sgd(w, product_gradient())])
+    assert "matmul and sum over (0,)" in labels
+    np.testing.assert_allclose(read, WEIGHT * ARRAYS["g"].sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(updated, UPDATED, rtol=1e-12)
+
+
 def test_a_gradient_that_is_a_result_too_is_kept(flags):
     w, g = weight_leaf(), product_gradient()
     (stored,), (updated,), labels = run([g], [sgd(w, g)])

@@ -29,7 +29,8 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
-     * of a that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector nor dots. */
+     * of a that are adjacent, kc is even, and there is neither packing_tile nor a product with a vector nor dots nor
+     * sum_columns. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
 
@@ -68,6 +69,9 @@ typedef struct dlc_gemm_kernels {
      * both contiguous along k; m and n are not 0. An element is the same wherever it stands. */
     void (*dots)(void *c, int64_t c_row, int64_t c_col, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m,
                  int64_t n, int64_t k, bool accumulate);
+    /* sums (n; contiguous) = or += the sum of each column of b (k, n), of whose strides one is 1, or of n = 1 columns. A sum is
+     * the same wherever its column stands. */
+    void (*sum_columns)(void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n, bool accumulate);
 } dlc_gemm_kernels;
 
 /* Loops at a limit of the machine, which benches measure other kernels against. Their results only keep compilers from

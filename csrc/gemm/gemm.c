@@ -81,7 +81,7 @@ static bool is_deep(const dlc_gemm *g)
     return g->k >= DEEP_K && g->m <= DEEP_C && g->n <= DEEP_C && g->m * g->n <= DEEP_C;
 }
 
-/* A part of the product: the elements of c from (row, col) on */
+/* A part of the product: the elements of c from (row, col) on. That of the first rows has the sums of its columns of b, too. */
 static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols)
 {
     dlc_gemm part = *g;
@@ -91,6 +91,7 @@ static dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t 
         part.c = at(g, g->c, row * g->c_row + col);
     part.a = at(g, g->a, row * g->a_row);
     part.b = at(g, g->b, col * g->b_col);
+    part.b_sums = g->b_sums && row == 0 ? at(g, g->b_sums, col) : NULL;
     return part;
 }
 
@@ -143,7 +144,7 @@ static path choose_path(const dlc_gemm *g)
 static bool is_symmetric(const dlc_gemm *g)
 {
     return g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate && !g->finish &&
-           g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
+           !g->b_sums && g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
 /* Whether the rows of a that a tile reads push each other out of L1. */
@@ -202,6 +203,13 @@ static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const 
     } while (p < g->k);
 }
 
+static void sum_columns(const dlc_gemm *g, int64_t col, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n,
+                        bool accumulate)
+{
+    if (g->b_sums)
+        g->kernels->sum_columns(at(g, g->b_sums, col), b, b_row, b_col, k, n, accumulate);
+}
+
 /* All of a part of the product whose first element is (row, col) of the whole */
 static void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thread)
 {
@@ -237,8 +245,10 @@ static void multiply_dots(const dlc_gemm *g, path path, void *own)
             kernels->pack(own, apart, x, few.step, few.apart, depth, few.count);
             x = own;
         }
-        kernels->dots(g->c, many.c_stride, few.c_stride, at(g, many.first, p), many.apart, x, apart, many.count, few.count,
-                      depth, g->accumulate || p > 0);
+        const void *y = at(g, many.first, p * many.step);
+        kernels->dots(g->c, many.c_stride, few.c_stride, y, many.apart, x, apart, many.count, few.count, depth,
+                      g->accumulate || p > 0);
+        sum_columns(g, 0, few_rows ? y : x, 1, few_rows ? many.apart : apart, depth, g->n, g->accumulate || p > 0);
     }
 }
 
@@ -398,6 +408,8 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
             kernels->tile(c, job->block.ld, a, a_row, a_col, b, ldb, job->packed_depth, rows, cols, job->accumulate);
         }
     }
+    if (job->row == 0)
+        sum_columns(g, col, b, ldb, 1, job->depth, cols, job->accumulate);
 }
 
 /* Columns [col, end) of the rows in hand become the block. */
@@ -561,6 +573,7 @@ void dlc_gemm_run_small(const dlc_gemm *g)
         for (int64_t row = 0; row < g->m; row += height)
             kernels->tile(at(g, g->c, row * g->c_row + col), g->c_row, at(g, g->a, row * g->a_row), g->a_row, g->a_col, b,
                           ldb, g->k, dlc_min64(height, g->m - row), cols, g->accumulate);
+        sum_columns(g, col, b, ldb, 1, g->k, cols, g->accumulate);
     }
 }
 
@@ -580,6 +593,7 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
     else
         multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
+    sum_columns(g, 0, g->b, g->b_row, g->b_col, g->k, g->n, g->accumulate);
     if (g->finish)
         finish_in_place(g, first_row, first_col, thread);
 }
@@ -632,6 +646,7 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
                           int thread, int n_threads)
 {
     const int64_t size = g->m * g->n;
+    void *sums = g->b_sums ? at(g, parts, DEEP_PARTS * size) : NULL; /* (DEEP_PARTS, n) */
     int64_t part, part_end;
     dlc_split(&part, &part_end, DEEP_PARTS, 1, thread, n_threads);
     for (; part < part_end; part++) {
@@ -644,6 +659,7 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
         slice.b = at(g, g->b, p * g->b_row);
         slice.k = p_end - p;
         slice.accumulate = false;
+        slice.b_sums = sums ? at(g, sums, part * g->n) : NULL;
         slice.finish = NULL;
         multiply(&slice, 0, 0, scheme, own, thread);
         if (scheme->is_symmetric)
@@ -657,6 +673,8 @@ static void multiply_deep(const dlc_gemm *g, const scheme *scheme, void *parts, 
         return;
     g->kernels->sum_parts(mine.c, g->c_row, at(g, parts, row * g->n + col), g->n, size, DEEP_PARTS, mine.m, mine.n,
                           g->accumulate);
+    if (mine.b_sums)
+        g->kernels->sum_parts(mine.b_sums, g->n, at(g, sums, col), g->n, g->n, DEEP_PARTS, 1, mine.n, g->accumulate);
     if (g->finish)
         finish_in_place(&mine, row, col, thread);
 }
@@ -683,7 +701,8 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
     int64_t c_size = DEEP_C;
     if (g->m <= DEEP_C && g->n <= DEEP_C)
         c_size = dlc_min64(c_size, g->m * g->n);
-    *shared = g->k >= DEEP_K ? dlc_align_up(DEEP_PARTS * c_size * g->element_size) : 0;
+    const int64_t part = c_size + dlc_min64(g->n, DEEP_C); /* with the sums of b */
+    *shared = g->k >= DEEP_K ? dlc_align_up(DEEP_PARTS * part * g->element_size) : 0;
 }
 
 void dlc_gemm_run(const dlc_gemm *g, void *shared, void *own, dlc_barrier *barrier, int thread, int n_threads)

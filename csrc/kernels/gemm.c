@@ -5,6 +5,7 @@
  * is cut into tiles, only on where k is cut. */
 #include "kernels/gemm_kernels.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/kernels_decl.h"
 #include "kernels/transpose.h"
 
 /* Rows of b that are fetched ahead of those being packed: they may come from memory. */
@@ -465,4 +466,5 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .vector_matrix = vector_matrix,
     .matrix_vector = matrix_vector,
     .dots = dots,
+    .sum_columns = DLC_NAME(dlc_sum_columns),
 };

@@ -1,5 +1,5 @@
 /* The functions of the kernel table that convert.c, copy.c, reduce.c, loss.c and rng.c define, one set for each ISA and real
- * dtype. Contracts: see dlc_real_kernels. */
+ * dtype. Contracts: see dlc_real_kernels, and dlc_gemm_kernels for sum_columns. */
 #ifndef DLC_KERNELS_DECL_H
 #define DLC_KERNELS_DECL_H
 
@@ -15,6 +15,7 @@ double DLC_NAME(dlc_max)(const void *x, int64_t n);
 double DLC_NAME(dlc_min)(const void *x, int64_t n);
 void DLC_NAME(dlc_sum_each)(double *sums, int64_t step, const void *x, int64_t ld, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_sum_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
+void DLC_NAME(dlc_sum_columns)(void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n, bool accumulate);
 void DLC_NAME(dlc_max_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_min_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols);
 

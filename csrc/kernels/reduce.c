@@ -66,19 +66,23 @@ DLC_INLINE void add_short_rows(vreal *lanes, const real *x, int64_t ld, int64_t 
         lanes[i] += v_load_part(x + i * ld + p, cols - p, 0);
 }
 
-/* Rows that are one chunk of `sum` are added up side by side: one by one, each waits for its own last additions. */
+/* The sums of a vector of rows, side by side: one by one, each waits for its own last additions. */
+DLC_INLINE vreal sum_side_by_side(const real *x, int64_t ld, int64_t cols)
+{
+    vreal lanes[DLC_LANES];
+    if (cols < ONE_CHAIN)
+        add_short_rows(lanes, x, ld, cols, DLC_LANES);
+    else
+        for (int i = 0; i < DLC_LANES; i++)
+            lanes[i] = combine_all(x + i * ld, cols, add, 0);
+    return v_sum_each(lanes);
+}
+
 void DLC_NAME(dlc_sum_each)(double *sums, int64_t step, const void *x, int64_t ld, int64_t rows, int64_t cols)
 {
     int64_t row = 0;
     for (; cols <= SUM_CHUNK && row + DLC_LANES <= rows; row += DLC_LANES) {
-        const real *first = (const real *)x + row * ld;
-        vreal lanes[DLC_LANES];
-        if (cols < ONE_CHAIN)
-            add_short_rows(lanes, first, ld, cols, DLC_LANES);
-        else
-            for (int i = 0; i < DLC_LANES; i++)
-                lanes[i] = combine_all(first + i * ld, cols, add, 0);
-        const vreal sum = v_sum_each(lanes);
+        const vreal sum = sum_side_by_side((const real *)x + row * ld, ld, cols);
         for (int i = 0; i < DLC_LANES; i++)
             sums[(row + i) * step] += (double)sum[i];
     }
@@ -149,6 +153,65 @@ DLC_INLINE void combine_rows(real *accumulator, const real *x, int64_t ld, int64
 void DLC_NAME(dlc_sum_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols)
 {
     combine_rows(accumulator, x, ld, rows, cols, add, 0);
+}
+
+/* Sums (n) of the columns of b (k, n), which is contiguous along k. The last are of fewer columns than fill a vector. */
+DLC_INLINE void sum_contiguous_columns(real *sums, const real *b, int64_t ld, int64_t k, int64_t n, bool accumulate)
+{
+    int64_t j = 0;
+    for (; j + DLC_LANES <= n; j += DLC_LANES) {
+        const vreal sum = sum_side_by_side(b + j * ld, ld, k);
+        v_store(sums + j, accumulate ? v_load(sums + j) + sum : sum);
+    }
+    if (j == n)
+        return;
+    vreal lanes[DLC_LANES] = {{0}};
+    for (int64_t i = j; i < n; i++)
+        lanes[i - j] = combine_all(b + i * ld, k, add, 0);
+    const vreal sum = v_sum_each(lanes);
+    v_store_part(sums + j, accumulate ? v_load_part(sums + j, n - j, 0) + sum : sum, n - j);
+}
+
+/* Of the first n columns of b (k, .), contiguous along its rows; `whole` is a constant, and n then a vector. */
+DLC_INLINE void sum_vector_of_columns(real *sums, const real *b, int64_t ld, int64_t k, int64_t n, bool accumulate,
+                                      const bool whole)
+{
+    enum { ROWS = 2 * CHAINS }; /* which are chains: half as many take as long as two loads a row would */
+    vreal chain[ROWS] = {{0}};
+    int64_t p = 0;
+    for (; p + ROWS <= k; p += ROWS) {
+        DLC_UNROLL
+        for (int i = 0; i < ROWS; i++)
+            chain[i] += whole ? v_load(b + (p + i) * ld) : v_load_part(b + (p + i) * ld, n, 0);
+    }
+    for (; p < k; p++)
+        chain[0] += whole ? v_load(b + p * ld) : v_load_part(b + p * ld, n, 0);
+    DLC_UNROLL
+    for (int half = ROWS / 2; half > 0; half /= 2) {
+        DLC_UNROLL
+        for (int i = 0; i < half; i++)
+            chain[i] += chain[i + half];
+    }
+    const vreal before = !accumulate ? v_splat(0) : whole ? v_load(sums) : v_load_part(sums, n, 0);
+    if (whole)
+        v_store(sums, before + chain[0]);
+    else
+        v_store_part(sums, before + chain[0], n);
+}
+
+void DLC_NAME(dlc_sum_columns)(void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n, bool accumulate)
+{
+    real *out = sums;
+    const real *first = b;
+    if (b_row == 1 && (b_col != 1 || n == 1)) {
+        sum_contiguous_columns(out, first, b_col, k, n, accumulate);
+        return;
+    }
+    int64_t j = 0;
+    for (; j + DLC_LANES <= n; j += DLC_LANES)
+        sum_vector_of_columns(out + j, first + j, b_row, k, DLC_LANES, accumulate, true);
+    if (j < n)
+        sum_vector_of_columns(out + j, first + j, b_row, k, n - j, accumulate, false);
 }
 
 void DLC_NAME(dlc_max_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols)

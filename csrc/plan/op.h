@@ -12,7 +12,7 @@
  * registered at run time. The file of an op (op_gather.c, ...) states its operands and attributes in full. */
 enum {
     DLC_OP_GATHER = 1,       /* out (rows, ...) = rows of in at the run's order; attr: low, high of labels, or none */
-    DLC_OP_GEMM = 2,         /* outs c, ...; ins a, b, ...; attr: accumulate, then the map program of the store */
+    DLC_OP_GEMM = 2,         /* outs c, ...[, sums]; ins a, b, ...; attr: accumulate, then the map program of the store */
     DLC_OP_MAP = 3,          /* outs, ins of a map program; attr: its words */
     DLC_OP_SOFTMAX = 4,      /* out = softmax over the last axis of in; attr: 1 for log_softmax */
     DLC_OP_SOFTMAX_LOSS = 5, /* outs loss, grad; ins logits, target[, scale]; attr: has_loss, has_grad */
@@ -21,7 +21,7 @@ enum {
     DLC_OP_ADAM_STEP = 8,
     DLC_OP_TAKE = 9,         /* out; ins source, index: out[o, j, :] = source[o, index[o, j], :] */
     DLC_OP_SCATTER_ADD = 10, /* out; ins g, index: out = 0, then out[o, index[o, j], :] += g[o, j, :] */
-    DLC_OP_GEMM_STEP = 11,   /* outs of a step; ins a, b, scalars: the step by a gradient a @ b; attr: its opcode and its own */
+    DLC_OP_GEMM_STEP = 11,   /* outs of a step[, sums]; ins a, b, scalars: the step by a gradient a @ b; attr: its opcode and its own */
     DLC_OP_NADAM_STEP = 20,
     DLC_OP_RADAM_STEP = 21,
     DLC_OP_RMSPROP_STEP = 22,

@@ -1,6 +1,6 @@
 /* GEMM: c (..., m, n) = or += a (..., m, k) @ b (..., k, n), with a map program run over each block of c while it is
- * in cache.
- *   outs  c[, further outputs of the program]
+ * in cache, or with the sum of each column of b, which is the gradient of a bias where c is that of its weights.
+ *   outs  c[, further outputs of the program, or without one the sums (1, n)]
  *   ins   a, b[, inputs of the program]
  *   attributes  accumulate; then, if there is a program, its words
  * Register 0 of the program is c and holds the product from the start. All operands have the same number of axes and
@@ -18,6 +18,7 @@ typedef struct prepared_gemm {
     int64_t shared_offset, registers_offset; /* in a thread's scratch, which starts with the product's own */
     bool transposed; /* c^T is computed */
     bool sums_rows;
+    bool sums_b;
     dlc_map_program program; /* all 0 when there is none */
 } prepared_gemm;
 
@@ -31,7 +32,7 @@ static dlc_status decode_program(dlc_map_program *program, const dlc_op *op)
     if (op->n_attributes < 1 || !dlc_attribute_is_flag(op, 0))
         return dlc_fail(DLC_INVALID_PLAN, "its first attribute, accumulate, is not 0 or 1");
     if (op->n_attributes == 1)
-        return dlc_expect_operands(op, 1, 2, 1);
+        return dlc_expect_operands(op, op->n_out == 2 ? 2 : 1, 2, 1);
     DLC_TRY(dlc_map_decode(program, op->attributes + 1, op->n_attributes - 1, true));
     return dlc_expect_operands(op, program->n_out, program->n_in + 2, op->n_attributes);
 }
@@ -97,7 +98,12 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     const int32_t col = args[0].ndim - 1;
     prepared->transposed = args[0].stride[col] != 1 && operands[0].extents[col] != 1;
     prepared->sums_rows = operands[index_of_a(op)].extents[col] < 0;
-    return check_store(&prepared->program, op, args, operands);
+    prepared->sums_b = op->n_attributes == 1 && op->n_out == 2;
+    if (!prepared->sums_b)
+        return check_store(&prepared->program, op, args, operands);
+    if (prepared->transposed)
+        return dlc_fail(DLC_INVALID_PLAN, "the sums of b stand beside a c whose columns are contiguous");
+    return dlc_check_column_sums(&args[1], &operands[1], &args[0], &operands[0]);
 }
 
 /* ---- One product of the leading axes ---- */
@@ -147,7 +153,8 @@ static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_
                       .a_col = a.stride[1],
                       .b_row = b.stride[0],
                       .b_col = b.stride[1],
-                      .accumulate = op->attributes[0]};
+                      .accumulate = op->attributes[0],
+                      .b_sums = prepared->sums_b ? args[1].data : NULL};
 }
 
 /* ---- The store ---- */

@@ -1,6 +1,6 @@
 /* A matrix product that is the gradient of a parameter, and the optimiser step that takes it: the parameter is updated block by
  * block, while the gradient's block is in cache, and the whole gradient is nowhere.
- *   outs  those of plan/recorded_step.h, (m, n)
+ *   outs  those of plan/recorded_step.h, (m, n)[, the sum (1, n) of each column of b: the gradient of a bias]
  *   ins   a (m, k), b (k, n), the scalars of the step
  *   attributes  the opcode of the step; then those of plan/recorded_step.h
  * Transposes of a and b are strides, which are free. A k that is cut in several blocks, and the odd shapes of the
@@ -17,6 +17,7 @@
 
 typedef struct prepared_gemm_step {
     dlc_recorded_step step;
+    bool sums_b;
     bool is_transient;
     int64_t gradient_offset; /* in the shared scratch, which starts with the product's own, unless it is transient */
 } prepared_gemm_step;
@@ -55,15 +56,19 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     if (op->n_attributes < 1 || op->attributes[0] < 0 || op->attributes[0] > INT32_MAX)
         return dlc_fail(DLC_INVALID_PLAN, "its first attribute is no opcode");
     DLC_TRY(dlc_recorded_step_read(&prepared->step, (int32_t)op->attributes[0], op, 1));
-    DLC_TRY(dlc_expect_operands(op, prepared->step.n_out, 3, op->n_attributes));
+    const int32_t sums = prepared->step.n_out;
+    prepared->sums_b = op->n_out == sums + 1;
+    DLC_TRY(dlc_expect_operands(op, sums + prepared->sums_b, 3, op->n_attributes));
     DLC_TRY(dlc_recorded_step_check(&prepared->step, op, args, operands));
-    return check_factors(op, args, operands);
+    DLC_TRY(check_factors(op, args, operands));
+    return prepared->sums_b ? dlc_check_column_sums(&args[sums], &operands[sums], &args[0], &operands[0]) : DLC_OK;
 }
 
 /* ---- Running ---- */
 
 static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels)
 {
+    const prepared_gemm_step *prepared = op->prepared;
     const dlc_array *a = &args[index_of_a(op)], *b = &args[index_of_b(op)];
     return (dlc_gemm){.kernels = kernels->real[args[0].dtype]->gemm,
                       .element_size = dlc_dtype_size(args[0].dtype),
@@ -76,7 +81,8 @@ static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_
                       .a_row = a->stride[0],
                       .a_col = a->stride[1],
                       .b_row = b->stride[0],
-                      .b_col = b->stride[1]};
+                      .b_col = b->stride[1],
+                      .b_sums = prepared->sums_b ? args[prepared->step.n_out].data : NULL};
 }
 
 static void scratch(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels)
@@ -96,7 +102,7 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
     const prepared_gemm_step *prepared = op->prepared;
     const int64_t count = dlc_count(&args[0]), k = args[index_of_a(op)].shape[1];
     return dlc_cost_add(dlc_gemm_cost(count, 1, k, dlc_dtype_size(args[0].dtype)),
-                        dlc_cost_mul(count, op->n_out + prepared->step.cost));
+                        dlc_cost_mul(count, prepared->step.n_out + prepared->step.cost));
 }
 
 /* What updates the parameter by blocks of its gradient. */
@@ -146,7 +152,7 @@ static dlc_status run(const dlc_op_call *call)
     if (prepared->is_transient) {
         product.is_transient = true;
         product.finish = update_block;
-        if (op->n_out * product.m * product.n * product.element_size > FETCHED_BYTES)
+        if (prepared->step.n_out * product.m * product.n * product.element_size > FETCHED_BYTES)
             product.fetch = fetch_block;
         product.context = &update;
         dlc_gemm_run(&product, call->shared, call->own, call->barrier, call->thread, call->n_threads);

@@ -83,6 +83,10 @@ static inline bool dlc_attribute_is_flag(const dlc_op *op, int32_t index)
 /* Whether two operands may share bytes. Exact for ranges, and for slices of the columns of one matrix. */
 bool dlc_views_overlap(const dlc_view *a, const dlc_view *b);
 
+/* Whether sums are those of the columns of b beside c (m, n) = a @ b: a contiguous (1, n), where m counts no rows and is not 0. */
+dlc_status dlc_check_column_sums(const dlc_array *sums, const dlc_operand *of_sums, const dlc_array *c,
+                                 const dlc_operand *of_c);
+
 dlc_status dlc_expect_operands(const dlc_op *op, int32_t n_out, int32_t n_in, int32_t n_attributes);
 
 #endif

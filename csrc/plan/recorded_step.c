@@ -131,7 +131,7 @@ dlc_status dlc_recorded_step_check(const dlc_recorded_step *step, const dlc_op *
                                    const dlc_operand *operands)
 {
     const int32_t scalars = op->n_out + op->n_in - 1;
-    for (int32_t i = 0; i < op->n_out; i++) {
+    for (int32_t i = 0; i < step->n_out; i++) {
         if (!dlc_is_real(args[i].dtype) || args[i].dtype != args[0].dtype ||
             !dlc_same_shape(&args[i], &operands[i], &args[0], &operands[0]))
             return dlc_fail(DLC_INVALID_PLAN, "operand %d differs from the parameter in dtype or shape", (int)i);

@@ -24,7 +24,7 @@ typedef struct dlc_recorded_step {
 /* Reads the attributes, which are all of a record's from `first` on. `opcode` is that of a step. */
 dlc_status dlc_recorded_step_read(dlc_recorded_step *step, int32_t opcode, const dlc_op *op, int32_t first);
 
-/* Checks the outputs of `op`, which are those of the step, and its last input, the scalars. */
+/* Checks the first outputs of `op`, which are those of the step, and its last input, the scalars. */
 dlc_status dlc_recorded_step_check(const dlc_recorded_step *step, const dlc_op *op, const dlc_array *args,
                                    const dlc_operand *operands);
 

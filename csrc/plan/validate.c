@@ -507,6 +507,17 @@ dlc_status dlc_plan_validate_ops(dlc_plan *plan)
     return status;
 }
 
+dlc_status dlc_check_column_sums(const dlc_array *sums, const dlc_operand *of_sums, const dlc_array *c,
+                                 const dlc_operand *of_c)
+{
+    if (c->ndim != 2 || of_c->extents[0] < 1 || of_c->extents[1] < 0)
+        return dlc_fail(DLC_INVALID_PLAN, "the sums of b stand beside a product that is no matrix of fixed shape, with rows");
+    if (sums->dtype != c->dtype || sums->ndim != 2 || of_sums->extents[0] != 1 ||
+        of_sums->extents[1] != of_c->extents[1] || !dlc_is_contiguous(sums, of_sums, 0))
+        return dlc_fail(DLC_INVALID_PLAN, "the sums of b are no contiguous (1, n) of the product's dtype");
+    return DLC_OK;
+}
+
 dlc_status dlc_expect_operands(const dlc_op *op, int32_t n_out, int32_t n_in, int32_t n_attributes)
 {
     if (op->n_out != n_out || op->n_in != n_in || op->n_attributes != n_attributes)

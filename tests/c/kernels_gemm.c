@@ -11,7 +11,7 @@
 #include "kernels.h"
 #include "products.h"
 
-enum { C, A, B, START, SECOND };
+enum { C, A, B, START, SECOND, SUMS, SECOND_SUMS, BESIDE };
 
 static int bits_of(int32_t dtype) { return dtype == DLC_FLOAT32 ? 32 : 64; }
 
@@ -276,6 +276,54 @@ static void test_dots(const dlc_gemm_kernels *kernels, int32_t dtype)
                 test_dots_of(kernels, dtype, m, n, depths[i], (m + n + i) % 2, (m + i) % 2);
 }
 
+/* How far sums (n) are from those of the columns of b, to which those of `start` are added unless it is NULL. */
+static void expect_column_sums(int32_t dtype, const void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k,
+                               int64_t n, const void *start)
+{
+    for (int64_t j = 0; j < n; j++) {
+        long double expected = start ? get(dtype, start, j) : 0, magnitude = fabsl(expected);
+        for (int64_t p = 0; p < k; p++) {
+            const double term = get(dtype, b, p * b_row + j * b_col);
+            expected += term;
+            magnitude += fabs(term);
+        }
+        if (!expect(is_within(get(dtype, sums, j), expected, (double)(k + 1) * epsilon_of(dtype) * magnitude),
+                    "sum of column %lld", (long long)j))
+            return;
+    }
+}
+
+static void test_sum_columns_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t k, int64_t n, int64_t b_row,
+                                int64_t b_col, bool accumulate, edge edge)
+{
+    const int64_t span = k == 0 ? 0 : (k - 1) * b_row + (n - 1) * b_col + 1;
+    void *b = place(B, dtype, span, edge), *sums = place(C, dtype, n, edge);
+    fill_uniform(dtype, b, span, 1, 2);
+    fill_uniform(dtype, sums, n, 1, 2);
+    const void *start = accumulate ? copy_of(dtype, sums, n) : NULL;
+    describe("sums of %lld columns of %lld, strides %lld and %lld, accumulate %d, float%d", (long long)n, (long long)k,
+             (long long)b_row, (long long)b_col, accumulate, bits_of(dtype));
+    kernels->sum_columns(sums, b, b_row, b_col, k, n, accumulate);
+    expect_column_sums(dtype, sums, b, b_row, b_col, k, n, start);
+    expect_intact();
+}
+
+static void test_sum_columns(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t depths[] = {0, 1, 7, 8, 9, 33, 70, 200};
+    for (int64_t n = 1; n <= 2 * kernels->nr + 1; n++)
+        for (int i = 0; i < 8; i++)
+            for (int flags = 0; flags < 4; flags++) {
+                const int64_t k = depths[i];
+                test_sum_columns_of(kernels, dtype, k, n, n, 1, flags & 1, flags >> 1);
+                test_sum_columns_of(kernels, dtype, k, n, n + 3, 1, flags & 1, flags >> 1);
+                test_sum_columns_of(kernels, dtype, k, n, 1, k > 0 ? k : 1, flags & 1, flags >> 1);
+                test_sum_columns_of(kernels, dtype, k, n, 1, k + 5, flags & 1, flags >> 1);
+                if (n == 1)
+                    test_sum_columns_of(kernels, dtype, k, n, 3, 7, flags & 1, flags >> 1);
+            }
+}
+
 /* A product on a team. */
 typedef struct team_product {
     dlc_gemm gemm;
@@ -316,6 +364,25 @@ static operand laid_out(const void *data, int64_t rows, int64_t cols, int layout
                          : (operand){data, 2 * cols, 2};
 }
 
+/* The sums of b beside a product change nothing of it, and are the same for every team. They start as the first elements of c. */
+static void test_product_with_sums(const dlc_gemm *gemm, int32_t dtype, const void *start, int threads, const void *expected,
+                                   void *sums, const void *of_one)
+{
+    dlc_gemm both = *gemm;
+    both.b_sums = sums;
+    both.c = memcpy(place(BESIDE, dtype, gemm->m * gemm->n, EDGE_BEHIND), start,
+                    (size_t)(gemm->m * gemm->n * size_of(dtype)));
+    memcpy(sums, start, (size_t)(gemm->n * size_of(dtype)));
+    run_on_team(&both, threads);
+    expect_same_bits(dtype, both.c, expected, gemm->m * gemm->n);
+    if (threads == 1)
+        expect_column_sums(dtype, sums, gemm->b, gemm->b_row, gemm->b_col, gemm->k, gemm->n,
+                           gemm->accumulate ? start : NULL);
+    else
+        expect_same_bits(dtype, sums, of_one, gemm->n);
+    expect_intact();
+}
+
 static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, const int64_t size[3], int layout_a,
                             int layout_b, bool accumulate)
 {
@@ -331,6 +398,7 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
     fill_uniform(dtype, start, of_c, -1, 1);
     const operand left = laid_out(a, m, k, layout_a), right = laid_out(b, k, n, layout_b);
     void *results[2] = {place(C, dtype, of_c, EDGE_BEHIND), place(SECOND, dtype, of_c, EDGE_BEHIND)};
+    void *sums[2] = {place(SUMS, dtype, n, EDGE_BEHIND), place(SECOND_SUMS, dtype, n, EDGE_BEHIND)};
     for (int threads = 1; threads <= 3; threads++) {
         void *c = results[threads > 1];
         memcpy(c, start, (size_t)(of_c * size_of(dtype)));
@@ -356,6 +424,8 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
         else
             expect_same_bits(dtype, c, results[0], of_c);
         expect_intact();
+        if (!kernels->packs_pairs)
+            test_product_with_sums(&gemm, dtype, start, threads, c, sums[threads > 1], sums[0]);
     }
 }
 
@@ -386,6 +456,7 @@ void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_sum_parts(kernels, dtype);
     test_vector_products(kernels, dtype);
     test_dots(kernels, dtype);
+    test_sum_columns(kernels, dtype);
     test_products(kernels, dtype);
 }
 

@@ -1,8 +1,9 @@
 """Which nodes run together: launches, each of which becomes one op record.
 
 Elementwise nodes are gathered into map programs; a program that follows a matrix product runs in
-its store; the rows of a softmax cross-entropy and their gradient come from one kernel. Only the
-results that something outside a launch reads are kept in memory.
+its store; a product whose second factor is summed over its rows, as for the gradients of weights
+and bias, takes the sums beside; the rows of a softmax cross-entropy and their gradient come from
+one kernel. Only the results that something outside a launch reads are kept in memory.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dlcore.graph.program import (
     build_program,
     literal_of,
 )
-from dlcore.graph.shape import Shape, broadcast
+from dlcore.graph.shape import Rows, Shape, broadcast
 from dlcore.graph.tensor import Tensor, topological
 
 # Recomputing these where they are needed costs less than storing and reading their result.
@@ -41,7 +42,8 @@ _REACH = 256
 class Launch:
     """Nodes that become one op record.
 
-    ``records`` are nodes with an op record of their own (a product, a gather, ...), ``body`` the
+    ``records`` are nodes with an op record of their own (a product, a gather, ...), or two that
+    share one (a product and the sums of its second factor, a loss and its gradient), ``body`` the
     nodes of a map program in topological order, ``roots`` those of its results that are kept, or
     the one reduce node that ends it.
     """
@@ -116,6 +118,34 @@ class Launch:
             return False
 
 
+def is_plain_product(launch: Launch) -> bool:
+    """Whether it is a product of matrices that is stored as it is."""
+    return bool(
+        launch.records
+        and launch.records[0].op.name == "matmul"
+        and not launch.body
+        and launch.records[0].ndim == 2
+    )
+
+
+def _sums_columns(launch: Launch) -> bool:
+    """Whether it is the sum over the rows of a matrix that it reads."""
+    total = launch.reduction
+    return (
+        total is not None
+        and total.op.name == "sum"
+        and not launch.body
+        and total.inputs[0].ndim == 2
+        and total.attributes["axis"] == (0,)
+        and total.storage == total.inputs[0].storage
+    )
+
+
+def _has_fixed_rows(shape: Shape) -> bool:
+    """Whether a matrix has as many rows in every step, one at least."""
+    return not any(isinstance(extent, Rows) for extent in shape) and shape[0] != 0
+
+
 def base(node: Tensor) -> Tensor:
     """The node whose memory this one is a view of."""
     while node.op.lowering == "view":
@@ -133,6 +163,7 @@ def fuse(outputs: Sequence[Tensor], *, enabled: bool = True) -> list[Launch]:
     if enabled:
         joiner.merge_maps()
         joiner.merge_into_products()
+        joiner.merge_column_sums()
         joiner.merge_softmax_loss()
     return joiner.ordered()
 
@@ -320,6 +351,23 @@ class _Joiner:
                     and self._join(self.producer[product], consumer)
                 ):
                     break
+
+    def merge_column_sums(self) -> None:
+        """Sums over the rows of a product's second factor are taken where the product reads it."""
+        sums: dict[Tensor, list[Launch]] = defaultdict(list)
+        for launch in self.rank:
+            if _sums_columns(launch):
+                sums[launch.roots[0].inputs[0]].append(launch)
+        for product in [launch for launch in self.rank if is_plain_product(launch)]:
+            factor = product.records[0].inputs[1]
+            if not sums[factor] or not _has_fixed_rows(product.records[0].shape):
+                continue
+            total = sums[factor].pop()
+            producer, consumer = sorted((product, total), key=self.rank.__getitem__)
+            ahead = self._needed_ahead(producer, consumer)
+            if ahead is not None:
+                merged = replace(product, records=(*product.records, *total.roots))
+                self._replace(producer, consumer, merged, ahead)
 
     def merge_softmax_loss(self) -> None:
         """The loss of the rows and its gradient come from one kernel."""

@@ -451,12 +451,14 @@ class _Lowering:
     def _lower_matmul(self, launch: Launch) -> Record:
         product = launch.records[0]
         factors = [self._view(node) for node in product.inputs]
+        sums = [_with_reduced_axes(self._view(node), (0,), 2) for node in launch.records[1:]]
+        label = "matmul and sum over (0,)" if sums else "matmul"
         if launch in self.in_store:
-            return self._lower_update_in_store(self.in_store[launch], factors)
+            return self._lower_update_in_store(self.in_store[launch], factors, sums, label)
         if not launch.body:
-            outputs = [self._view(product)]
+            outputs = [self._view(product), *sums]
             factors = [_aligned(view, product.ndim) for view in factors]
-            return Record(OPCODES["matmul"], outputs, factors, [0], "matmul")
+            return Record(OPCODES["matmul"], outputs, factors, [0], label)
         program = launch.program
         outputs = [self._view(node) for node in program.outputs]
         store = [_aligned(self._view(node), 2) for node in program.inputs]
@@ -499,12 +501,18 @@ class _Lowering:
         inputs = [self._view(i) for i in node.inputs]
         return Record(OPCODES[op], [self._view(node)], inputs, attributes, label)
 
-    def _lower_update_in_store(self, update: Update, factors: list[View]) -> Record:
+    def _lower_update_in_store(
+        self, update: Update, factors: list[View], sums: list[View], label: str
+    ) -> Record:
         targets = [self._view(self.replaced[node]) for node in update.targets]
         scalars = [self._view(self.replaced[node]) for node in update.operands[1:]]
         words = [OPCODES[update.op], *update.attributes]
         return Record(
-            OPCODES["matmul_step"], targets, factors + scalars, words, f"matmul + {update.op}"
+            OPCODES["matmul_step"],
+            targets + sums,
+            factors + scalars,
+            words,
+            f"{label} + {update.op}",
         )
 
     def _lower_update(self, update: Update) -> Record:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dlcore.graph.fusion import Launch, base
+from dlcore.graph.fusion import Launch, base, is_plain_product
 from dlcore.graph.tensor import Slot, Tensor
 
 
@@ -65,11 +65,14 @@ def updates_in_store(
     in_store : dict of Launch to Update
     """
     readers = Counter(base(node) for launch in launches for node in launch.inputs)
+    read_by_launches = set(readers)
     readers.update(base(replaced[operand]) for update in updates for operand in update.operands)
     products = {
         launch.records[0]: launch
         for launch in launches
-        if _is_plain_product(launch) and launch.records[0] not in stored
+        if is_plain_product(launch)
+        and launch.records[0] not in stored
+        and read_by_launches.isdisjoint(launch.records)  # what moves takes its sums with it
     }
     read_by_updates = _slots(replaced[operand] for update in updates for operand in update.operands)
     candidates: dict[Launch, Update] = {}
@@ -90,15 +93,6 @@ def updates_in_store(
         if factors.isdisjoint(_slots(update.targets))
     }
     return _moved(launches, in_store), in_store
-
-
-def _is_plain_product(launch: Launch) -> bool:
-    return bool(
-        launch.records
-        and launch.records[0].op.name == "matmul"
-        and not launch.body
-        and launch.records[0].ndim == 2
-    )
 
 
 def _slots(nodes: Iterable[Tensor]) -> set[Slot]:
