@@ -72,7 +72,7 @@ def updates_in(model):
     """How many updates are made in a store, and how many by a record of their own."""
     lines = model.plan_summary().splitlines()
     steps = [line for line in lines if "_step" in line]
-    in_store = [line for line in steps if "matmul + " in line]
+    in_store = [line for line in steps if "matmul" in line]
     return len(in_store), len(steps) - len(in_store)
 
 
