@@ -309,7 +309,8 @@ def test_a_product_updates_behind_all_that_may_fail(flags):
 
 def test_a_product_that_updates_takes_the_gradient_of_the_bias(flags):
     w, bias = weight_leaf(), leaf(Slot("b", "fixed", WEIGHT.dtype, (N,), True))
-    updates = [sgd(w, product_gradient()), sgd(bias, row_leaf("g", ARRAYS["g"]).sum(axis=0))]
+    x, g = (row_leaf(name, ARRAYS[name]) for name in "xg")
+    updates = [sgd(w, x.T @ g), sgd(bias, g.sum(axis=0))]
     plan = compile_plan([], updates, capacity=ROWS)
     values = {"w": WEIGHT.copy(), "b": np.ones(N)}
     plan.run(
@@ -324,9 +325,9 @@ def test_a_product_that_updates_takes_the_gradient_of_the_bias(flags):
 
 def test_a_product_whose_sums_are_read_before_the_weight_is_kept(flags):
     """To update behind what reads the weight, it would have to come behind itself."""
-    w, g = weight_leaf(), row_leaf("g", ARRAYS["g"])
+    w, x, g = weight_leaf(), *(row_leaf(name, ARRAYS[name]) for name in "xg")
     scaled = w * g.sum(axis=0)
-    (read,), (updated,), labels = run([scaled], [sgd(w, product_gradient())])
+    (read,), (updated,), labels = run([scaled], [sgd(w, x.T @ g)])
     assert "matmul and sum over (0,)" in labels
     np.testing.assert_allclose(read, WEIGHT * ARRAYS["g"].sum(axis=0), rtol=1e-12)
     np.testing.assert_allclose(updated, UPDATED, rtol=1e-12)
