@@ -105,7 +105,10 @@ class Case:
         return schedule.rows_of_block(self.bytes_of_row, self.weights, self.batch)
 
     def loss(self) -> float:
-        return math.log(self.seconds[self.chosen()] / self.fastest)
+        rows = self.chosen()
+        if rows not in self.seconds:
+            raise ValueError(f"no time of {name_of(self)} in blocks of {rows} rows: measure again")
+        return math.log(self.seconds[rows] / self.fastest)
 
 
 def combinations() -> Iterator[dict[str, int]]:

@@ -47,7 +47,8 @@
 
 /* A thread's share of a b that lies along k, beyond this size, does not stay in L2: what a panel of it is packed from is fetched
  * while the tiles of the one before are computed. (256 x 1024 x 1024, b transposed, takes 0.95 of its time; of a b that lies in
- * L2, the loop takes 2 to 3%.) Where b lies along its rows, the tile that packs it fetches them itself. */
+ * L2, the loop takes 2 to 3%.) Where b lies along its rows, the tile that packs it fetches them itself, if it is
+ * a whole one and its elements are no pairs. */
 #define FAR_B_BYTES (1 << 20)
 
 static void *at(const dlc_gemm *g, const void *base, int64_t element)
@@ -701,7 +702,7 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
     int64_t c_size = DEEP_C;
     if (g->m <= DEEP_C && g->n <= DEEP_C)
         c_size = dlc_min64(c_size, g->m * g->n);
-    const int64_t part = c_size + dlc_min64(g->n, DEEP_C); /* with the sums of b */
+    const int64_t part = c_size + dlc_min64(g->n, DEEP_C); /* with sums of b: b_sums is no pointer yet */
     *shared = g->k >= DEEP_K ? dlc_align_up(DEEP_PARTS * part * g->element_size) : 0;
 }
 

@@ -27,8 +27,8 @@ typedef struct dlc_gemm {
     int64_t b_row, b_col;
     bool accumulate;
     bool is_transient; /* c and c_row are not read; finish is set, accumulate is not */
-    /* (n), contiguous, or NULL: = or += the sum of each column of b, taken while that is in cache. m is not 0 then, and elements
-     * are no pairs. */
+    /* (n), contiguous, or NULL: = or += the sum of each column of b, taken while a panel of it is in cache (behind a product
+     * with a vector, which has none). m is not 0 then, and elements are no pairs. */
     void *b_sums;
     void (*finish)(void *context, const dlc_gemm_block *block, int thread);
     /* Of a transient c, may be NULL: fetches what finish is going to need for the rectangle, which is computed next. */

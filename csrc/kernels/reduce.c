@@ -199,19 +199,30 @@ DLC_INLINE void sum_vector_of_columns(real *sums, const real *b, int64_t ld, int
         v_store_part(sums, before + chain[0], n);
 }
 
-void DLC_NAME(dlc_sum_columns)(void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n, bool accumulate)
+DLC_INLINE void sum_rows_of_columns(real *sums, const real *b, int64_t ld, int64_t k, int64_t n, bool accumulate)
 {
-    real *out = sums;
-    const real *first = b;
-    if (b_row == 1 && (b_col != 1 || n == 1)) {
-        sum_contiguous_columns(out, first, b_col, k, n, accumulate);
-        return;
-    }
     int64_t j = 0;
     for (; j + DLC_LANES <= n; j += DLC_LANES)
-        sum_vector_of_columns(out + j, first + j, b_row, k, DLC_LANES, accumulate, true);
+        sum_vector_of_columns(sums + j, b + j, ld, k, DLC_LANES, accumulate, true);
     if (j < n)
-        sum_vector_of_columns(out + j, first + j, b_row, k, n - j, accumulate, false);
+        sum_vector_of_columns(sums + j, b + j, ld, k, n - j, accumulate, false);
+}
+
+/* By stretches of k of which a chain adds up about 64 numbers. */
+void DLC_NAME(dlc_sum_columns)(void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n, bool accumulate)
+{
+    const bool along_k = b_row == 1 && (b_col != 1 || n == 1);
+    const int64_t stretch = along_k ? SUM_CHUNK : 64 * 2 * CHAINS;
+    int64_t p = 0;
+    do {
+        const int64_t depth = k - p < stretch ? k - p : stretch;
+        const real *first = (const real *)b + p * b_row;
+        if (along_k)
+            sum_contiguous_columns(sums, first, b_col, depth, n, accumulate || p > 0);
+        else
+            sum_rows_of_columns(sums, first, b_row, depth, n, accumulate || p > 0);
+        p += stretch;
+    } while (p < k);
 }
 
 void DLC_NAME(dlc_max_rows)(void *accumulator, const void *x, int64_t ld, int64_t rows, int64_t cols)

@@ -180,8 +180,8 @@ static void make_normal(real *out, const uint32_t *words, double unused)
     }
 }
 
-/* Words up to `largest` are kept, of which there are keep 2^32: 32 bits hold the largest for keep = 1, too, but not that there is
- * none. Then `kept` is 0. */
+/* Words up to `largest` are kept, of which there are keep 2^32; 32 bits hold the largest for keep = 1, too. Of none (keep < 2^-32)
+ * it would wrap, and `kept` is 0 instead. */
 static void make_keep_mask(real *out, const uint32_t *words, double keep)
 {
     const int64_t kept_words = (int64_t)(keep * 0x1p32);

@@ -287,7 +287,8 @@ static void expect_column_sums(int32_t dtype, const void *sums, const void *b, i
             expected += term;
             magnitude += fabs(term);
         }
-        if (!expect(is_within(get(dtype, sums, j), expected, (double)(k + 1) * epsilon_of(dtype) * magnitude),
+        /* numbers are added up by about a hundred, and then these sums: no bound that a lost row would stay within */
+        if (!expect(is_within(get(dtype, sums, j), expected, (100 + (double)k / 128) * epsilon_of(dtype) * magnitude),
                     "sum of column %lld", (long long)j))
             return;
     }
@@ -310,9 +311,9 @@ static void test_sum_columns_of(const dlc_gemm_kernels *kernels, int32_t dtype, 
 
 static void test_sum_columns(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
-    static const int64_t depths[] = {0, 1, 7, 8, 9, 33, 70, 200};
+    static const int64_t depths[] = {0, 1, 7, 8, 9, 33, 70, 200, 1030, 5000};
     for (int64_t n = 1; n <= 2 * kernels->nr + 1; n++)
-        for (int i = 0; i < 8; i++)
+        for (int i = 0; i < (n < 4 ? 10 : 9); i++)
             for (int flags = 0; flags < 4; flags++) {
                 const int64_t k = depths[i];
                 test_sum_columns_of(kernels, dtype, k, n, n, 1, flags & 1, flags >> 1);

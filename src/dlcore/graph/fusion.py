@@ -119,7 +119,7 @@ class Launch:
 
 
 def is_plain_product(launch: Launch) -> bool:
-    """Whether it is a product of matrices that is stored as it is."""
+    """Whether it is a product of matrices that no program follows."""
     return bool(
         launch.records
         and launch.records[0].op.name == "matmul"
@@ -141,9 +141,18 @@ def _sums_columns(launch: Launch) -> bool:
     )
 
 
-def _has_fixed_rows(shape: Shape) -> bool:
-    """Whether a matrix has as many rows in every step, one at least."""
-    return not any(isinstance(extent, Rows) for extent in shape) and shape[0] != 0
+def _may_sum_columns(launch: Launch) -> bool:
+    """Whether it is a product that could take sums of its second factor.
+
+    It has as many rows in every step, one at least. A matrix times its own transpose has a path of
+    its own, which computes half of the result.
+    """
+    if not is_plain_product(launch):
+        return False
+    product = launch.records[0]
+    a, b = product.inputs
+    is_fixed = not any(isinstance(extent, Rows) for extent in product.shape)
+    return is_fixed and product.shape[0] != 0 and base(a) is not base(b)
 
 
 def base(node: Tensor) -> Tensor:
@@ -353,20 +362,23 @@ class _Joiner:
                     break
 
     def merge_column_sums(self) -> None:
-        """Sums over the rows of a product's second factor are taken where the product reads it."""
+        """Sums over the rows of a product's second factor are taken where the product reads it.
+
+        Those that another node reads are not: such a product could not come last, as one that
+        updates a weight does.
+        """
         sums: dict[Tensor, list[Launch]] = defaultdict(list)
         for launch in self.rank:
-            if _sums_columns(launch):
+            if _sums_columns(launch) and not self.graph.readers[launch.roots[0]]:
                 sums[launch.roots[0].inputs[0]].append(launch)
-        for product in [launch for launch in self.rank if is_plain_product(launch)]:
-            factor = product.records[0].inputs[1]
-            if not sums[factor] or not _has_fixed_rows(product.records[0].shape):
+        for product in [launch for launch in self.rank if _may_sum_columns(launch)]:
+            totals = sums[product.records[0].inputs[1]]
+            if not totals:
                 continue
-            total = sums[factor].pop()
-            producer, consumer = sorted((product, total), key=self.rank.__getitem__)
+            producer, consumer = sorted((product, totals[-1]), key=self.rank.__getitem__)
             ahead = self._needed_ahead(producer, consumer)
             if ahead is not None:
-                merged = replace(product, records=(*product.records, *total.roots))
+                merged = replace(product, records=(*product.records, *totals.pop().roots))
                 self._replace(producer, consumer, merged, ahead)
 
     def merge_softmax_loss(self) -> None:

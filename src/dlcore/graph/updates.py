@@ -65,14 +65,11 @@ def updates_in_store(
     in_store : dict of Launch to Update
     """
     readers = Counter(base(node) for launch in launches for node in launch.inputs)
-    read_by_launches = set(readers)
     readers.update(base(replaced[operand]) for update in updates for operand in update.operands)
     products = {
         launch.records[0]: launch
         for launch in launches
-        if is_plain_product(launch)
-        and launch.records[0] not in stored
-        and read_by_launches.isdisjoint(launch.records)  # what moves takes its sums with it
+        if is_plain_product(launch) and launch.records[0] not in stored
     }
     read_by_updates = _slots(replaced[operand] for update in updates for operand in update.operands)
     candidates: dict[Launch, Update] = {}
