@@ -177,6 +177,16 @@ def test_sums_that_no_product_can_take_stay_alone():
     assert "matmul and sum over (0,)" not in labels(outputs, schedule="whole-batch")
     largest = labels([(x * 2.0).T @ x, reduce("max", x, 0)], schedule="whole-batch")
     assert "matmul and sum over (0,)" not in largest
+    h = x * 2.0
+    for total in (reduce("sum", h, 1), reduce("sum", h, (0, 1)), reduce("sum", apply("exp", h), 0)):
+        assert "matmul and sum over (0,)" not in labels([x.T @ h, total], schedule="whole-batch")
+    solid = fixed_leaf("t", np.ones((2, 5, 3)))
+    stacked = [fixed_leaf("u", np.ones((2, 4, 5))) @ solid, reduce("sum", solid, 0)]
+    assert "matmul and sum over (0,)" not in labels(stacked, schedule="whole-batch")
+    empty = fixed_leaf("e", np.ones((0, 5)))
+    feed = {empty: np.ones((0, 5)), w: W}
+    _, sums = run_native([empty @ w, reduce("sum", w, 0)], feed, rows=1)
+    np.testing.assert_allclose(sums, W.sum(axis=0), rtol=1e-12)
     gram = labels([x.T @ x, reduce("sum", x, 0)], schedule="whole-batch")
     assert "matmul and sum over (0,)" not in gram  # of which half is computed
 

@@ -355,7 +355,7 @@ static rows_ahead look_at_panel(const job *job, int64_t col)
     const int64_t apart = is_straight ? g->b_row : g->b_col;
     const int64_t rows = is_straight ? job->depth : cols, length = is_straight ? cols : job->depth;
     const uintptr_t first = (uintptr_t)at(g, g->b, job->p * g->b_row + col * g->b_col);
-    const int64_t behind = (int64_t)(first % DLC_ALIGNMENT); /* the line that it begins in */
+    const int64_t behind = (int64_t)(first % DLC_ALIGNMENT); /* in its line, and rows whole lines apart are in theirs */
     const int64_t lines = dlc_ceil_div(behind + length * g->element_size, DLC_ALIGNMENT);
     return (rows_ahead){.row = first,
                         .apart = apart * g->element_size,

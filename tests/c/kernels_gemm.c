@@ -325,6 +325,23 @@ static void test_sum_columns(const dlc_gemm_kernels *kernels, int32_t dtype)
             }
 }
 
+/* Chains over all rows would lose a part of each: of float32, 75 (along k) and 1060 units in the last place of the sum. */
+static void test_sums_of_many_rows(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 100000, COLUMNS = 3 };
+    void *b = place(B, dtype, ROWS * COLUMNS, EDGE_BEHIND), *sums = place(C, dtype, COLUMNS, EDGE_BEHIND);
+    for (int64_t i = 0; i < ROWS * COLUMNS; i++)
+        set(dtype, b, i, 0.1);
+    for (int along_k = 0; along_k < 2; along_k++) {
+        describe("sums of %d rows, contiguous along k %d, float%d", ROWS, along_k, bits_of(dtype));
+        kernels->sum_columns(sums, b, along_k ? 1 : COLUMNS, along_k ? ROWS : 1, ROWS, COLUMNS, false);
+        const long double expected = ROWS * (long double)round_to(dtype, 0.1);
+        for (int64_t j = 0; j < COLUMNS; j++)
+            expect(is_within(get(dtype, sums, j), expected, 20 * epsilon_of(dtype) * expected), "sum %lld is %.9g",
+                   (long long)j, get(dtype, sums, j));
+    }
+}
+
 /* A product on a team. */
 typedef struct team_product {
     dlc_gemm gemm;
@@ -458,6 +475,7 @@ void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_vector_products(kernels, dtype);
     test_dots(kernels, dtype);
     test_sum_columns(kernels, dtype);
+    test_sums_of_many_rows(kernels, dtype);
     test_products(kernels, dtype);
 }
 

@@ -144,8 +144,8 @@ def _sums_columns(launch: Launch) -> bool:
 def _may_sum_columns(launch: Launch) -> bool:
     """Whether it is a product that could take sums of its second factor.
 
-    It has as many rows in every step, one at least. A matrix times its own transpose has a path of
-    its own, which computes half of the result.
+    It has as many rows in every step, one at least. Factors that are views of one matrix may be
+    a Gram matrix, of which half is computed.
     """
     if not is_plain_product(launch):
         return False
@@ -364,8 +364,8 @@ class _Joiner:
     def merge_column_sums(self) -> None:
         """Sums over the rows of a product's second factor are taken where the product reads it.
 
-        Those that another node reads are not: such a product could not come last, as one that
-        updates a weight does.
+        Those that another node reads, if only to copy them to an output, are not: such a product
+        could not come last, as one that updates a weight does.
         """
         sums: dict[Tensor, list[Launch]] = defaultdict(list)
         for launch in self.rank:
