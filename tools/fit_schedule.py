@@ -19,7 +19,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +111,10 @@ class Case:
         return math.log(self.seconds[rows] / self.fastest)
 
 
-def combinations() -> Iterator[dict[str, int]]:
-    for values in itertools.product(*CANDIDATES.values()):
-        yield dict(zip(CANDIDATES, values, strict=True))
+def combinations(names: Iterable[str] = CANDIDATES) -> Iterator[dict[str, int]]:
+    names = list(names)
+    for values in itertools.product(*(CANDIDATES[name] for name in names)):
+        yield dict(zip(names, values, strict=True))
 
 
 @contextmanager
@@ -184,7 +185,7 @@ def trainer(widths: tuple[int, ...], batch: int) -> Callable[[], float]:
 def sizes_of_blocks(seen: dict[str, int], batch: int) -> set[int]:
     """Every size that some candidate of the constants chooses."""
     sizes = set()
-    for values in combinations():
+    for values in combinations(name for name in CANDIDATES if name != "LARGEST_WEIGHTS"):
         with constants(values):
             sizes.add(schedule.rows_of_block(seen["bytes_of_row"], seen["weights"], batch))
     return sizes

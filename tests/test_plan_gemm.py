@@ -1,0 +1,216 @@
+"""The op that multiplies matrices against NumPy, in plans made by hand, with all teams."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import plan_builder as pb
+from dlcore import DlcoreError
+from dlcore._plan import Plan
+from plan_builder import ROWS, PlanBuilder, program
+from plan_runs import epoch_slices, large_teams, run_teams
+
+REALS = ["f4", "f8"]
+
+
+@pytest.fixture(autouse=True)
+def _teams():
+    with large_teams():
+        yield
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def product_tolerance(a, b):
+    """The error bound of a @ b plus a bias in any order of summation, from |a| @ |b|."""
+    k, eps = a.shape[-1], np.finfo(a.dtype).eps
+    return {"rtol": 0, "atol": (k + 2) * eps * (np.abs(a) @ np.abs(b)).max()}
+
+
+def matmul_plan(dtype, shapes, strides, *, accumulate=0):
+    """c = a @ b over FIXED slots that are as large as the shapes."""
+    builder = PlanBuilder(1)
+    tensors = []
+    for (shape, n_bytes), stride in zip(shapes, strides, strict=True):
+        slot = builder.slot(pb.FIXED, dtype, n_bytes, writable=not tensors)
+        tensors.append(builder.tensor(dtype, shape, slot=slot, stride=stride))
+    builder.op(pb.GEMM, tensors[:1], tensors[1:], [accumulate])
+    return Plan(builder.build())
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("sizes", [(7, 5, 3), (1, 33, 17), (37, 1, 9), (65, 70, 129), (4, 3, 0)])
+def test_gemm_multiplies_any_strides(dtype, transpose_a, transpose_b, accumulate, sizes, rng):
+    """Transposes are views, and a product is added or stored."""
+    m, n, k = sizes
+    c = rng.normal(size=(m, n)).astype(dtype)
+    a = rng.normal(size=(k, m) if transpose_a else (m, k)).astype(dtype)
+    b = rng.normal(size=(n, k) if transpose_b else (k, n)).astype(dtype)
+    plan = matmul_plan(
+        dtype,
+        [((m, n), c.nbytes), ((m, k), a.nbytes), ((k, n), b.nbytes)],
+        [(n, 1), (1, m) if transpose_a else (k, 1), (1, k) if transpose_b else (n, 1)],
+        accumulate=accumulate,
+    )
+    out, *_ = run_teams(plan, [c, a, b], epoch_rows=1, batch_rows=1, step_end=1)
+    left, right = (a.T if transpose_a else a), (b.T if transpose_b else b)
+    expected = left.astype("f8") @ right.astype("f8") + (c if accumulate else 0)
+    norm = np.linalg.norm
+    bound = np.finfo(dtype).eps * ((k + 2) ** 0.5 * norm(a) * norm(b) + 2 * norm(c))
+    assert norm(out - expected) < bound
+
+
+def sums_plan(dtype, m, n, k, transpose_a, transpose_b, accumulate=0):
+    """c = a @ b and the sums of the columns of b."""
+    b = PlanBuilder(1)
+    outs = [b.bound(pb.FIXED, dtype, shape, writable=True) for shape in ((m, n), (1, n))]
+    slots = [b.slot(pb.FIXED, dtype, size * np.dtype(dtype).itemsize) for size in (m * k, k * n)]
+    strides = [(1, m) if transpose_a else (k, 1), (1, k) if transpose_b else (n, 1)]
+    ins = [
+        b.tensor(dtype, shape, slot=slot, stride=stride)
+        for shape, slot, stride in zip(((m, k), (k, n)), slots, strides, strict=True)
+    ]
+    b.op(pb.GEMM, outs, ins, [accumulate])
+    return b
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize(
+    "sizes",
+    [(7, 5, 3), (1, 33, 17), (37, 1, 9), (65, 70, 129), (4, 3, 0), (300, 40, 600), (9, 8, 6500)],
+)
+def test_gemm_sums_the_columns_of_its_second_factor(
+    dtype, transpose_a, transpose_b, accumulate, sizes, rng
+):
+    """Whatever way the product takes; the product is that without the sums."""
+    m, n, k = sizes
+    c, sums = rng.normal(size=(m, n)).astype(dtype), rng.normal(size=(1, n)).astype(dtype)
+    a = rng.normal(size=(k, m) if transpose_a else (m, k)).astype(dtype)
+    b = rng.uniform(1, 2, size=(n, k) if transpose_b else (k, n)).astype(dtype)
+    one_step = {"epoch_rows": 1, "batch_rows": 1, "step_end": 1}
+    plan = Plan(sums_plan(dtype, *sizes, transpose_a, transpose_b, accumulate).build())
+    product, got, *_ = run_teams(plan, [c, sums, a, b], **one_step)
+    alone = matmul_plan(
+        dtype,
+        [((m, n), c.nbytes), ((m, k), a.nbytes), ((k, n), b.nbytes)],
+        [(n, 1), (1, m) if transpose_a else (k, 1), (1, k) if transpose_b else (n, 1)],
+        accumulate=accumulate,
+    )
+    assert_array_equal(product, run_teams(alone, [c, a, b], **one_step)[0])
+    expected = (b.T if transpose_b else b).sum(axis=0, dtype="f8") + (sums[0] if accumulate else 0)
+    assert_allclose(got[0], expected, rtol=max(k, 4) ** 0.5 * np.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("index", "shape", "place", "message"),
+    [
+        (1, (1, 6), {}, r"no contiguous \(1, n\)"),
+        (1, (7, 5), {}, r"no contiguous \(1, n\)"),
+        (1, (5,), {}, r"no contiguous \(1, n\)"),
+        (1, (1, 5), {"stride": (10, 2)}, r"no contiguous \(1, n\)"),
+        (0, (7, 5), {"stride": (1, 7)}, "beside a c whose columns are contiguous"),
+    ],
+)
+def test_sums_of_another_shape_are_refused(index, shape, place, message):
+    builder = sums_plan("f8", 7, 5, 3, False, False)
+    Plan(builder.build())
+    if place:
+        place = {**place, "offset": 0}
+        builder.arena_bytes = 4096
+    builder.operands[index] = builder.tensor("f8", shape, **place)
+    with pytest.raises(DlcoreError, match=message):
+        Plan(builder.build())
+
+
+@pytest.mark.parametrize("rows", [0, ROWS])
+def test_sums_beside_a_product_without_fixed_rows_are_refused(rows):
+    """A block of rows would have sums of its own, and of none there is no thread to take them."""
+    builder = PlanBuilder(4)
+    c, sums = builder.tensor("f8", (rows, 5)), builder.tensor("f8", (1, 5))
+    builder.op(pb.GEMM, [c, sums], [builder.tensor("f8", s) for s in ((rows, 3), (3, 5))], [0])
+    with pytest.raises(DlcoreError, match="no matrix of fixed shape, with rows"):
+        Plan(builder.build())
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_gemm_broadcasts_leading_axes(dtype, rng):
+    """Leading axes of a and b are those of c or have extent 1."""
+    a = rng.normal(size=(3, 1, 6, 4)).astype(dtype)
+    b = rng.normal(size=(1, 5, 4, 7)).astype(dtype)
+    c = np.zeros((3, 5, 6, 7), dtype)
+    plan = matmul_plan(
+        dtype,
+        [(array.shape, array.nbytes) for array in (c, a, b)],
+        [(210, 42, 7, 1), (24, 0, 4, 1), (0, 28, 7, 1)],
+    )
+    out, *_ = run_teams(plan, [c, a, b], epoch_rows=1, batch_rows=1, step_end=1)
+    assert_allclose(out, a @ b, **product_tolerance(a, b))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_gemm_runs_the_program_of_its_store(dtype, batch, rng):
+    """relu(c + bias), and half of it times the rows; with a batch axis, a product for each row."""
+    builder = PlanBuilder(40)
+    pad, n = (1,) * len(batch), 11
+    outs = [builder.bound(pb.STREAM, dtype, (*batch, n), writable=True) for _ in range(2)]
+    x = builder.bound(pb.STREAM, dtype, (*batch, 9))
+    w = builder.bound(pb.FIXED, dtype, (*pad, 9, n))
+    bias = builder.bound(pb.FIXED, dtype, (*pad, 1, n))
+    store = program(
+        dtype,
+        2,
+        1,
+        [("add", 0, 0, 2), ("relu", 0, 0), ("multiply", 1, 0, 3)],
+        literals=[(0.5, 1)],
+    )
+    builder.op(pb.GEMM, outs, [x, w, bias], [0, *store])
+    arrays = [
+        np.zeros((107, *batch, n), dtype),
+        np.zeros((107, *batch, n), dtype),
+        rng.normal(size=(107, *batch, 9)).astype(dtype),
+        rng.normal(size=(9, n)).astype(dtype),
+        rng.normal(size=n).astype(dtype),
+    ]
+    options = {"epoch_rows": 107, "batch_rows": 40, "step_end": 6}  # the last of an epoch: 27 rows
+    first, second, *_ = run_teams(Plan(builder.build()), arrays, **options)
+    expected = np.maximum(arrays[2] @ arrays[3] + arrays[4], 0)
+    assert_allclose(first, expected, **product_tolerance(arrays[2], arrays[3]))
+    for _, rows in epoch_slices(107, 40, 3):
+        count = rows.stop - rows.start
+        assert_array_equal(second[rows], first[rows] * np.array(0.5 * count, dtype))
+
+
+def test_gemm_updates_an_input_of_its_store_in_place(rng):
+    """A further output may be an input of the program exactly: w -= 0.1 x.T @ g."""
+    x, g, w = rng.normal(size=(30, 5)), rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
+    builder = PlanBuilder(30)
+    slots = [builder.slot(pb.STREAM, "f8", 8 * n) for n in (5, 4)]
+    parameter = builder.bound(pb.FIXED, "f8", (5, 4), writable=True)
+    x_t = builder.tensor("f8", (5, ROWS), stride=(1, 5))
+    x_in = builder.tensor("f8", (ROWS, 5), slot=slots[0])
+    x_here = builder.tensor("f8", (ROWS, 5), offset=0)
+    g_in = builder.tensor("f8", (ROWS, 4), slot=slots[1])
+    product = builder.tensor("f8", (5, 4))
+    builder.op(pb.MAP, [x_here], [x_in], program("f8", 1, 1, [("copy", 0, 1)]))
+    store = program(
+        "f8",
+        2,
+        1,
+        [("multiply", 4, 0, 3), ("add", 1, 2, 4)],
+        literals=[(-0.1, 0)],
+        n_temps=1,
+    )
+    builder.op(pb.GEMM, [product, parameter], [x_t, g_in, parameter], [0, *store])
+    options = {"epoch_rows": 30, "batch_rows": 12, "step_end": 3}
+    *_, out = run_teams(Plan(builder.build()), [x, g, w], **options)
+    assert_allclose(out, w - 0.1 * x.T @ g, rtol=1e-12, atol=1e-13)
