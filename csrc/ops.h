@@ -13,15 +13,20 @@ DLC_API dlc_status dlc_map_instruction_info(const char **name, int32_t *arity, i
 DLC_API dlc_status dlc_matmul_shape(int64_t *shape, int32_t *ndim, const dlc_array *a, const dlc_array *b);
 
 /* dlc_matmul of float32 arrays that are rounded to bfloat16, with sums in float32. Numbers below 2^-126 count as 0. */
-DLC_API dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b);
+DLC_API dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b, const void *packed_b);
+
+/* packed = b (k, n; float32), rounded to bfloat16 once for any number of the products above. They take it as packed_b, which is
+ * NULL else, and read the shape of b alone. Its layout is that of the kernel table in use, for this process only. */
+DLC_API dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *b);
+DLC_API dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *b);
 
 /* Whether the CPU has an instruction for that, which the kernel table in use knows. */
 DLC_API dlc_status dlc_bfloat16_is_native(bool *is_native);
 
 /* out (n, m) = activation(x (n, k) @ w (k, m) + b (m)); b may be NULL. activation: an instruction of arity 1, or of
- * arity 2 with its parameter; DLC_MAP_COPY is none. in_bfloat16: the product as of dlc_matmul_bfloat16. */
+ * arity 2 with its parameter; DLC_MAP_COPY is none. in_bfloat16: the product as of dlc_matmul_bfloat16, with its packed_b. */
 DLC_API dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
-                              int32_t activation, double parameter, bool in_bfloat16);
+                              int32_t activation, double parameter, bool in_bfloat16, const void *packed_w);
 
 /* out = op(inputs[0], ...), computed in the dtype of out; inputs broadcast to out's shape and may be of any dtype. */
 DLC_API dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs);

@@ -207,9 +207,10 @@ static dlc_status check_float32(const dlc_array *array)
 typedef struct matrix_pair {
     const dlc_array *a, *b;
     const dlc_gemm_kernels *kernels;
+    const void *packed_b; /* or NULL */
 } matrix_pair;
 
-static dlc_status multiply_pair(const dlc_array *out, const void *context);
+static dlc_status multiply_pair(const dlc_array *out, const void *pair);
 
 /* Small products of two matrices are called for by the million: they are looked at before anything general. */
 static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, const dlc_array *a, const dlc_array *b)
@@ -228,9 +229,10 @@ static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, con
 }
 
 /* out = a @ b, which have been checked */
-static dlc_status multiply(const dlc_array *out, const dlc_array *a, const dlc_array *b, const dlc_gemm_kernels *kernels)
+static dlc_status multiply(const dlc_array *out, const matrix_pair *pair)
 {
-    product p = {.items = 1, .batch_axes = out->ndim - 2, .gemm = gemm_of(kernels, a, b)};
+    const dlc_array *a = pair->a, *b = pair->b;
+    product p = {.items = 1, .batch_axes = out->ndim - 2, .gemm = gemm_of(pair->kernels, a, b)};
     for (int32_t axis = 0; axis < p.batch_axes; axis++)
         p.items *= out->shape[axis];
     int64_t row = out->stride[out->ndim - 2], col = out->stride[out->ndim - 1];
@@ -238,10 +240,11 @@ static dlc_status multiply(const dlc_array *out, const dlc_array *a, const dlc_a
     if (p.items == 0 || m == 0 || n == 0)
         return DLC_OK;
     bool swapped = n > 1 && col != 1;
-    if (swapped && m > 1 && row != 1)
-        return run_on_copy(out, multiply_pair, &(matrix_pair){a, b, kernels});
+    if (swapped && ((m > 1 && row != 1) || pair->packed_b))
+        return run_on_copy(out, multiply_pair, pair);
     if (swapped)
         swap_roles(&p.gemm);
+    p.gemm.packed_b = pair->packed_b;
     set_output(&p.gemm, out->data, swapped ? col : row, p.gemm.m, p.gemm.n);
 
     const dlc_array *operands[3] = {out, swapped ? b : a, swapped ? a : b};
@@ -254,11 +257,7 @@ static dlc_status multiply(const dlc_array *out, const dlc_array *a, const dlc_a
     return run_product(&p);
 }
 
-static dlc_status multiply_pair(const dlc_array *out, const void *context)
-{
-    const matrix_pair *pair = context;
-    return multiply(out, pair->a, pair->b, pair->kernels);
-}
+static dlc_status multiply_pair(const dlc_array *out, const void *pair) { return multiply(out, pair); }
 
 dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array *b)
 {
@@ -267,16 +266,20 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
     if (multiply_small(kernels, out, a, b))
         return DLC_OK;
     DLC_TRY(check_product(out, a, b));
-    return multiply(out, a, b, kernels->real[out->dtype]->gemm);
+    return multiply(out, &(matrix_pair){a, b, kernels->real[out->dtype]->gemm, NULL});
 }
 
-dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b)
+/* In bfloat16 */
+
+dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b, const void *packed_b)
 {
     const dlc_kernels *kernels;
     DLC_TRY(dlc_kernels_get(&kernels));
     DLC_TRY(check_product(out, a, b));
     DLC_TRY(check_float32(out));
-    return multiply(out, a, b, kernels->bfloat16->gemm);
+    if (packed_b && b->ndim != 2)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "a packed b has %d axes; expected 2", b->ndim);
+    return multiply(out, &(matrix_pair){a, b, kernels->bfloat16->gemm, packed_b});
 }
 
 dlc_status dlc_bfloat16_is_native(bool *is_native)
@@ -284,6 +287,49 @@ dlc_status dlc_bfloat16_is_native(bool *is_native)
     const dlc_kernels *kernels;
     DLC_TRY(dlc_kernels_get(&kernels));
     *is_native = kernels->bfloat16->is_native;
+    return DLC_OK;
+}
+
+typedef struct packing {
+    dlc_gemm gemm;
+    void *packed;
+} packing;
+
+static void pack_member(void *context, int thread, int n_threads)
+{
+    packing *call = context;
+    dlc_gemm_pack_b(call->packed, &call->gemm, thread, n_threads);
+}
+
+/* The product of b (k, n) with an a that has no rows */
+static dlc_status product_of(dlc_gemm *gemm, const dlc_array *b)
+{
+    const dlc_kernels *kernels;
+    int64_t count;
+    DLC_TRY(dlc_kernels_get(&kernels));
+    if (b->ndim != 2)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "b has %d axes; expected a matrix", b->ndim);
+    DLC_TRY(check_float32(b));
+    DLC_TRY(dlc_element_count(&count, b->shape, b->ndim, "b"));
+    const dlc_array a = {.dtype = b->dtype, .ndim = 2, .shape = {0, b->shape[0]}};
+    *gemm = gemm_of(kernels->bfloat16->gemm, &a, b);
+    return DLC_OK;
+}
+
+dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *b)
+{
+    dlc_gemm gemm;
+    DLC_TRY(product_of(&gemm, b));
+    if (!dlc_gemm_packed_size(bytes, &gemm) || !dlc_size_mul(bytes, *bytes, gemm.element_size))
+        return dlc_fail(DLC_OVERFLOW, "the bytes of b, packed, do not fit in 63 bits");
+    return DLC_OK;
+}
+
+dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *b)
+{
+    packing call = {.packed = packed};
+    DLC_TRY(product_of(&call.gemm, b));
+    dlc_team_run(dlc_threads_for(dlc_cost_mul(b->shape[0], b->shape[1])), pack_member, &call);
     return DLC_OK;
 }
 
@@ -350,13 +396,14 @@ typedef struct linear_arguments {
     int32_t activation;
     double parameter;
     bool in_bfloat16;
+    const void *packed_w;
 } linear_arguments;
 
 static dlc_status linear_from(const dlc_array *out, const void *context)
 {
     const linear_arguments *arguments = context;
     return dlc_linear(out, arguments->x, arguments->w, arguments->b, arguments->activation, arguments->parameter,
-                      arguments->in_bfloat16);
+                      arguments->in_bfloat16, arguments->packed_w);
 }
 
 static void run_linear_member(void *context, int thread, int n_threads)
@@ -367,7 +414,7 @@ static void run_linear_member(void *context, int thread, int n_threads)
 }
 
 dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
-                      int32_t activation, double parameter, bool in_bfloat16)
+                      int32_t activation, double parameter, bool in_bfloat16, const void *packed_w)
 {
     const dlc_kernels *kernels;
     linear_call call;
@@ -377,12 +424,14 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
     if (out->shape[0] == 0 || out->shape[1] == 0)
         return DLC_OK;
     if (out->stride[1] != 1 && out->shape[1] > 1)
-        return run_on_copy(out, linear_from, &(linear_arguments){x, w, b, activation, parameter, in_bfloat16});
+        return run_on_copy(out, linear_from,
+                           &(linear_arguments){x, w, b, activation, parameter, in_bfloat16, packed_w});
     DLC_TRY(dlc_kernels_get(&kernels));
 
     dlc_gemm *gemm = &call.product.gemm;
     call.kernels = kernels->real[out->dtype];
     *gemm = gemm_of(in_bfloat16 ? kernels->bfloat16->gemm : call.kernels->gemm, x, w);
+    gemm->packed_b = packed_w;
     set_output(gemm, out->data, out->stride[0], gemm->m, gemm->n);
     linear_program(&call, out, b, activation, parameter);
     call.register_bytes = 0;

@@ -78,7 +78,7 @@ static bool has_near_rows(const dlc_gemm *g)
 
 static bool is_deep(const dlc_gemm *g)
 {
-    return g->k >= DEEP_K && g->m <= DEEP_C && g->n <= DEEP_C && g->m * g->n <= DEEP_C;
+    return !g->packed_b && g->k >= DEEP_K && g->m <= DEEP_C && g->n <= DEEP_C && g->m * g->n <= DEEP_C;
 }
 
 /* A part of the product: the elements of c from (row, col) on. That of the first rows has the sums of its columns of b, too. */
@@ -344,6 +344,13 @@ static void pack_rows(const job *job)
     }
 }
 
+/* Where dlc_gemm_pack_b packs row p, the first of a block, of the panel that begins with a column: a panel's rows lie one
+ * after the other, all of k. */
+static void *packed_panel(const dlc_gemm *g, const void *packed, int64_t col, int64_t p, int64_t step)
+{
+    return at(g, packed, col * packed_depth(g->kernels, g->k) + packed_depth(g->kernels, p) * step);
+}
+
 /* What the panel of b that begins with a column is packed from: nothing where it is not, or is near. */
 static rows_ahead look_at_panel(const job *job, int64_t col)
 {
@@ -372,7 +379,10 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
     const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
     int64_t ldb = g->b_row;
     void *panel = NULL; /* to be packed by the first tile */
-    if (job->pack_b || cols % kernels->lanes != 0) {
+    if (g->packed_b) {
+        ldb = round_up(cols, kernels->lanes);
+        b = packed_panel(g, g->packed_b, job->col_of_first + col, job->p, ldb);
+    } else if (job->pack_b || cols % kernels->lanes != 0) {
         void *place = at(g, job->b_block, job->keeps_panels ? (col - job->first_col) * job->packed_depth : 0);
         const bool is_packed = job->keeps_panels && job->row > 0;
         const int64_t step = round_up(cols, kernels->lanes);
@@ -508,7 +518,7 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
     job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
     const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
     const bool is_packed_ahead = g->b_col == 1 ? kernels->packs_pairs : g->b_row == 1;
-    job.is_far = is_packed_ahead && b_bytes > FAR_B_BYTES;
+    job.is_far = is_packed_ahead && !g->packed_b && b_bytes > FAR_B_BYTES;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.packed_depth = packed_depth(kernels, job.depth);
@@ -527,6 +537,28 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
         }
         job.p += job.depth;
     } while (job.p < g->k);
+}
+
+bool dlc_gemm_packed_size(int64_t *size, const dlc_gemm *g)
+{
+    int64_t cols;
+    return dlc_size_add(&cols, g->n, g->kernels->lanes - 1) &&
+           dlc_size_mul(size, cols / g->kernels->lanes * g->kernels->lanes, packed_depth(g->kernels, g->k));
+}
+
+void dlc_gemm_pack_b(void *packed, const dlc_gemm *g, int thread, int n_threads)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const scheme scheme = choose_scheme(g);
+    const int64_t block_depth = depth_of_blocks(g, &scheme);
+    int64_t col, end;
+    dlc_split(&col, &end, g->n, kernels->nr, thread, n_threads);
+    for (; col < end; col += kernels->nr) {
+        const int64_t cols = dlc_min64(kernels->nr, end - col), step = round_up(cols, kernels->lanes);
+        for (int64_t p = 0; p < g->k; p += block_depth)
+            kernels->pack(packed_panel(g, packed, col, p, step), step, at(g, g->b, p * g->b_row + col * g->b_col), g->b_col,
+                          g->b_row, cols, dlc_min64(block_depth, g->k - p));
+    }
 }
 
 /* What needs no blocks, no packing of whole operands and no team, and would spend most of its time on them: of 8^3 two

@@ -27,6 +27,7 @@ typedef struct dlc_gemm {
     int64_t b_row, b_col;
     bool accumulate;
     bool is_transient; /* c and c_row are not read; finish is set, accumulate is not */
+    const void *packed_b; /* NULL, or all of b by dlc_gemm_pack_b, instead of b. k is not cut in parts for the team then. */
     /* (n), contiguous, or NULL: = or += the sum of each column of b, taken while a panel of it is in cache (behind a product
      * with a vector, which has none). m is not 0 then, and elements are no pairs. */
     void *b_sums;
@@ -35,6 +36,13 @@ typedef struct dlc_gemm {
     void (*fetch)(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols);
     void *context; /* of both */
 } dlc_gemm;
+
+/* How many elements dlc_gemm_pack_b writes. False: more than 63 bits can count. */
+bool dlc_gemm_packed_size(int64_t *size, const dlc_gemm *gemm);
+
+/* packed = b (k, n), rounded and laid out as tiles read it, for kernels that pack pairs: those need all of b packed at every
+ * product else. Every thread of a team calls it and packs columns of its own. c and a are not read. */
+void dlc_gemm_pack_b(void *packed, const dlc_gemm *gemm, int thread, int n_threads);
 
 /* Whether c (m, n) may be transient, for k and any smaller one: every element is complete when its tile is. */
 bool dlc_gemm_may_be_transient(const dlc_gemm *gemm);

@@ -3,13 +3,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dlcore._packed import PackedMatrix
+
 Activation = Literal[
     "identity", "relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu", "softplus"
 ]
 
 def matmul(
     a: ArrayLike,
-    b: ArrayLike,
+    b: ArrayLike | PackedMatrix,
     *,
     transpose_a: bool = False,
     transpose_b: bool = False,
@@ -18,7 +20,7 @@ def matmul(
 ) -> Any: ...
 def linear(
     x: ArrayLike,
-    w: ArrayLike,
+    w: ArrayLike | PackedMatrix,
     b: ArrayLike | None = None,
     *,
     activation: Activation = "identity",

@@ -23,6 +23,7 @@ from dlcore._arrays cimport (
     shape_of,
     traced,
 )
+from dlcore._packed cimport PackedMatrix
 from dlcore._native cimport DLC_FLOAT64, DLC_MAX_NDIM, check, dlc_array, dlc_matmul, dlc_status
 
 cnp.import_array()
@@ -49,9 +50,10 @@ cdef extern from "map/map_ops.h" nogil:
 
 cdef extern from "ops.h" nogil:
     dlc_status dlc_matmul_shape(int64_t *shape, int32_t *ndim, const dlc_array *a, const dlc_array *b)
-    dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b)
+    dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b,
+                                   const void *packed_b)
     dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
-                          int32_t activation, double parameter, bint in_bfloat16)
+                          int32_t activation, double parameter, bint in_bfloat16, const void *packed_w)
     dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
     dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bint logarithm)
 
@@ -126,10 +128,11 @@ cdef cnp.ndarray multiply_matrices(cnp.ndarray a, cnp.ndarray b):
     return result
 
 
-cdef dlc_status run_product_in_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
+cdef dlc_status run_product_in_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b,
+                                        const void *packed_b) noexcept:
     cdef dlc_status status
     with nogil:
-        status = dlc_matmul_bfloat16(out, a, b)
+        status = dlc_matmul_bfloat16(out, a, b, packed_b)
     return status
 
 
@@ -139,6 +142,23 @@ cdef bint is_bfloat16(object compute) except -1:
     if not isinstance(compute, str) or compute != "bfloat16":
         raise ValueError(f"compute is {compute!r}; expected None or 'bfloat16'")
     return True
+
+
+cdef PackedMatrix packed_of(object value):
+    return <PackedMatrix>value if isinstance(value, PackedMatrix) else None
+
+
+cdef cnp.ndarray array_of(object value, PackedMatrix packed, str name):
+    """The operand's array, which of a packed matrix is its memory."""
+    return real_array(value, name) if packed is None else packed.memory
+
+
+cdef const void *unpack_shape(dlc_array *view, PackedMatrix packed):
+    """Gives the view of a packed matrix the shape that it had, and returns where it is packed; NULL for other views."""
+    if packed is None:
+        return NULL
+    view.shape[0], view.shape[1] = packed.shape
+    return view.data
 
 
 cdef int check_single(cnp.ndarray array, str name) except -1:
@@ -153,14 +173,15 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     Parameters
     ----------
     a : array_like, shape (..., m, k) or (k,)
-    b : array_like, shape (..., k, n) or (k,)
+    b : array_like, shape (..., k, n) or (k,), or PackedMatrix
         Leading axes broadcast. An array of one axis is a row (``a``) or a column (``b``), and its
         axis of extent 1 is not in the result.
     transpose_a, transpose_b : bool, default=False
         Exchange the last two axes first; nothing is copied for it.
     compute : {None, "bfloat16"}, optional
         "bfloat16" rounds `a` and `b`, which must be float32, to bfloat16 (to nearest, ties to even)
-        and adds up their products in float32; see Notes.
+        and adds up their products in float32; see Notes. So does a `b` that is a `PackedMatrix` (of
+        :func:`pack_bfloat16`), whatever `compute` is.
     out : ndarray, optional
         Where to write the result; it must not overlap `a` or `b`.
 
@@ -204,10 +225,13 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
             and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)
             and cnp.PyArray_DIM(<cnp.ndarray>a, 1) == cnp.PyArray_DIM(<cnp.ndarray>b, 0)):
         return multiply_matrices(a, b)
-    cdef bint in_bfloat16 = is_bfloat16(compute)
+    cdef PackedMatrix packed = packed_of(b)
+    cdef bint in_bfloat16 = is_bfloat16(compute) or packed is not None
     if is_traced(a) or is_traced(b):
-        return traced("matmul", (a, b, transpose_a, transpose_b, compute), out)
-    cdef cnp.ndarray left = real_array(a, "a"), right = real_array(b, "b"), result
+        return traced("matmul", (a, b, transpose_a, transpose_b, "bfloat16" if in_bfloat16 else None), out)
+    if packed is not None and transpose_b:
+        raise ValueError("transpose_b is True, but b is packed; pack it with transpose=True instead")
+    cdef cnp.ndarray left = real_array(a, "a"), right = array_of(b, packed, "b"), result
     cdef dlc_array a_view, b_view, out_view
     cdef int64_t[8] shape
     cdef cnp.npy_intp[8] dims
@@ -220,6 +244,7 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
         left, right = as_double(left), as_double(right)
     describe(&a_view, left, "a")
     describe(&b_view, right, "b")
+    cdef const void *packed_b = unpack_shape(&b_view, packed)
     if a_view.ndim == 0 or b_view.ndim == 0:
         raise ValueError(f"{'a' if a_view.ndim == 0 else 'b'} has no axes; a matrix product needs 1 or more")
     if transpose_a:
@@ -247,7 +272,7 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     if a_is_vector:
         insert_axis(&out_view, out_view.ndim - 1, "out")
     if in_bfloat16:
-        check(run_product_in_bfloat16(&out_view, &a_view, &b_view))
+        check(run_product_in_bfloat16(&out_view, &a_view, &b_view, packed_b))
     else:
         check(run_product(&out_view, &a_view, &b_view))
     return result_of(result, out is None)
@@ -279,7 +304,8 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
     Parameters
     ----------
     x : array_like, shape (n, k)
-    w : array_like, shape (k, m)
+    w : array_like, shape (k, m), or PackedMatrix
+        Of :func:`pack_bfloat16`, for which `compute` is "bfloat16".
     b : array_like, shape (m,), optional
     activation : str, default="identity"
         "identity", "relu", "leaky_relu" (slope 0.01), "elu" (alpha 1), "sigmoid", "tanh", "gelu",
@@ -313,10 +339,11 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
     name, code, value = _ACTIVATIONS[activation]
-    cdef bint in_bfloat16 = is_bfloat16(compute)
+    cdef PackedMatrix packed = packed_of(w)
+    cdef bint in_bfloat16 = is_bfloat16(compute) or packed is not None
     if is_traced(x) or is_traced(w) or is_traced(b):
-        return traced("linear", (x, w, b, name, value, compute), out)
-    cdef cnp.ndarray x_array = real_array(x, "x"), w_array = real_array(w, "w"), result
+        return traced("linear", (x, w, b, name, value, "bfloat16" if in_bfloat16 else None), out)
+    cdef cnp.ndarray x_array = real_array(x, "x"), w_array = array_of(w, packed, "w"), result
     cdef cnp.ndarray b_array = None if b is None else real_array(b, "b")
     cdef dlc_array x_view, w_view, b_view, out_view
     cdef dlc_array *bias = NULL if b is None else &b_view
@@ -341,6 +368,7 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
         check_ndim(b_array, 1, "b")
     describe(&x_view, x_array, "x")
     describe(&w_view, w_array, "w")
+    cdef const void *packed_w = unpack_shape(&w_view, packed)
     if bias != NULL:
         describe(&b_view, b_array, "b")
     dims[0] = x_view.shape[0]
@@ -355,7 +383,7 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
             check_overlap(result, b_array, "b")
     describe(&out_view, result, "out")
     with nogil:
-        status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter, in_bfloat16)
+        status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter, in_bfloat16, packed_w)
     check(status)
     return result
 

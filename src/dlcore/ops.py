@@ -39,6 +39,7 @@ from dlcore._ops import (
     softplus,
     tanh,
 )
+from dlcore._packed import PackedMatrix, pack_bfloat16
 from dlcore._training import (
     adam_step,
     binary_cross_entropy,
@@ -50,6 +51,7 @@ from dlcore._training import (
 )
 
 __all__ = [
+    "PackedMatrix",
     "adam_step",
     "binary_cross_entropy",
     "cross_entropy",
@@ -64,6 +66,7 @@ __all__ = [
     "mae",
     "matmul",
     "mse",
+    "pack_bfloat16",
     "relu",
     "sgd_step",
     "sigmoid",

@@ -1,0 +1,7 @@
+# A matrix that is packed once for many products; see _packed.pyx.
+cimport numpy as cnp
+
+
+cdef class PackedMatrix:
+    cdef cnp.ndarray memory  # (1, float32 that it takes): to checks it is a matrix of that dtype
+    cdef readonly tuple shape

@@ -1,0 +1,9 @@
+from numpy.typing import ArrayLike
+
+class PackedMatrix:
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def pack_bfloat16(w: ArrayLike, *, transpose: bool = False) -> PackedMatrix: ...
