@@ -46,7 +46,7 @@ def test_blocks_of_rows_columns_and_depth(rng, shape):
 
 
 def test_a_deep_product_is_not_cut(rng):
-    """Its sums have another order than those of an unpacked one, and are the same for every team."""
+    """Its sums have another order than those of an unpacked one, but one for every team."""
     a, b = matrices(rng, (5, 7001), (7001, 33))
     packed = ops.pack_bfloat16(b)
     expected = ops.matmul(a, packed)

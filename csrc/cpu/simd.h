@@ -193,18 +193,21 @@ DLC_DEFINE_BY_LANE(v_trunc, DLC_OF_REAL(__builtin_trunc))
 #endif
 
 #if DLC_REAL_BITS == 32
-/* Pairs of bfloat16, one in each lane, `first` in the lower half.
+/* Pairs of bfloat16, one in each lane, `first` in the lower half. v_round_neighbours makes them of lanes that follow each other:
+ * all of first, then all of second.
  *
- * v_round_pairs rounds to the nearest, ties to even; NaN stays NaN, and numbers below the least normal one become 0 with their
+ * Both round to the nearest, ties to even; NaN stays NaN, and numbers below the least normal one become 0 with their
  * sign. v_dot_pairs is sum + a1 b1 + a0 b0, the upper halves first. A product of two bfloat16 is exact in float32 unless it
  * leaves its range, and there alone it matters whether it is fused with the addition. vdpbf16ps takes sums below the least
  * normal number for 0. */
 #if defined(__AVX512BF16__)
 #define DLC_HAVE_PAIRS
+static inline vint v_round_neighbours(vreal first, vreal second) { return (vint)_mm512_cvtne2ps_pbh(second, first); }
+
 static inline vint v_round_pairs(vreal first, vreal second)
 {
     typedef int16_t vhalf __attribute__((vector_size(DLC_VECTOR_BYTES)));
-    const vhalf x = (vhalf)_mm512_cvtne2ps_pbh(second, first); /* all of first, then all of second */
+    const vhalf x = (vhalf)v_round_neighbours(first, second);
     return (vint)__builtin_shufflevector(x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26,
                                          11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
@@ -223,6 +226,17 @@ static inline vuint v_round_bfloat16(vreal x)
 static inline vint v_round_pairs(vreal first, vreal second)
 {
     return (vint)(v_round_bfloat16(first) >> 16 | (v_round_bfloat16(second) & 0xffff0000));
+}
+
+static inline vint v_round_neighbours(vreal first, vreal second)
+{
+    const vuint rounded[2] = {v_round_bfloat16(first), v_round_bfloat16(second)};
+    uint32_t x[2 * DLC_LANES];
+    vint pairs;
+    memcpy(x, rounded, sizeof x);
+    for (int i = 0; i < DLC_LANES; i++)
+        pairs[i] = (int32_t)(x[2 * i] >> 16 | (x[2 * i + 1] & 0xffff0000));
+    return pairs;
 }
 
 static inline vreal v_dot_pairs(vreal sum, vint a, vint b)

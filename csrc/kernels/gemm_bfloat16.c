@@ -65,24 +65,55 @@ static void pack_pairs(int32_t *panel, int64_t step, const real *x, int64_t stri
         }
 }
 
-/* Rows of another layout are brought together as float32 first, so many at a time: half of L1 at most. */
+/* What of a panel is in another layout for a while: half of L1 at most. */
 enum { STAGED = 64 };
 
-static void pack(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
-                 int64_t depth)
+/* pairs (half of n, rounded up to whole vectors) from x (n) */
+static void round_row(int32_t *pairs, const real *x, int64_t n)
 {
-    if (width_stride == 1 && width % L == 0) {
-        pack_pairs(panel, step, x, depth_stride, width, depth);
-        return;
+    for (int64_t i = 0; i < n; i += 2 * L) {
+        const int64_t few = n - i;
+        const vreal first = few < L ? v_load_part(x + i, few, 0) : v_load(x + i);
+        const vreal second = few >= 2 * L ? v_load(x + i + L) : few > L ? v_load_part(x + i + L, few - L, 0) : (vreal){0};
+        const vint rounded = v_round_neighbours(first, second);
+        memcpy(pairs + i / 2, &rounded, sizeof rounded);
     }
+}
+
+/* Of an x whose elements lie along the depth: pairs are rounded where they lie, and half as many elements are transposed. */
+static void pack_rows(int32_t *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
+{
+    int32_t pairs[NR * STAGED];
+    for (int64_t p = 0; p < depth; p += 2 * STAGED, panel += STAGED * step) {
+        const int64_t few = depth - p < 2 * STAGED ? depth - p : 2 * STAGED;
+        for (int64_t w = 0; w < width; w++)
+            round_row(pairs + w * STAGED, x + w * stride + p, few);
+        DLC_NAME(dlc_gemm_kernels).pack(panel, step, pairs, STAGED, 1, width, (few + 1) / 2);
+    }
+}
+
+/* Of any other x, whose panels are brought together as float32 first */
+static void pack_staged(int32_t *panel, int64_t step, const real *x, int64_t width_stride, int64_t depth_stride,
+                        int64_t width, int64_t depth)
+{
     real rows[STAGED * NR];
     const int64_t stride = (width + L - 1) / L * L;
     for (int64_t p = 0; p < depth; p += STAGED) {
         const int64_t few = depth - p < STAGED ? depth - p : STAGED;
-        DLC_NAME(dlc_gemm_kernels).pack(rows, stride, (const real *)x + p * depth_stride, width_stride, depth_stride, width,
-                                        few);
-        pack_pairs((int32_t *)panel + p / 2 * step, step, rows, stride, width, few);
+        DLC_NAME(dlc_gemm_kernels).pack(rows, stride, x + p * depth_stride, width_stride, depth_stride, width, few);
+        pack_pairs(panel + p / 2 * step, step, rows, stride, width, few);
     }
+}
+
+static void pack(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+                 int64_t depth)
+{
+    if (width_stride == 1 && width % L == 0)
+        pack_pairs(panel, step, x, depth_stride, width, depth);
+    else if (depth_stride == 1)
+        pack_rows(panel, step, x, width_stride, width, depth);
+    else
+        pack_staged(panel, step, x, width_stride, depth_stride, width, depth);
 }
 
 static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,

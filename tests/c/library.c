@@ -127,7 +127,7 @@ static void test_linear(int32_t dtype, int64_t n, int64_t k, int64_t m, int acti
         describe("linear %lld x %lld x %lld, activation %d, bias %d, %d threads, float%d", (long long)n, (long long)k,
                  (long long)m, activation, has_bias, threads, bits_of(dtype));
         use_team(threads);
-        expect(dlc_linear(&out, &x, &w, has_bias ? &b : NULL, activation, parameter, false) == DLC_OK, "%s", dlc_last_error());
+        expect(dlc_linear(&out, &x, &w, has_bias ? &b : NULL, activation, parameter, false, NULL) == DLC_OK, "%s", dlc_last_error());
         if (threads > 1)
             expect_same_bits(dtype, y, first, n * m);
         expect_intact();
