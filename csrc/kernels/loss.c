@@ -29,8 +29,8 @@ static inline row_range range_of(const real *x, int64_t cols)
         largest[0] = v_larger(v, largest[0]);
         smallest[0] = v_smaller(v, smallest[0]);
     }
-    const real max = v_fold_max(v_larger(largest[0], largest[1]));
-    return (row_range){max, max - v_fold_min(v_smaller(smallest[0], smallest[1])) <= DLC_NEAR};
+    const real max = v_fold_larger(v_larger(largest[0], largest[1]));
+    return (row_range){max, max - v_fold_smaller(v_smaller(smallest[0], smallest[1])) <= DLC_NEAR};
 }
 
 DLC_INLINE vreal exp_of(vreal x, const bool near) { return near ? v_exp_near(x) : v_exp(x); }
@@ -250,7 +250,7 @@ static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vre
         at_label = v_blend(x->label == (real_int)j, z, at_label);
     }
     const vreal is_far = v_blend(max - min <= DLC_NEAR, (vreal){0}, v_splat(1)); /* also where that is a NaN */
-    const bool near = v_fold_max(is_far) == 0;
+    const bool near = v_fold_larger(is_far) == 0;
     const vreal total = near ? sum_exp_of_lanes(grad, ld_grad, x, max, true)
                              : sum_exp_of_lanes(grad, ld_grad, x, max, false);
     const vreal share = 1 / total;
