@@ -9,36 +9,73 @@
 #define WHOLE(p) v_load((const real *)(p) + i)
 #define REST(p) v_load_part((const real *)(p) + i, n - i, 1)
 
-/* Vectors a turn of a loop. On Zen 3 the jump alone takes two cycles, as long as it takes to copy two vectors in L1; of what
- * takes ten, the code would only grow. */
-#define SHORT _Pragma("GCC unroll 4")
-#define LONG _Pragma("GCC unroll 1")
+/* Loops without stores take four vectors a turn: on Zen 3 the jump alone takes two cycles. */
+#define UNROLLED _Pragma("GCC unroll 4")
 
-/* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. A vector is stored when the next one is loaded:
- * where out begins a line or less after an input, modulo 4 KiB, as do arrays that are allocated one after the other, a load waits
- * for the store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). */
-#define LOOP(turn, expression, X, Y, Z)                               \
-    {                                                                 \
-        int64_t i = 0;                                                \
-        if (n >= DLC_LANES) {                                         \
-            vreal result;                                             \
-            {                                                         \
-                X(WHOLE) Y(WHOLE) Z(WHOLE)                            \
-                result = (expression);                                \
-            }                                                         \
-            turn                                                      \
-            for (i = DLC_LANES; i + DLC_LANES <= n; i += DLC_LANES) { \
-                X(WHOLE) Y(WHOLE) Z(WHOLE)                            \
-                const vreal next = (expression);                      \
-                v_store((real *)out + i - DLC_LANES, result);         \
-                result = next;                                        \
-            }                                                         \
-            v_store((real *)out + i - DLC_LANES, result);             \
-        }                                                             \
-        if (i < n) {                                                  \
-            X(REST) Y(REST) Z(REST)                                   \
-            v_store_part((real *)out + i, (expression), n - i);       \
-        }                                                             \
+/* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. Results are stored when what follows them is
+ * loaded: where out begins a few lines after an input, modulo 4 KiB, as do arrays that are allocated one after the other, a load
+ * waits for the store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). A turn of a short
+ * expression is four vectors, for the jump and as it waits for stores of three lines ahead (relu of 1 MB: 1.2 times); of a long
+ * one, which is one vector, the code would only grow. */
+#define VECTOR(v, result, expression, X, Y, Z)     \
+    {                                              \
+        const int64_t i = first + (v) * DLC_LANES; \
+        X(WHOLE) Y(WHOLE) Z(WHOLE)                 \
+        result = (expression);                     \
+    }
+#define FOUR_VECTORS(result, ...)     \
+    VECTOR(0, result##0, __VA_ARGS__) \
+    VECTOR(1, result##1, __VA_ARGS__) \
+    VECTOR(2, result##2, __VA_ARGS__) \
+    VECTOR(3, result##3, __VA_ARGS__)
+enum { FOUR = 4 * DLC_LANES };
+#define STORE_FOUR(place, result)                \
+    v_store((place), result##0);                 \
+    v_store((place) + DLC_LANES, result##1);     \
+    v_store((place) + 2 * DLC_LANES, result##2); \
+    v_store((place) + 3 * DLC_LANES, result##3);
+#define SHORT_LOOP(...)                                                 \
+    {                                                                   \
+        int64_t first = 0;                                              \
+        if (n >= FOUR) {                                                \
+            vreal now0, now1, now2, now3;                               \
+            FOUR_VECTORS(now, __VA_ARGS__)                              \
+            for (first = FOUR; first + FOUR <= n; first += FOUR) {      \
+                vreal next0, next1, next2, next3;                       \
+                FOUR_VECTORS(next, __VA_ARGS__)                         \
+                STORE_FOUR((real *)out + first - FOUR, now)             \
+                now0 = next0, now1 = next1, now2 = next2, now3 = next3; \
+            }                                                           \
+            STORE_FOUR((real *)out + first - FOUR, now)                 \
+        }                                                               \
+        for (; first + DLC_LANES <= n; first += DLC_LANES) {            \
+            vreal result;                                               \
+            VECTOR(0, result, __VA_ARGS__)                              \
+            v_store((real *)out + first, result);                       \
+        }                                                               \
+        STORE_REST(__VA_ARGS__)                                         \
+    }
+#define LONG_LOOP(...)                                                            \
+    {                                                                             \
+        int64_t first = 0;                                                        \
+        if (n >= DLC_LANES) {                                                     \
+            vreal now;                                                            \
+            VECTOR(0, now, __VA_ARGS__)                                           \
+            for (first = DLC_LANES; first + DLC_LANES <= n; first += DLC_LANES) { \
+                vreal next;                                                       \
+                VECTOR(0, next, __VA_ARGS__)                                      \
+                v_store((real *)out + first - DLC_LANES, now);                    \
+                now = next;                                                       \
+            }                                                                     \
+            v_store((real *)out + first - DLC_LANES, now);                        \
+        }                                                                         \
+        STORE_REST(__VA_ARGS__)                                                   \
+    }
+#define STORE_REST(expression, X, Y, Z)                     \
+    if (first < n) {                                        \
+        const int64_t i = first;                            \
+        X(REST) Y(REST) Z(REST)                             \
+        v_store_part((real *)out + i, (expression), n - i); \
     }
 #define X_ARRAY(load) const vreal x = load(a);
 #define Y_ARRAY(load) const vreal y = load(b);
@@ -52,9 +89,9 @@
 #define UNUSED_1 (void)b, (void)c, (void)numbers;
 #define UNUSED_2 (void)c, (void)numbers;
 #define UNUSED_3 (void)numbers;
-#define LOOP_1(turn, expression) LOOP(turn, expression, X_ARRAY, NONE, NONE)
-#define LOOP_2(turn, expression) LOOP(turn, expression, X_ARRAY, Y_ARRAY, NONE)
-#define LOOP_3(turn, expression) LOOP(turn, expression, X_ARRAY, Y_ARRAY, Z_ARRAY)
+#define LOOP_1(turn, expression) turn(expression, X_ARRAY, NONE, NONE)
+#define LOOP_2(turn, expression) turn(expression, X_ARRAY, Y_ARRAY, NONE)
+#define LOOP_3(turn, expression) turn(expression, X_ARRAY, Y_ARRAY, Z_ARRAY)
 #define MAP_HEAD(name) \
     static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n, unsigned numbers)
 
@@ -62,12 +99,12 @@
 #define DEFINE_MAP(name, arity, expression)            \
     MAP_HEAD(name)                                     \
     {                                                  \
-        UNUSED_##arity LOOP_##arity(SHORT, expression) \
+        UNUSED_##arity LOOP_##arity(SHORT_LOOP, expression) \
     }
 #define DEFINE_LONG_MAP(name, arity, expression)       \
     MAP_HEAD(name)                                     \
     {                                                  \
-        UNUSED_##arity LOOP_##arity(LONG, expression)  \
+        UNUSED_##arity LOOP_##arity(LONG_LOOP, expression)  \
     }
 
 /* Likewise, with loops of their own for numbers in place of arrays: an addition of two arrays is three accesses to L1,
@@ -78,12 +115,12 @@
         (void)c;                                             \
         if (numbers == DLC_MAP_B) {                          \
             const vreal of_b = NUMBER(b);                    \
-            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, NONE) \
+            SHORT_LOOP(expression, X_ARRAY, Y_NUMBER, NONE) \
         } else if (numbers == DLC_MAP_A) {                   \
             const vreal of_a = NUMBER(a);                    \
-            LOOP(SHORT, expression, X_NUMBER, Y_ARRAY, NONE) \
+            SHORT_LOOP(expression, X_NUMBER, Y_ARRAY, NONE) \
         } else {                                             \
-            LOOP_2(SHORT, expression)                        \
+            LOOP_2(SHORT_LOOP, expression)                        \
         }                                                    \
     }
 #define DEFINE_MAP_NUMBERS_3(name, expression)                   \
@@ -91,15 +128,15 @@
     {                                                            \
         if (numbers == DLC_MAP_B) {                              \
             const vreal of_b = NUMBER(b);                        \
-            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, Z_ARRAY)  \
+            SHORT_LOOP(expression, X_ARRAY, Y_NUMBER, Z_ARRAY)  \
         } else if (numbers == DLC_MAP_C) {                       \
             const vreal of_c = NUMBER(c);                        \
-            LOOP(SHORT, expression, X_ARRAY, Y_ARRAY, Z_NUMBER)  \
+            SHORT_LOOP(expression, X_ARRAY, Y_ARRAY, Z_NUMBER)  \
         } else if (numbers == (DLC_MAP_B | DLC_MAP_C)) {         \
             const vreal of_b = NUMBER(b), of_c = NUMBER(c);      \
-            LOOP(SHORT, expression, X_ARRAY, Y_NUMBER, Z_NUMBER) \
+            SHORT_LOOP(expression, X_ARRAY, Y_NUMBER, Z_NUMBER) \
         } else {                                                 \
-            LOOP_3(SHORT, expression)                            \
+            LOOP_3(SHORT_LOOP, expression)                            \
         }                                                        \
     }
 
@@ -224,7 +261,7 @@ static bool has_far(const real *x, int64_t n, real limit)
 {
     vint far = {0};
     int64_t i = 0;
-    SHORT for (; i + DLC_LANES <= n; i += DLC_LANES)
+    UNROLLED for (; i + DLC_LANES <= n; i += DLC_LANES)
         far |= v_abs(v_load(x + i)) > limit;
     if (i < n)
         far |= v_abs(v_load_part(x + i, n - i, 0)) > limit;
@@ -237,7 +274,7 @@ static bool has_odd(const real *x, int64_t n)
 {
     vint odd = {0};
     int64_t i = 0;
-    SHORT for (; i + DLC_LANES <= n; i += DLC_LANES) {
+    UNROLLED for (; i + DLC_LANES <= n; i += DLC_LANES) {
         const vreal v = v_load(x + i);
         odd |= ~((v >= DLC_MIN_NORMAL) & (v < DLC_INFINITY));
     }
@@ -256,9 +293,9 @@ static bool has_odd(const real *x, int64_t n)
     {                                        \
         UNUSED_1                             \
         if (has_other)                       \
-            LOOP_1(LONG, v_##name(x))        \
+            LOOP_1(LONG_LOOP, v_##name(x))        \
         else                                 \
-            LOOP_1(LONG, v_##name##_near(x)) \
+            LOOP_1(LONG_LOOP, v_##name##_near(x)) \
     }
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
@@ -288,9 +325,9 @@ static vreal with_far(vreal y, vreal x, real function(real))
     {                                                                 \
         UNUSED_1                                                      \
         if (!has_far(a, n, DLC_FAR))                                  \
-            LOOP_1(LONG, v_##name(x))                                 \
+            LOOP_1(LONG_LOOP, v_##name(x))                                 \
         else                                                          \
-            LOOP_1(LONG, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
+            LOOP_1(LONG_LOOP, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
     }
 DEFINE_ANGLE_MAP(sin)
 DEFINE_ANGLE_MAP(cos)
