@@ -15,10 +15,10 @@ DLC_API dlc_status dlc_matmul_shape(int64_t *shape, int32_t *ndim, const dlc_arr
 /* dlc_matmul of float32 arrays that are rounded to bfloat16, with sums in float32. Numbers below 2^-126 count as 0. */
 DLC_API dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b, const void *packed_b);
 
-/* packed = b (k, n; float32), rounded to bfloat16 once for any number of the products above. They take it as packed_b, which is
+/* packed = w (k, n; float32), rounded to bfloat16 once for any number of the products above. They take it as packed_b, which is
  * NULL else, and read the shape of b alone. Its layout is that of the kernel table in use, for this process only. */
-DLC_API dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *b);
-DLC_API dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *b);
+DLC_API dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *w);
+DLC_API dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *w);
 
 /* Whether the CPU has an instruction for that, which the kernel table in use knows. */
 DLC_API dlc_status dlc_bfloat16_is_native(bool *is_native);

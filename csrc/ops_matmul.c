@@ -301,35 +301,35 @@ static void pack_member(void *context, int thread, int n_threads)
     dlc_gemm_pack_b(call->packed, &call->gemm, thread, n_threads);
 }
 
-/* The product of b (k, n) with an a that has no rows */
-static dlc_status product_of(dlc_gemm *gemm, const dlc_array *b)
+/* The product of an a that has no rows and w (k, n) */
+static dlc_status product_of(dlc_gemm *gemm, const dlc_array *w)
 {
     const dlc_kernels *kernels;
     int64_t count;
     DLC_TRY(dlc_kernels_get(&kernels));
-    if (b->ndim != 2)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "b has %d axes; expected a matrix", b->ndim);
-    DLC_TRY(check_float32(b));
-    DLC_TRY(dlc_element_count(&count, b->shape, b->ndim, "b"));
-    const dlc_array a = {.dtype = b->dtype, .ndim = 2, .shape = {0, b->shape[0]}};
-    *gemm = gemm_of(kernels->bfloat16->gemm, &a, b);
+    if (w->ndim != 2)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "w has %d axes; expected 2", w->ndim);
+    DLC_TRY(check_float32(w));
+    DLC_TRY(dlc_element_count(&count, w->shape, w->ndim, "w"));
+    const dlc_array a = {.dtype = w->dtype, .ndim = 2, .shape = {0, w->shape[0]}};
+    *gemm = gemm_of(kernels->bfloat16->gemm, &a, w);
     return DLC_OK;
 }
 
-dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *b)
+dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *w)
 {
     dlc_gemm gemm;
-    DLC_TRY(product_of(&gemm, b));
+    DLC_TRY(product_of(&gemm, w));
     if (!dlc_gemm_packed_size(bytes, &gemm) || !dlc_size_mul(bytes, *bytes, gemm.element_size))
-        return dlc_fail(DLC_OVERFLOW, "the bytes of b, packed, do not fit in 63 bits");
+        return dlc_fail(DLC_OVERFLOW, "the bytes of w, packed, do not fit in 63 bits");
     return DLC_OK;
 }
 
-dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *b)
+dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *w)
 {
     packing call = {.packed = packed};
-    DLC_TRY(product_of(&call.gemm, b));
-    dlc_team_run(dlc_threads_for(dlc_cost_mul(b->shape[0], b->shape[1])), pack_member, &call);
+    DLC_TRY(product_of(&call.gemm, w));
+    dlc_team_run(dlc_threads_for(dlc_cost_mul(w->shape[0], w->shape[1])), pack_member, &call);
     return DLC_OK;
 }
 
@@ -419,6 +419,8 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
     const dlc_kernels *kernels;
     linear_call call;
     DLC_TRY(check_linear(out, x, w, b, activation));
+    if (packed_w && !in_bfloat16)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "w is packed in bfloat16, but the product is not in bfloat16");
     if (in_bfloat16)
         DLC_TRY(check_float32(out));
     if (out->shape[0] == 0 || out->shape[1] == 0)

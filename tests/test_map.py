@@ -166,6 +166,37 @@ def test_an_output_may_be_an_input_that_is_read_after_it_is_written(cols, rng):
     assert_same_bits(x, expected)
 
 
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("instruction", ["relu", "copysign", "tanh"])
+@pytest.mark.parametrize(
+    "shape", [(8192,), (8193,), (100_003,), (3, 9001), (2, 3, 10_007), (40_000, 1)]
+)
+def test_rows_of_many_blocks_that_one_call_takes(dtype, instruction, shape, rng):
+    """Whether an instruction takes blocks singly or many at once shows nowhere, nor beside the rows."""
+    wide = rng.standard_normal((*shape[:-1], shape[-1] + 5)).astype(dtype)
+    x, y = wide[..., 2:-3], rng.standard_normal(shape).astype(dtype)
+    arity = 2 if instruction == "copysign" else 1
+    words = words_of([(instruction, 0, *range(1, 1 + arity))], dtype=dtype, n_in=arity)
+    by_blocks = words_of(  # of two instructions none takes more than a block
+        [(instruction, 0, *range(1, 1 + arity)), ("copy", 0, 0)], dtype=dtype, n_in=arity
+    )
+    expected = np.empty(shape, dtype)
+    _native.run_map(by_blocks, [expected], [x, y][:arity], shape, 1)
+    if instruction == "relu":
+        np.testing.assert_array_equal(expected, np.maximum(x, 0))
+    for threads in THREADS:
+        with team(threads):
+            out = np.full_like(wide, np.nan)
+            _native.run_map(words, [out[..., 2:-3]], [x, y][:arity], shape, 1)
+            assert_same_bits(np.ascontiguousarray(out[..., 2:-3]), expected)
+            assert np.isnan(out[..., :2]).all() and np.isnan(out[..., -3:]).all()
+            out = wide.copy()
+            view = out[..., 2:-3]
+            _native.run_map(words, [view], [view, y][:arity], shape, 1)
+            assert_same_bits(np.ascontiguousarray(view), expected)
+            assert_same_bits(np.delete(out, np.s_[2:-3], -1), np.delete(wide, np.s_[2:-3], -1))
+
+
 SPACES = [
     (1,),
     (5,),

@@ -1,7 +1,9 @@
 """Products with matrices that are packed once, against those that pack at every call."""
 
+import copy
 import itertools
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,6 +104,24 @@ def test_linear_is_the_activation_of_product_and_bias(rng):
             assert_same_bits(actual, expected)
 
 
+def test_linear_is_the_same_bits_at_any_number_of_threads(rng):
+    x, w, b = matrices(rng, (259, 301), (301, 133), (133,))
+    packed = ops.pack_bfloat16(w)
+    expected = ops.linear(x, w, b, activation="tanh", compute="bfloat16")
+    for threads in THREADS:
+        with team(threads):
+            assert_same_bits(ops.linear(x, packed, b, activation="tanh"), expected)
+
+
+def test_threads_share_one_matrix(rng):
+    a, b = matrices(rng, (64, 300), (300, 200))
+    packed = ops.pack_bfloat16(b)
+    expected = product(a, b)
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: ops.matmul(a, packed), range(32)):
+            assert_same_bits(result, expected)
+
+
 def test_what_is_packed_is_a_copy(rng):
     a, b = matrices(rng, (4, 5), (5, 6))
     expected = product(a, b)
@@ -120,10 +140,11 @@ def test_special_numbers_stay_where_they_are():
 
 
 def test_how_much_it_takes(rng):
-    """Half of float32, where rows are pairs and columns fill vectors."""
+    """Half of float32, where rows are pairs and columns fill vectors; else they are rounded up."""
     (w,) = matrices(rng, (256, 512))
     assert ops.pack_bfloat16(w).nbytes == w.nbytes // 2
-    assert ops.pack_bfloat16(w[:255, :500]).nbytes <= w.nbytes // 2
+    assert ops.pack_bfloat16(w[:255, :497]).nbytes == w.nbytes // 2
+    assert ops.pack_bfloat16(w[:1]).nbytes == w[:1].nbytes
     assert repr(ops.pack_bfloat16(w[:, :3])) == "<256 x 3 matrix packed in bfloat16>"
 
 
@@ -136,8 +157,11 @@ def test_what_can_be_packed(rng):
     for wrong in (w[0], w[None]):
         with pytest.raises(ValueError, match=r"w has shape .*; expected 2 axes"):
             ops.pack_bfloat16(wrong)
-    with pytest.raises(TypeError, match="made by dlcore.ops.pack_bfloat16"):
-        ops.PackedMatrix()
+    for make in (ops.PackedMatrix, lambda: ops.PackedMatrix.__new__(ops.PackedMatrix)):
+        with pytest.raises(TypeError, match="made by dlcore.ops.pack_bfloat16"):
+            make()
+    with pytest.raises(OverflowError, match="the bytes of w, packed, do not fit"):
+        ops.pack_bfloat16(np.broadcast_to(np.float32(1), (2**60, 1)))
 
 
 def test_where_it_stands(rng):
@@ -155,8 +179,16 @@ def test_where_it_stands(rng):
         ops.matmul(a.astype(np.float64), packed)
     with pytest.raises(TypeError, match="x has dtype float64"):
         ops.linear(a.astype(np.float64), packed)
-    with pytest.raises(TypeError, match="a has dtype object"):
-        ops.matmul(packed, b)
+    second = "can only be the second operand of dlcore.ops.matmul and dlcore.ops.linear"
+    for wrong in (
+        lambda: ops.matmul(packed, b),
+        lambda: ops.linear(a, b, packed),
+        lambda: ops.pack_bfloat16(packed),
+        lambda: np.asarray(packed),
+        lambda: a @ packed,
+    ):
+        with pytest.raises(TypeError, match=second):
+            wrong()
     with pytest.raises(ValueError, match="compute is 'float16'"):
         ops.matmul(a, packed, compute="float16")
     with pytest.raises(TypeError, match="out has dtype float64"):
@@ -167,7 +199,7 @@ def test_where_it_stands(rng):
 def test_traced_functions_refuse_it(rng, function):
     a, b = matrices(rng, (3, 4), (4, 5))
     packed = ops.pack_bfloat16(b)
-    with pytest.raises(NotImplementedError, match="compute='bfloat16' in a traced function"):
+    with pytest.raises(NotImplementedError, match="[bw] is packed, which a traced function cannot"):
         dl.jit(lambda x: function(x, packed))(a)
     with pytest.raises(NotImplementedError, match="pack_bfloat16 in a traced function"):
         dl.jit(lambda w: function(a, ops.pack_bfloat16(w)))(b)
@@ -175,5 +207,8 @@ def test_traced_functions_refuse_it(rng, function):
 
 def test_it_belongs_to_its_process(rng):
     (w,) = matrices(rng, (3, 4))
+    packed = ops.pack_bfloat16(w)
     with pytest.raises(TypeError, match="for this process and CPU only"):
-        pickle.dumps(ops.pack_bfloat16(w))
+        pickle.dumps(packed)
+    assert copy.copy(packed) is packed
+    assert copy.deepcopy([packed])[0] is packed

@@ -143,8 +143,8 @@ static path choose_path(const dlc_gemm *g)
 /* Whether a is b transposed, as in a Gram matrix, and large enough for the half that is saved to be worth its copy. */
 static bool is_symmetric(const dlc_gemm *g)
 {
-    return g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate && !g->finish &&
-           !g->b_sums && g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
+    return !g->packed_b && g->a == g->b && g->m == g->n && g->a_row == g->b_col && g->a_col == g->b_row && !g->accumulate &&
+           !g->finish && !g->b_sums && g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
 /* Whether the rows of a that a tile reads push each other out of L1. */

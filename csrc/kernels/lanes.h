@@ -128,7 +128,7 @@ static inline vquad vquad_smaller(vquad a, vquad b) { return vquad_select(a < b,
 DLC_DEFINE_FOLD(v_fold_add, vquad_add)
 DLC_DEFINE_FOLD(v_fold_max, vquad_max)
 DLC_DEFINE_FOLD(v_fold_min, vquad_min)
-/* Any number where a lane is NaN; a third of the instructions */
+/* Any value where a lane is NaN; a third of the instructions */
 DLC_DEFINE_FOLD(v_fold_larger, vquad_larger)
 DLC_DEFINE_FOLD(v_fold_smaller, vquad_smaller)
 

@@ -12,11 +12,11 @@
 /* Loops without stores take four vectors a turn: on Zen 3 the jump alone takes two cycles. */
 #define UNROLLED _Pragma("GCC unroll 4")
 
-/* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. Results are stored when what follows them is
- * loaded: where out begins a few lines after an input, modulo 4 KiB, as do arrays that are allocated one after the other, a load
- * waits for the store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). A turn of a short
- * expression is four vectors, for the jump and as it waits for stores of three lines ahead (relu of 1 MB: 1.2 times); of a long
- * one, which is one vector, the code would only grow. */
+/* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. The results of a turn are stored when the next turn
+ * has loaded: where out begins a few lines after an input, modulo 4 KiB, as arrays do that are allocated one after the other,
+ * a load waits for a store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). A turn of a short
+ * expression is four vectors: that saves jumps, and no load waits where out begins up to four lines after (relu of 128 KB took
+ * 1.2 times as long with one). Of a long expression, with one, the code would only grow. */
 #define VECTOR(v, result, expression, X, Y, Z)     \
     {                                              \
         const int64_t i = first + (v) * DLC_LANES; \
@@ -89,55 +89,55 @@ enum { FOUR = 4 * DLC_LANES };
 #define UNUSED_1 (void)b, (void)c, (void)numbers;
 #define UNUSED_2 (void)c, (void)numbers;
 #define UNUSED_3 (void)numbers;
-#define LOOP_1(turn, expression) turn(expression, X_ARRAY, NONE, NONE)
-#define LOOP_2(turn, expression) turn(expression, X_ARRAY, Y_ARRAY, NONE)
-#define LOOP_3(turn, expression) turn(expression, X_ARRAY, Y_ARRAY, Z_ARRAY)
+#define LOOP_1(loop, expression) loop(expression, X_ARRAY, NONE, NONE)
+#define LOOP_2(loop, expression) loop(expression, X_ARRAY, Y_ARRAY, NONE)
+#define LOOP_3(loop, expression) loop(expression, X_ARRAY, Y_ARRAY, Z_ARRAY)
 #define MAP_HEAD(name) \
     static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n, unsigned numbers)
 
 /* out[i] = expression of vectors x = a[i], y = b[i], z = c[i] */
-#define DEFINE_MAP(name, arity, expression)            \
-    MAP_HEAD(name)                                     \
-    {                                                  \
+#define DEFINE_MAP(name, arity, expression)                 \
+    MAP_HEAD(name)                                          \
+    {                                                       \
         UNUSED_##arity LOOP_##arity(SHORT_LOOP, expression) \
     }
-#define DEFINE_LONG_MAP(name, arity, expression)       \
-    MAP_HEAD(name)                                     \
-    {                                                  \
-        UNUSED_##arity LOOP_##arity(LONG_LOOP, expression)  \
+#define DEFINE_LONG_MAP(name, arity, expression)           \
+    MAP_HEAD(name)                                         \
+    {                                                      \
+        UNUSED_##arity LOOP_##arity(LONG_LOOP, expression) \
     }
 
 /* Likewise, with loops of their own for numbers in place of arrays: an addition of two arrays is three accesses to L1,
  * one of an array and a number two. */
-#define DEFINE_MAP_NUMBERS_2(name, expression)               \
-    MAP_HEAD(name)                                           \
-    {                                                        \
-        (void)c;                                             \
-        if (numbers == DLC_MAP_B) {                          \
-            const vreal of_b = NUMBER(b);                    \
+#define DEFINE_MAP_NUMBERS_2(name, expression)              \
+    MAP_HEAD(name)                                          \
+    {                                                       \
+        (void)c;                                            \
+        if (numbers == DLC_MAP_B) {                         \
+            const vreal of_b = NUMBER(b);                   \
             SHORT_LOOP(expression, X_ARRAY, Y_NUMBER, NONE) \
-        } else if (numbers == DLC_MAP_A) {                   \
-            const vreal of_a = NUMBER(a);                    \
+        } else if (numbers == DLC_MAP_A) {                  \
+            const vreal of_a = NUMBER(a);                   \
             SHORT_LOOP(expression, X_NUMBER, Y_ARRAY, NONE) \
-        } else {                                             \
-            LOOP_2(SHORT_LOOP, expression)                        \
-        }                                                    \
+        } else {                                            \
+            LOOP_2(SHORT_LOOP, expression)                  \
+        }                                                   \
     }
-#define DEFINE_MAP_NUMBERS_3(name, expression)                   \
-    MAP_HEAD(name)                                               \
-    {                                                            \
-        if (numbers == DLC_MAP_B) {                              \
-            const vreal of_b = NUMBER(b);                        \
+#define DEFINE_MAP_NUMBERS_3(name, expression)                  \
+    MAP_HEAD(name)                                              \
+    {                                                           \
+        if (numbers == DLC_MAP_B) {                             \
+            const vreal of_b = NUMBER(b);                       \
             SHORT_LOOP(expression, X_ARRAY, Y_NUMBER, Z_ARRAY)  \
-        } else if (numbers == DLC_MAP_C) {                       \
-            const vreal of_c = NUMBER(c);                        \
+        } else if (numbers == DLC_MAP_C) {                      \
+            const vreal of_c = NUMBER(c);                       \
             SHORT_LOOP(expression, X_ARRAY, Y_ARRAY, Z_NUMBER)  \
-        } else if (numbers == (DLC_MAP_B | DLC_MAP_C)) {         \
-            const vreal of_b = NUMBER(b), of_c = NUMBER(c);      \
+        } else if (numbers == (DLC_MAP_B | DLC_MAP_C)) {        \
+            const vreal of_b = NUMBER(b), of_c = NUMBER(c);     \
             SHORT_LOOP(expression, X_ARRAY, Y_NUMBER, Z_NUMBER) \
-        } else {                                                 \
-            LOOP_3(SHORT_LOOP, expression)                            \
-        }                                                        \
+        } else {                                                \
+            LOOP_3(SHORT_LOOP, expression)                      \
+        }                                                       \
     }
 
 #define ZERO v_splat(0)
@@ -200,14 +200,14 @@ DEFINE_MAP(isfinite, 1, TRUTH(v_abs(x) < DLC_INFINITY))
 /* out[i] = expression of numbers x = a[i], y = b[i]. What is rare in networks is left to C, whose functions know all
  * special values and are right to about 2 ULP (cbrt to 4), but take 3 to 24 ns an element, where a vector expression
  * takes 0.2 to 5. (Of the powers, square, sqrt and reciprocal have instructions of their own.) */
-#define DEFINE_SCALAR_MAP(name, arity, expression)     \
-    MAP_HEAD(name)                                     \
-    {                                                  \
-        UNUSED_##arity                                 \
-        for (int64_t i = 0; i < n; i++) {              \
-            SCALAR_##arity(i)                          \
-            ((real *)out)[i] = (expression);           \
-        }                                              \
+#define DEFINE_SCALAR_MAP(name, arity, expression) \
+    MAP_HEAD(name)                                 \
+    {                                              \
+        UNUSED_##arity                             \
+        for (int64_t i = 0; i < n; i++) {          \
+            SCALAR_##arity(i)                      \
+            ((real *)out)[i] = (expression);       \
+        }                                          \
     }
 
 /* x - y floor(x / y), with the sign of y */
@@ -288,13 +288,13 @@ static bool has_odd(const real *x, int64_t n)
 
 /* To look at the arguments first takes a cycle a vector; the shorter form saves 6 (exp) to 14 (sigmoid). The two agree bit by
  * bit (over all float32, on x86-64-v2 and v3), so that what else is in a call makes no difference to an element. */
-#define DEFINE_NEAR_MAP(name, has_other)     \
-    MAP_HEAD(name)                           \
-    {                                        \
-        UNUSED_1                             \
-        if (has_other)                       \
+#define DEFINE_NEAR_MAP(name, has_other)          \
+    MAP_HEAD(name)                                \
+    {                                             \
+        UNUSED_1                                  \
+        if (has_other)                            \
             LOOP_1(LONG_LOOP, v_##name(x))        \
-        else                                 \
+        else                                      \
             LOOP_1(LONG_LOOP, v_##name##_near(x)) \
     }
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
@@ -320,13 +320,13 @@ static vreal with_far(vreal y, vreal x, real function(real))
     return y;
 }
 
-#define DEFINE_ANGLE_MAP(name)                                        \
-    MAP_HEAD(name)                                                    \
-    {                                                                 \
-        UNUSED_1                                                      \
-        if (!has_far(a, n, DLC_FAR))                                  \
+#define DEFINE_ANGLE_MAP(name)                                             \
+    MAP_HEAD(name)                                                         \
+    {                                                                      \
+        UNUSED_1                                                           \
+        if (!has_far(a, n, DLC_FAR))                                       \
             LOOP_1(LONG_LOOP, v_##name(x))                                 \
-        else                                                          \
+        else                                                               \
             LOOP_1(LONG_LOOP, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
     }
 DEFINE_ANGLE_MAP(sin)

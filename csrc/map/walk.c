@@ -438,7 +438,7 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
 static bool takes_blocks_at_once(const dlc_map_walk *w)
 {
     const dlc_map_program *program = w->program;
-    if (w->direct || w->exceeds_cache || w->block_rows != 1)
+    if (w->col_blocks == 1 || w->direct || w->exceeds_cache || w->block_rows != 1)
         return false;
     if (program->n_instructions != 1 || program->filled_literals || dlc_map_instruction_cost(program) > SHORT_COST)
         return false;

@@ -148,6 +148,13 @@ cdef PackedMatrix packed_of(object value):
     return <PackedMatrix>value if isinstance(value, PackedMatrix) else None
 
 
+cdef int refuse_packed(PackedMatrix packed, str name) except -1:
+    """Of traced functions, whose plans have no products in bfloat16."""
+    if packed is not None:
+        raise NotImplementedError(f"{name} is packed, which a traced function cannot take; pass it as an array")
+    return 0
+
+
 cdef cnp.ndarray array_of(object value, PackedMatrix packed, str name):
     """The operand's array, which of a packed matrix is its memory."""
     return real_array(value, name) if packed is None else packed.memory
@@ -197,7 +204,7 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     TypeError
         If `compute` is "bfloat16" and an operand is float64.
     NotImplementedError
-        If `compute` is "bfloat16" in a function that is traced.
+        If `compute` is "bfloat16", or the second operand is packed, in a function that is traced.
 
     Notes
     -----
@@ -228,7 +235,8 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     cdef PackedMatrix packed = packed_of(b)
     cdef bint in_bfloat16 = is_bfloat16(compute) or packed is not None
     if is_traced(a) or is_traced(b):
-        return traced("matmul", (a, b, transpose_a, transpose_b, "bfloat16" if in_bfloat16 else None), out)
+        refuse_packed(packed, "b")
+        return traced("matmul", (a, b, transpose_a, transpose_b, compute), out)
     if packed is not None and transpose_b:
         raise ValueError("transpose_b is True, but b is packed; pack it with transpose=True instead")
     cdef cnp.ndarray left = real_array(a, "a"), right = array_of(b, packed, "b"), result
@@ -326,7 +334,7 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
     TypeError
         If `compute` is "bfloat16" and `x`, `w` or `b` is float64.
     NotImplementedError
-        If `compute` is "bfloat16" in a function that is traced.
+        If `compute` is "bfloat16", or the second operand is packed, in a function that is traced.
 
     Examples
     --------
@@ -342,7 +350,8 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
     cdef PackedMatrix packed = packed_of(w)
     cdef bint in_bfloat16 = is_bfloat16(compute) or packed is not None
     if is_traced(x) or is_traced(w) or is_traced(b):
-        return traced("linear", (x, w, b, name, value, "bfloat16" if in_bfloat16 else None), out)
+        refuse_packed(packed, "w")
+        return traced("linear", (x, w, b, name, value, compute), out)
     cdef cnp.ndarray x_array = real_array(x, "x"), w_array = array_of(w, packed, "w"), result
     cdef cnp.ndarray b_array = None if b is None else real_array(b, "b")
     cdef dlc_array x_view, w_view, b_view, out_view

@@ -1,5 +1,6 @@
 """Matrices that are packed once for many products."""
 
+cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
@@ -14,22 +15,30 @@ cnp.import_array()
 
 
 cdef extern from "ops.h" nogil:
-    dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *b)
-    dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *b)
+    dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *w)
+    dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *w)
 
 
+cdef object _maker = object()  # what pack_bfloat16 alone can hand over
+
+
+@cython.final
 cdef class PackedMatrix:
     """A matrix rounded to bfloat16 and laid out for products, as :func:`dlcore.ops.pack_bfloat16` makes it.
+
+    It cannot be changed, and belongs to the process and CPU that it was made for.
 
     Attributes
     ----------
     shape : tuple of int
     nbytes : int
-        Of the packed matrix: half of those of float32, and up to 31 columns more.
+        2 an element, with the rows rounded up to an even number and the columns to whole vectors (of 16
+        elements at most).
     """
 
-    def __init__(self):
-        raise TypeError("packed matrices are made by dlcore.ops.pack_bfloat16")
+    def __cinit__(self, object maker=None):
+        if maker is not _maker:
+            raise TypeError("packed matrices are made by dlcore.ops.pack_bfloat16")
 
     @property
     def nbytes(self):
@@ -37,6 +46,15 @@ cdef class PackedMatrix:
 
     def __repr__(self):
         return f"<{self.shape[0]} x {self.shape[1]} matrix packed in bfloat16>"
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a packed matrix can only be the second operand of dlcore.ops.matmul and dlcore.ops.linear")
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
 
     def __reduce__(self):
         raise TypeError("a packed matrix is for this process and CPU only; pack the array again where it is needed")
@@ -46,8 +64,8 @@ def pack_bfloat16(w, *, bint transpose=False):
     """A matrix rounded to bfloat16 and packed once for many products.
 
     :func:`matmul` and :func:`linear` take it as their second operand, and compute as with
-    ``compute="bfloat16"``. Those round and pack the whole matrix at every call, which for few rows
-    takes as long as a part of the product: a third of 32 x 784 x 256, a tenth of 512 x 512 x 512.
+    ``compute="bfloat16"``. Without it they round and pack the whole matrix at every call, which takes a
+    tenth of 512 x 512 x 512, a fifth of 32 x 784 x 256 and almost half of 8 x 784 x 256.
 
     Parameters
     ----------
@@ -59,8 +77,7 @@ def pack_bfloat16(w, *, bint transpose=False):
     Returns
     -------
     PackedMatrix
-        With `shape` (k, n) and `nbytes`, half of those of `w` and up to 31 columns more. It belongs
-        to this process, and can neither be pickled nor changed.
+        With `shape` (k, n) and `nbytes`, about half of those of `w`.
 
     Raises
     ------
@@ -68,12 +85,19 @@ def pack_bfloat16(w, *, bint transpose=False):
         If `w` is not float32.
     ValueError
         If `w` is no matrix.
+    OverflowError
+        If no memory could hold the packed matrix.
     NotImplementedError
         If `w` is traced.
 
     See Also
     --------
     matmul : What rounding to bfloat16 does to a product, and the CPUs that it is faster on.
+
+    Notes
+    -----
+    A product has the bits of ``compute="bfloat16"`` where k is below 6144, or its result has more than
+    8192 elements. Elsewhere products of unpacked matrices add up parts of k.
 
     References
     ----------
@@ -104,7 +128,7 @@ def pack_bfloat16(w, *, bint transpose=False):
     cdef int64_t size
     describe(&view, array, "w")
     check(dlc_packed_bytes(&size, &view))
-    cdef PackedMatrix packed = PackedMatrix.__new__(PackedMatrix)
+    cdef PackedMatrix packed = PackedMatrix.__new__(PackedMatrix, _maker)
     packed.memory = aligned_empty((1, size // 4), np.float32)
     packed.shape = (view.shape[0], view.shape[1])
     cdef void *memory = cnp.PyArray_DATA(packed.memory)

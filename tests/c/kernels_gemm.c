@@ -401,6 +401,31 @@ static void test_product_with_sums(const dlc_gemm *gemm, int32_t dtype, const vo
     expect_intact();
 }
 
+/* From this depth on the team may cut k (DEEP_K of csrc/gemm/gemm.c). */
+#define CUT_K 6144
+
+/* The product with a b that is packed ahead, by as many threads, is the product that packs: bit by bit where k is not cut. */
+static void test_product_with_packed_b(const dlc_gemm *gemm, const operand *left, const operand *right, const void *start,
+                                       int threads, const void *expected)
+{
+    const int64_t of_c = gemm->m * gemm->n;
+    int64_t size = 0;
+    dlc_gemm ahead = *gemm;
+    expect(dlc_gemm_packed_size(&size, gemm), "packed columns cannot be counted");
+    void *packed = place(SUMS, DLC_FLOAT32, size, EDGE_BEHIND);
+    for (int thread = 0; thread < threads; thread++)
+        dlc_gemm_pack_b(packed, gemm, thread, threads);
+    ahead.packed_b = packed;
+    ahead.c = memcpy(place(BESIDE, DLC_FLOAT32, of_c, EDGE_BEHIND), start, (size_t)of_c * sizeof(float));
+    run_on_team(&ahead, threads);
+    if (gemm->k < CUT_K)
+        expect_same_bits(DLC_FLOAT32, ahead.c, expected, of_c);
+    else
+        expect_product(DLC_FLOAT32, (operand){ahead.c, gemm->n, 1}, *left, *right, gemm->m, gemm->n, gemm->k,
+                       gemm->accumulate ? start : NULL);
+    expect_intact();
+}
+
 static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, const int64_t size[3], int layout_a,
                             int layout_b, bool accumulate)
 {
@@ -442,9 +467,41 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
         else
             expect_same_bits(dtype, c, results[0], of_c);
         expect_intact();
-        if (!kernels->packs_pairs)
+        if (kernels->packs_pairs)
+            test_product_with_packed_b(&gemm, &left, &right, start, threads, c);
+        else
             test_product_with_sums(&gemm, dtype, start, threads, c, sums[threads > 1], sums[0]);
     }
+}
+
+/* x^T x is computed whole where b is packed ahead: panels are as wide as they were packed. */
+static void test_gram_with_packed_b(const dlc_gemm_kernels *kernels)
+{
+    enum { N = 100, K = 80 };
+    float *x = place(A, DLC_FLOAT32, N * K, EDGE_BEHIND), *c = place(C, DLC_FLOAT32, N * N, EDGE_BEHIND);
+    fill_uniform(DLC_FLOAT32, x, N * K, -1, 1);
+    round_all(x, N * K);
+    const operand left = {x, 1, N}, right = {x, N, 1};
+    const dlc_gemm gemm = {.kernels = kernels,
+                           .element_size = sizeof(float),
+                           .c = c,
+                           .a = x,
+                           .b = x,
+                           .m = N,
+                           .n = N,
+                           .k = K,
+                           .c_row = N,
+                           .a_row = left.row,
+                           .a_col = left.col,
+                           .b_row = right.row,
+                           .b_col = right.col};
+    float *start = place(START, DLC_FLOAT32, N * N, EDGE_BEHIND);
+    fill_uniform(DLC_FLOAT32, start, N * N, -1, 1);
+    describe("Gram matrix of a packed b");
+    run_on_team(&gemm, 1);
+    expect_product(DLC_FLOAT32, (operand){c, N, 1}, left, right, N, N, K, NULL);
+    for (int threads = 1; threads <= 3; threads++)
+        test_product_with_packed_b(&gemm, &left, &right, start, threads, c);
 }
 
 /* Odd sizes, sizes past each block, no depth at all, and depths that are cut for a team. */
@@ -525,7 +582,7 @@ static void test_pack_pairs_of(const dlc_gemm_kernels *kernels, int64_t step, in
 
 static void test_pack_pairs(const dlc_gemm_kernels *kernels)
 {
-    static const int64_t depths[] = {0, 1, 2, 3, 8, 63, 64, 65, 131};
+    static const int64_t depths[] = {0, 1, 2, 3, 8, 63, 64, 65, 127, 128, 129, 165};
     for (int64_t width = 1; width <= kernels->nr; width++)
         for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
             for (int variant = 0; variant < 2 * EDGE_COUNT; variant++) {
@@ -585,4 +642,5 @@ void test_gemm_bfloat16(const dlc_gemm_kernels *kernels)
     test_tile_of_pairs(kernels);
     test_sum_parts(kernels, DLC_FLOAT32);
     test_products(kernels, DLC_FLOAT32);
+    test_gram_with_packed_b(kernels);
 }

@@ -166,7 +166,8 @@ class Dlcore(Library):
         "matmul": "matmul(a, b, out=c)",
         "matmul_ta": "matmul(a, b, out=c)",
         "matmul_tb": "matmul(a, b, out=c)",
-        "matmul_bfloat16": "matmul(a, packed, out=c)",
+        "matmul_bfloat16": "matmul(a, b, compute='bfloat16', out=c)",
+        "matmul_packed": "matmul(a, packed, out=c)",
         "linear_relu": "linear(x, w, b, activation='relu', out=y)",
         "linear_tanh": "linear(x, w, b, activation='tanh', out=y)",
         "linear_gelu": "linear(x, w, b, activation='gelu', out=y)",
@@ -191,7 +192,7 @@ class Dlcore(Library):
         "call_relu": "y = dl.ops.relu(x)",
     }
     setups = {
-        "matmul_bfloat16": "packed = dl.ops.pack_bfloat16(b)",
+        "matmul_packed": "packed = dl.ops.pack_bfloat16(b)",
         "sum": "f = dl.jit(lambda x: np.sum(x))",
         "max": "f = dl.jit(lambda x: np.max(x))",
         "sum_rows": "f = dl.jit(lambda x: np.sum(x, axis=1))",

@@ -110,6 +110,9 @@ def _mkl_path() -> str:
     raise Unavailable("the package mkl holds no libmkl_rt")
 
 
+ROUNDED = "a16, b16, c16 = a.bfloat16(), b.bfloat16(), c.bfloat16()"
+
+
 class Torch(Library):
     """Eager; the library's own functions, with `out` where they take it.
 
@@ -122,6 +125,7 @@ class Torch(Library):
         "matmul_ta": "torch.mm(a, b, out=c)",
         "matmul_tb": "torch.mm(a, b, out=c)",
         "matmul_bfloat16": "torch.mm(a16, b16, out=c16)",
+        "matmul_packed": "torch.mm(a16, b16, out=c16)",
         "linear_relu": "torch.addmm(b, x, w, out=y); torch.relu_(y)",
         "linear_tanh": "torch.addmm(b, x, w, out=y); torch.tanh_(y)",
         "linear_gelu": "torch.addmm(b, x, w, out=y); gelu(y, out=y)",
@@ -146,7 +150,8 @@ class Torch(Library):
         "call_relu": "y = torch.relu(x)",
     }
     setups = {
-        "matmul_bfloat16": "a16, b16, c16 = a.bfloat16(), b.bfloat16(), c.bfloat16()",
+        "matmul_bfloat16": ROUNDED,
+        "matmul_packed": ROUNDED,
         "adam": "p.grad = g; optimizer = torch.optim.Adam([p], lr=ADAM['lr'], fused=True, "
         "betas=(ADAM['beta1'], ADAM['beta2']), eps=ADAM['eps'])",
         "sgd_momentum": "p.grad = g; optimizer = torch.optim.SGD([p], fused=True, **SGD)",
@@ -166,7 +171,7 @@ class Torch(Library):
         return self._torch.from_numpy(np.asarray(array))
 
     def output(self, op: str, names: Mapping[str, Any]) -> np.ndarray:
-        if op == "matmul_bfloat16":
+        if self.setups.get(op) == ROUNDED:
             return names["c16"].float().numpy()
         return super().output(op, names)
 

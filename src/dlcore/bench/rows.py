@@ -100,10 +100,12 @@ def _gemm() -> list[KernelRow]:
     rows += [
         KernelRow("gemm", name, op, sizes, "fma", goal, BOTH) for name, sizes, op, goal in shapes
     ]
-    rows += [
-        KernelRow("gemm", f"{n}^3 bfloat16", "matmul_bfloat16", (n, n, n), "bfloat16", Goal(0.85))
-        for n in (512, 1024)
-    ]
+    for n in (512, 1024):
+        for name, op, goal in (
+            ("bfloat16", "matmul_bfloat16", Goal()),
+            ("packed bfloat16", "matmul_packed", Goal(0.85)),
+        ):
+            rows.append(KernelRow("gemm", f"{n}^3 {name}", op, (n, n, n), "bfloat16", goal))
     vector = Goal(0.9, dict(numpy=(1.0, 1.3)))
     rows.append(KernelRow("gemm", "1x1024x1024", "matmul", (1, 1024, 1024), "read", vector, BOTH))
     for sizes in ((128, 784, 256), (128, 256, 128)):

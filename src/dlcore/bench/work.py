@@ -258,6 +258,7 @@ WORK: Mapping[str, Work] = {
     "matmul_ta": _matmul("a"),
     "matmul_tb": _matmul("b"),
     "matmul_bfloat16": replace(_matmul(), dtypes=("float32",), rounding=2**-7),
+    "matmul_packed": replace(_matmul(), dtypes=("float32",), rounding=2**-7),
     "linear_relu": _activated("relu"),
     "linear_tanh": _activated("tanh"),
     "linear_gelu": _activated("gelu"),
