@@ -172,7 +172,7 @@ def test_an_output_may_be_an_input_that_is_read_after_it_is_written(cols, rng):
     "shape", [(8192,), (8193,), (100_003,), (3, 9001), (2, 3, 10_007), (40_000, 1)]
 )
 def test_rows_of_many_blocks_that_one_call_takes(dtype, instruction, shape, rng):
-    """Whether an instruction takes blocks singly or many at once shows nowhere, nor beside the rows."""
+    """Blocks that one call takes give the bits of single ones, and nothing beside them changes."""
     wide = rng.standard_normal((*shape[:-1], shape[-1] + 5)).astype(dtype)
     x, y = wide[..., 2:-3], rng.standard_normal(shape).astype(dtype)
     arity = 2 if instruction == "copysign" else 1
@@ -189,7 +189,7 @@ def test_rows_of_many_blocks_that_one_call_takes(dtype, instruction, shape, rng)
             out = np.full_like(wide, np.nan)
             _native.run_map(words, [out[..., 2:-3]], [x, y][:arity], shape, 1)
             assert_same_bits(np.ascontiguousarray(out[..., 2:-3]), expected)
-            assert np.isnan(out[..., :2]).all() and np.isnan(out[..., -3:]).all()
+            assert np.isnan(np.delete(out, np.s_[2:-3], -1)).all()
             out = wide.copy()
             view = out[..., 2:-3]
             _native.run_map(words, [view], [view, y][:arity], shape, 1)
