@@ -269,8 +269,6 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
     return multiply(out, &(matrix_pair){a, b, kernels->real[out->dtype]->gemm, NULL});
 }
 
-/* In bfloat16 */
-
 dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b, const void *packed_b)
 {
     const dlc_kernels *kernels;

@@ -45,9 +45,9 @@
  * threads take 2 to 5% longer for 784-1024-1024-10; one, and 784-256-128-10, are level). */
 #define TRANSIENT_TILES 4
 
-/* A thread's share of a b that is packed ahead of its tiles, beyond this size, does not stay in L2: what a panel of it is packed from
- * is fetched while the tiles of the one before are computed. (256 x 1024 x 1024 takes 0.95 of its time with b transposed, and
- * in bfloat16 0.91; of a b that lies in L2, the loop takes 2 to 3%.) A tile that packs fetches for itself. */
+/* A thread's share of a b that is packed ahead of its tiles, beyond this size, does not stay in L2: what a panel of it is packed
+ * from is fetched while the tiles of the one before are computed. (256 x 1024 x 1024 takes 0.95 of its time with b transposed,
+ * and in bfloat16 0.91; of a b that lies in L2, the loop takes 2 to 3%.) A tile that packs fetches for itself. */
 #define FAR_B_BYTES (1 << 20)
 
 static void *at(const dlc_gemm *g, const void *base, int64_t element)

@@ -23,8 +23,8 @@ from dlcore._arrays cimport (
     shape_of,
     traced,
 )
-from dlcore._packed cimport PackedMatrix
 from dlcore._native cimport DLC_FLOAT64, DLC_MAX_NDIM, check, dlc_array, dlc_matmul, dlc_status
+from dlcore._packed cimport PackedMatrix
 
 cnp.import_array()
 
