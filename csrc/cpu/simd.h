@@ -48,6 +48,21 @@ static inline void v_store(real *p, vreal v) { memcpy(p, &v, sizeof v); }
 
 static inline vreal v_splat(real x) { return x - (vreal){0}; }
 
+/* sum += a * b, rounded once where the instruction set has such an instruction. Written out in C, GCC 12 lets it overwrite a or b
+ * at will, and copies and spills sums for that: of four steps of 14 x 2 sums five, and these took 1.08 of the time. */
+#ifdef __FMA__
+static inline void v_add_product(vreal *sum, vreal a, vreal b)
+{
+#if DLC_REAL_BITS == 32
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+#else
+    __asm__("vfmadd231pd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+#endif
+}
+#else
+static inline void v_add_product(vreal *sum, vreal a, vreal b) { *sum += a * b; }
+#endif
+
 static inline vint v_load_int(const real_int *p)
 {
     vint v;
