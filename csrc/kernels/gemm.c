@@ -13,11 +13,10 @@ enum { PACK_AHEAD = 16 };
 
 /* left and right (rows) += the products of an element of each row of a and a row of b. The first half of the rows of a lies from
  * `upper` on, the others from `lower` on. */
-DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, const real *lower, int64_t apart, const real *b,
-                              const int rows, const bool wide)
+DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, const real *lower, int64_t apart, vreal b_left,
+                              vreal b_right, const int rows, const bool wide)
 {
     const int half = (rows + 1) / 2;
-    const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
     DLC_UNROLL
     for (int i = 0; i < rows; i++) {
         const vreal a_i = v_splat(i < half ? upper[i * apart] : lower[(i - half) * apart]);
@@ -27,11 +26,41 @@ DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, cons
     }
 }
 
-DLC_INLINE void pack_row(real *panel, const real *b, int64_t ldb)
+/* x + count * step, where nothing is read that is none of x's elements: after a last row, or only to be fetched */
+DLC_INLINE const real *after(const real *x, int64_t count, int64_t step)
 {
-    prefetch_row(b + PACK_AHEAD * ldb, true);
-    v_store(panel, v_load(b));
-    v_store(panel + L, v_load(b + L));
+    return (const real *)((uintptr_t)x + (uintptr_t)count * (uintptr_t)step * sizeof *x);
+}
+
+/* A row of a panel, and what will be one is fetched. */
+DLC_INLINE void pack_row(real *panel, vreal left, vreal right, const real *b, int64_t ldb)
+{
+    prefetch_row(after(b, PACK_AHEAD, ldb), true);
+    v_store(panel, left);
+    v_store(panel + L, right);
+}
+
+/* The lines of c that a tile fetches one by one: those that its rows begin in, from top to bottom, then those right of them, as far as
+ * its depth goes; beyond its columns that is what the next panels store. Addresses may wrap: they are hints. */
+typedef struct lines_ahead {
+    uintptr_t line;      /* fetched next */
+    uintptr_t end;       /* where the row below the tile begins */
+    uintptr_t row_bytes; /* from a row to the next */
+    uintptr_t to_top;    /* from below the tile to the next line of its first row */
+} lines_ahead;
+
+DLC_INLINE lines_ahead lines_of(const real *c, int64_t ldc, const int rows)
+{
+    const uintptr_t row_bytes = (uintptr_t)ldc * sizeof(real), bytes = (uintptr_t)rows * row_bytes;
+    return (lines_ahead){(uintptr_t)c, (uintptr_t)c + bytes, row_bytes, DLC_ALIGNMENT - bytes};
+}
+
+DLC_INLINE void fetch_line(lines_ahead *ahead)
+{
+    __builtin_prefetch((const void *)ahead->line);
+    ahead->line += ahead->row_bytes;
+    if (ahead->line >= ahead->end)
+        ahead->line += ahead->to_top;
 }
 
 /* Both tiles: c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, NR if wide, else L; leading dimension
@@ -44,42 +73,58 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
                              int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide, const bool packs)
 {
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
-    const real *upper = a, *lower = a + (rows + 1) / 2 * a_step;
+    const real *upper = a, *lower = rows > 1 ? a + (rows + 1) / 2 * a_step : a;
     if (accumulate)
         prefetch_rows(c, ldc, rows, wide);
 #pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++) {
+        const vreal b_left = v_load(b + p * ldb), b_right = wide ? v_load(b + p * ldb + L) : b_left;
         if (packs)
-            pack_row(panel + p * NR, b + p * ldb, ldb);
-        multiply_step(left, right, upper + p, lower + p, a_step, b + p * ldb, rows, wide);
+            pack_row(panel + p * NR, b_left, b_right, b + p * ldb, ldb);
+        multiply_step(left, right, upper + p, lower + p, a_step, b_left, b_right, rows, wide);
     }
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }
 
-/* Of an a whose columns are contiguous, a_step apart, as in a packed block of rows. c is large then, and far: each four steps fetch a
- * line of it. To fetch all lines of the tile before its first step takes more line fill buffers than there are, which the
- * steps wait for (2000^3 took 1.07 of the time in float32, 1.15 to 1.2 in float64, on an Intel core whose c lay in memory). */
+/* Steps of a tile of columns that are written out. With 16 registers and products to be added, four spill (SSE: 1.05 to 1.15 of the
+ * time). */
+#if defined(__x86_64__) && !defined(__FMA__)
+enum { STEPS = 1 };
+#else
+enum { STEPS = 4 };
+#endif
+
+/* Of an a whose columns are contiguous, a_step apart, as in a packed block of rows: there c is large, and may lie in memory. A line
+ * of it is fetched every STEPS steps, as a core has fewer line fill buffers than the tile has lines, and what is fetched at once
+ * is waited for (ARCHITECTURE.md has what it gains). Where c is near, it costs nothing. */
 DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                            int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide, const bool packs)
 {
-    enum { STEPS = DLC_VECTOR_BYTES == 16 ? 1 : 4 }; /* with products to be added, four spill (SSE: 1.05 to 1.15 of the time) */
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
     lines_ahead ahead = lines_of(c, ldc, rows);
+    if (accumulate && depth < STEPS * rows) /* too few to fetch a line of every row */
+        prefetch_rows(c, ldc, rows, wide);
     int64_t p = 0;
     for (; p + STEPS <= depth; p += STEPS) {
         fetch_line(&ahead);
         DLC_UNROLL
-        for (int step = 0; step < STEPS; step++, a += a_step, b += ldb, panel += NR) {
+        for (int step = 0; step < STEPS; step++) {
+            const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
             if (packs)
-                pack_row(panel, b, ldb);
-            multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, rows, wide);
+                pack_row(panel + (p + step) * NR, b_left, b_right, b, ldb);
+            multiply_step(left, right, a, a + (rows + 1) / 2, 1, b_left, b_right, rows, wide);
+            a = after(a, 1, a_step);
+            b = after(b, 1, ldb);
             __asm__("" : "+r"(a), "+r"(b)); /* GCC keeps four pointers to each else, more than there are registers for */
         }
     }
-    for (; p < depth; p++, a += a_step, b += ldb, panel += NR) {
+    for (; p < depth; p++) {
+        const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
         if (packs)
-            pack_row(panel, b, ldb);
-        multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, rows, wide);
+            pack_row(panel + p * NR, b_left, b_right, b, ldb);
+        multiply_step(left, right, a, a + (rows + 1) / 2, 1, b_left, b_right, rows, wide);
+        a = after(a, 1, a_step);
+        b = after(b, 1, ldb);
     }
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }

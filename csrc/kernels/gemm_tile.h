@@ -68,7 +68,7 @@ static __attribute__((noinline)) void store_edge(real *c, int64_t ldc, const rea
     }
 }
 
-/* A row of two vectors may lie in one line more than it has bytes for. */
+/* A row of two vectors may lie in one line more than its bytes fill. */
 DLC_INLINE void prefetch_row(const real *x, const bool wide)
 {
     __builtin_prefetch(x);
@@ -84,27 +84,6 @@ DLC_INLINE void prefetch_rows(const real *x, int64_t ld, const int rows, const b
     DLC_UNROLL
     for (int i = 0; i < rows; i++)
         prefetch_row(x + i * ld, wide);
-}
-
-/* Lines of c that are fetched one by one: those where its rows begin, then those to the right, beyond the tile in hand as far as
- * its depth goes. */
-typedef struct lines_ahead {
-    uintptr_t line, end; /* the next one, and after the last row its successor */
-    uintptr_t row_bytes, to_top;
-} lines_ahead;
-
-DLC_INLINE lines_ahead lines_of(const real *c, int64_t ldc, const int rows)
-{
-    const uintptr_t row_bytes = (uintptr_t)ldc * sizeof(real), bytes = (uintptr_t)rows * row_bytes;
-    return (lines_ahead){(uintptr_t)c, (uintptr_t)c + bytes, row_bytes, DLC_ALIGNMENT - bytes};
-}
-
-DLC_INLINE void fetch_line(lines_ahead *ahead)
-{
-    __builtin_prefetch((const void *)ahead->line);
-    ahead->line += ahead->row_bytes;
-    if (ahead->line >= ahead->end)
-        ahead->line += ahead->to_top;
 }
 
 /* c (rows, cols; leading dimension ldc) = or += the accumulators of a tile. rows and wide are constants where this is

@@ -244,7 +244,7 @@ def isa_available():
 
 
 def bfloat16_is_native():
-    """Whether products with ``compute="bfloat16"`` use an instruction of the CPU, and so are faster."""
+    """Whether products with ``compute="bfloat16"`` use an instruction of the CPU."""
     cdef cbool is_native
     check(dlc_bfloat16_is_native(&is_native))
     return is_native
