@@ -138,7 +138,7 @@ typedef struct dlc_real_kernels {
 
 /* Products of float32 arrays whose elements are rounded to bfloat16; sums are float32. */
 typedef struct dlc_bfloat16_kernels {
-    bool is_native; /* by an instruction for it, which most CPUs that have it run faster than those of float32 */
+    bool is_native; /* by an instruction for it; whether that outruns float32 depends on the CPU (bench/README.md) */
     const dlc_gemm_kernels *gemm;
     int64_t flops_per_repeat;       /* of dot, two per multiply-add */
     double (*dot)(int64_t repeats); /* chains of the multiply-adds of tiles that touch registers only */

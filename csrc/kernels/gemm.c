@@ -11,12 +11,24 @@
 /* Rows of b that are fetched ahead of those being packed: they may come from memory. */
 enum { PACK_AHEAD = 16 };
 
+/* x + count * step, where nothing is read that is none of x's elements: after a last row, or only to be fetched */
+DLC_INLINE const real *after(const real *x, int64_t count, int64_t step)
+{
+    return (const real *)((uintptr_t)x + (uintptr_t)count * (uintptr_t)step * sizeof *x);
+}
+
 /* left and right (rows) += the products of an element of each row of a and a row of b. The first half of the rows of a lies from
- * `upper` on, the others from `lower` on. */
-DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, const real *lower, int64_t apart, vreal b_left,
-                              vreal b_right, const int rows, const bool wide)
+ * `upper` on, the others from `lower` on. With packs, a row of the panel becomes that of b, and what a later one will be is fetched. */
+DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, const real *lower, int64_t apart, const real *b,
+                              int64_t ldb, real *panel_row, const int rows, const bool wide, const bool packs)
 {
     const int half = (rows + 1) / 2;
+    const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
+    if (packs) {
+        prefetch_row(after(b, PACK_AHEAD, ldb), true);
+        v_store(panel_row, b_left);
+        v_store(panel_row + L, b_right);
+    }
     DLC_UNROLL
     for (int i = 0; i < rows; i++) {
         const vreal a_i = v_splat(i < half ? upper[i * apart] : lower[(i - half) * apart]);
@@ -24,20 +36,6 @@ DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, cons
         if (wide)
             v_add_product(&right[i], a_i, b_right);
     }
-}
-
-/* x + count * step, where nothing is read that is none of x's elements: after a last row, or only to be fetched */
-DLC_INLINE const real *after(const real *x, int64_t count, int64_t step)
-{
-    return (const real *)((uintptr_t)x + (uintptr_t)count * (uintptr_t)step * sizeof *x);
-}
-
-/* A row of a panel, and what will be one is fetched. */
-DLC_INLINE void pack_row(real *panel, vreal left, vreal right, const real *b, int64_t ldb)
-{
-    prefetch_row(after(b, PACK_AHEAD, ldb), true);
-    v_store(panel, left);
-    v_store(panel + L, right);
 }
 
 /* The lines of c that a tile fetches one by one: those that its rows begin in, from top to bottom, then those right of them, as far as
@@ -78,10 +76,8 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
         prefetch_rows(c, ldc, rows, wide);
 #pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++) {
-        const vreal b_left = v_load(b + p * ldb), b_right = wide ? v_load(b + p * ldb + L) : b_left;
-        if (packs)
-            pack_row(panel + p * NR, b_left, b_right, b + p * ldb, ldb);
-        multiply_step(left, right, upper + p, lower + p, a_step, b_left, b_right, rows, wide);
+        real *row = packs ? panel + p * NR : NULL;
+        multiply_step(left, right, upper + p, lower + p, a_step, b + p * ldb, ldb, row, rows, wide, packs);
     }
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }
@@ -109,20 +105,16 @@ DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, 
         fetch_line(&ahead);
         DLC_UNROLL
         for (int step = 0; step < STEPS; step++) {
-            const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
-            if (packs)
-                pack_row(panel + (p + step) * NR, b_left, b_right, b, ldb);
-            multiply_step(left, right, a, a + (rows + 1) / 2, 1, b_left, b_right, rows, wide);
+            real *row = packs ? panel + (p + step) * NR : NULL;
+            multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, ldb, row, rows, wide, packs);
             a = after(a, 1, a_step);
             b = after(b, 1, ldb);
             __asm__("" : "+r"(a), "+r"(b)); /* GCC keeps four pointers to each else, more than there are registers for */
         }
     }
     for (; p < depth; p++) {
-        const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
-        if (packs)
-            pack_row(panel + p * NR, b_left, b_right, b, ldb);
-        multiply_step(left, right, a, a + (rows + 1) / 2, 1, b_left, b_right, rows, wide);
+        real *row = packs ? panel + p * NR : NULL;
+        multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, ldb, row, rows, wide, packs);
         a = after(a, 1, a_step);
         b = after(b, 1, ldb);
     }

@@ -214,7 +214,7 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     added up in float32. Operands below 2**-126 count as 0, and where the CPU's instruction does so,
     sums as well. It is meant for CPUs with AVX512_BF16, where ``dl.show_config()`` says that
     bfloat16 is native, and among them for those whose instruction outruns that of float32, as on
-    Zen 4; on an Intel Xeon it takes 1.6 to 2 times as long. Elsewhere it is emulated, and slower still.
+    Zen 4; on an Intel Xeon it takes 1.7 to 2 times as long. Elsewhere it is emulated, and slower still.
 
     References
     ----------

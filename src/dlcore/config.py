@@ -32,7 +32,7 @@ def config_info() -> dict[str, str]:
     """Version, kernels, threads and libraries, by name.
 
     "bfloat16" is "native" where the CPU has an instruction for products with
-    ``compute="bfloat16"``, and else "emulated". Native ones are faster than float32 on
+    ``compute="bfloat16"``, and else "emulated". Native products are faster than float32 on
     AMD's Zen 4 and slower on an Intel Xeon, whose instruction does half as much in a second.
 
     Returns
