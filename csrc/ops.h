@@ -20,8 +20,8 @@ DLC_API dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a,
 DLC_API dlc_status dlc_packed_bytes(int64_t *bytes, const dlc_array *w);
 DLC_API dlc_status dlc_pack_bfloat16(void *packed, const dlc_array *w);
 
-/* Whether the CPU has an instruction for that, which the kernel table in use knows. */
-DLC_API dlc_status dlc_bfloat16_is_native(bool *is_native);
+/* What these products are made of: "amx" and "native" are instructions for bfloat16, of squares and of vectors; "emulated". */
+DLC_API dlc_status dlc_bfloat16_kind(const char **kind);
 
 /* out (n, m) = activation(x (n, k) @ w (k, m) + b (m)); b may be NULL. activation: an instruction of arity 1, or of
  * arity 2 with its parameter; DLC_MAP_COPY is none. in_bfloat16: the product as of dlc_matmul_bfloat16, with its packed_b. */

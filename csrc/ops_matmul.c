@@ -271,20 +271,20 @@ dlc_status dlc_matmul(const dlc_array *out, const dlc_array *a, const dlc_array 
 
 dlc_status dlc_matmul_bfloat16(const dlc_array *out, const dlc_array *a, const dlc_array *b, const void *packed_b)
 {
-    const dlc_kernels *kernels;
-    DLC_TRY(dlc_kernels_get(&kernels));
+    const dlc_bfloat16_kernels *kernels;
+    DLC_TRY(dlc_bfloat16_kernels_get(&kernels));
     DLC_TRY(check_product(out, a, b));
     DLC_TRY(check_float32(out));
     if (packed_b && b->ndim != 2)
         return dlc_fail(DLC_INVALID_ARGUMENT, "a packed b has %d axes; expected 2", b->ndim);
-    return multiply(out, &(matrix_pair){a, b, kernels->bfloat16->gemm, packed_b});
+    return multiply(out, &(matrix_pair){a, b, kernels->gemm, packed_b});
 }
 
-dlc_status dlc_bfloat16_is_native(bool *is_native)
+dlc_status dlc_bfloat16_kind(const char **kind)
 {
-    const dlc_kernels *kernels;
-    DLC_TRY(dlc_kernels_get(&kernels));
-    *is_native = kernels->bfloat16->is_native;
+    const dlc_bfloat16_kernels *kernels;
+    DLC_TRY(dlc_bfloat16_kernels_get(&kernels));
+    *kind = kernels->kind;
     return DLC_OK;
 }
 
@@ -302,15 +302,15 @@ static void pack_member(void *context, int thread, int n_threads)
 /* The product of an a that has no rows and w (k, n) */
 static dlc_status product_of(dlc_gemm *gemm, const dlc_array *w)
 {
-    const dlc_kernels *kernels;
+    const dlc_bfloat16_kernels *kernels;
     int64_t count;
-    DLC_TRY(dlc_kernels_get(&kernels));
+    DLC_TRY(dlc_bfloat16_kernels_get(&kernels));
     if (w->ndim != 2)
         return dlc_fail(DLC_INVALID_ARGUMENT, "w has %d axes; expected 2", w->ndim);
     DLC_TRY(check_float32(w));
     DLC_TRY(dlc_element_count(&count, w->shape, w->ndim, "w"));
     const dlc_array a = {.dtype = w->dtype, .ndim = 2, .shape = {0, w->shape[0]}};
-    *gemm = gemm_of(kernels->bfloat16->gemm, &a, w);
+    *gemm = gemm_of(kernels->gemm, &a, w);
     return DLC_OK;
 }
 
@@ -430,7 +430,12 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
 
     dlc_gemm *gemm = &call.product.gemm;
     call.kernels = kernels->real[out->dtype];
-    *gemm = gemm_of(in_bfloat16 ? kernels->bfloat16->gemm : call.kernels->gemm, x, w);
+    *gemm = gemm_of(call.kernels->gemm, x, w);
+    if (in_bfloat16) {
+        const dlc_bfloat16_kernels *rounding;
+        DLC_TRY(dlc_bfloat16_kernels_get(&rounding));
+        gemm->kernels = rounding->gemm;
+    }
     gemm->packed_b = packed_w;
     set_output(gemm, out->data, out->stride[0], gemm->m, gemm->n);
     linear_program(&call, out, b, activation, parameter);

@@ -178,9 +178,9 @@ dlc_status dlc_probe_fma(double *flops_per_second, int32_t dtype, int32_t thread
 
 dlc_status dlc_probe_bfloat16(double *flops_per_second, int32_t threads, double seconds)
 {
-    const dlc_kernels *kernels;
-    DLC_TRY(dlc_kernels_get(&kernels));
-    const probe_team team = {.rate = fma_rate, .chains = {kernels->bfloat16->dot, kernels->bfloat16->flops_per_repeat}};
+    const dlc_bfloat16_kernels *kernels;
+    DLC_TRY(dlc_bfloat16_kernels_get(&kernels));
+    const probe_team team = {.rate = fma_rate, .chains = {kernels->dot, kernels->flops_per_repeat}};
     return measure(flops_per_second, &team, threads, seconds);
 }
 

@@ -238,13 +238,13 @@ def test_rows_are_measured_in_dtypes_that_they_exist_in():
     assert rounded.dtypes_of(["float64"]) == []
 
 
-@pytest.mark.parametrize("is_native", [False, True])
-def test_bfloat16_that_is_emulated_is_left_out_by_name(run, monkeypatch, is_native):
-    monkeypatch.setattr(_native, "bfloat16_is_native", lambda: is_native)
+@pytest.mark.parametrize("kind", ["emulated", "native", "amx"])
+def test_bfloat16_that_is_emulated_is_left_out_by_name(run, monkeypatch, kind):
+    monkeypatch.setattr(_native, "bfloat16_kind", lambda: kind)
     rounded = ("512^3 bfloat16", "512^3 packed bfloat16")
     chosen = [row for row in ROWS if row.name in ("64^3", *rounded)]
     kept, sentence = command._split_by_cpu(chosen)
-    if is_native:
+    if kind != "emulated":
         assert (kept, sentence) == (chosen, "")
         return
     assert [row.name for row in kept] == ["64^3"]

@@ -17,7 +17,7 @@ def test_versions_agree():
 def test_config_names_what_is_in_use(capsys):
     info = dl.config_info()
     assert info["isa"] in info["isa available"].split()
-    assert info["bfloat16"] in ("native", "emulated")
+    assert info["bfloat16"] in ("amx", "native", "emulated")
     assert int(info["threads"]) == dl.get_num_threads() >= 1
     assert int(info["openmp"]) >= 201511
     dl.show_config()

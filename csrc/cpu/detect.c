@@ -4,17 +4,23 @@
 
 #include <cpuid.h>
 #include <stdint.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* The levels are those of the x86-64 psABI, table "Micro-Architecture Levels"; the bits are CPUID's. */
 enum {
     LEAF_1_ECX_V2 = bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_POPCNT | bit_CMPXCHG16B,
     LEAF_1_ECX_V3 = bit_FMA | bit_MOVBE | bit_OSXSAVE | bit_AVX | bit_F16C,
     LEAF_7_EBX_V3 = bit_BMI | bit_AVX2 | bit_BMI2,
+    LEAF_7_EDX_AMX_BF16 = 1 << 22 | 1 << 24, /* and the registers, AMX_TILE */
     LEAF_7_1_EAX_AVX512_BF16 = 1 << 5,
     LEAF_EXTENDED_ECX_V2 = 1 << 0, /* LAHF and SAHF in 64-bit mode */
     LEAF_EXTENDED_ECX_V3 = 1 << 5, /* LZCNT */
     XCR0_V3 = 0x06,                /* SSE and AVX registers */
-    XCR0_V4 = 0xe6                 /* and mask registers, upper halves, zmm16 to zmm31 */
+    XCR0_V4 = 0xe6,                /* and mask registers, upper halves, zmm16 to zmm31 */
+    XCR0_AMX = 3 << 17             /* configuration and contents of its registers */
 };
 
 /* An unsigned constant of its own: one of these is bit 31. */
@@ -60,10 +66,26 @@ bool dlc_cpu_has_avx512_bf16(void)
            __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && has_all(eax, LEAF_7_1_EAX_AVX512_BF16);
 }
 
+bool dlc_cpu_enable_amx(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    /* of the kernel's <asm/prctl.h>, from Linux 5.16 on; Documentation/arch/x86/xstate.rst */
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    uint32_t eax, ebx, ecx, edx;
+    return dlc_cpu_x86_64_level() == 4 && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+           has_all(edx, LEAF_7_EDX_AMX_BF16) && has_all(read_xcr0(), XCR0_AMX) &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
 #else
 
 int dlc_cpu_x86_64_level(void) { return 0; }
 
 bool dlc_cpu_has_avx512_bf16(void) { return false; }
+
+bool dlc_cpu_enable_amx(void) { return false; }
 
 #endif

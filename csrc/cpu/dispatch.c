@@ -28,6 +28,9 @@ DLC_TABLES(X)
 #ifdef DLC_HAVE_AVX512_BF16
 extern const dlc_bfloat16_kernels dlc_bfloat16_kernels_native_f32_x86_64_v4;
 #endif
+#ifdef DLC_HAVE_AMX
+extern const dlc_bfloat16_kernels dlc_bfloat16_kernels_amx_f32_x86_64_v4;
+#endif
 
 typedef struct candidate {
     int level;
@@ -72,13 +75,14 @@ static const dlc_kernels *extended(const candidate *chosen)
     return &chosen->kernels;
 }
 
+static bool is_forced(const char *isa) { return isa && isa[0] != '\0'; }
+
 static dlc_status choose(const dlc_kernels **kernels)
 {
     const char *forced = getenv("DLCORE_ISA");
-    bool is_forced = forced && forced[0] != '\0';
     int level = dlc_cpu_x86_64_level();
     for (int i = 0; i < CANDIDATE_COUNT; i++) {
-        if (candidates[i].level <= level && (!is_forced || strcmp(forced, candidates[i].kernels.isa) == 0)) {
+        if (candidates[i].level <= level && (!is_forced(forced) || strcmp(forced, candidates[i].kernels.isa) == 0)) {
             *kernels = extended(&candidates[i]);
             return DLC_OK;
         }
@@ -100,6 +104,31 @@ dlc_status dlc_kernels_get(const dlc_kernels **kernels)
     const dlc_kernels *choice = NULL;
     DLC_TRY(choose(&choice));
     /* A thread that chose at the same time may have been first: its choice stands for both. */
+    if (atomic_compare_exchange_strong(&chosen, kernels, choice))
+        *kernels = choice;
+    return DLC_OK;
+}
+
+static const dlc_bfloat16_kernels *choose_bfloat16(const dlc_kernels *kernels)
+{
+#ifdef DLC_HAVE_AMX
+    /* panels of b are those of the native kernels */
+    if (kernels->bfloat16 == &dlc_bfloat16_kernels_native_f32_x86_64_v4 && !is_forced(getenv("DLCORE_ISA")) &&
+        dlc_cpu_enable_amx())
+        return &dlc_bfloat16_kernels_amx_f32_x86_64_v4;
+#endif
+    return kernels->bfloat16;
+}
+
+dlc_status dlc_bfloat16_kernels_get(const dlc_bfloat16_kernels **kernels)
+{
+    static _Atomic(const dlc_bfloat16_kernels *) chosen;
+    *kernels = atomic_load_explicit(&chosen, memory_order_acquire);
+    if (*kernels)
+        return DLC_OK;
+    const dlc_kernels *all;
+    DLC_TRY(dlc_kernels_get(&all));
+    const dlc_bfloat16_kernels *choice = choose_bfloat16(all);
     if (atomic_compare_exchange_strong(&chosen, kernels, choice))
         *kernels = choice;
     return DLC_OK;

@@ -340,7 +340,7 @@ static void pack_rows(const job *job)
     const dlc_gemm *g = job->g;
     for (int64_t tile = 0; tile < job->tiles; tile++) {
         const int64_t row = first_row_of(job, tile), rows = first_row_of(job, tile + 1) - row;
-        g->kernels->pack(a_panel(job, row), rows, a_rows(job, row), g->a_row, g->a_col, rows, job->depth);
+        g->kernels->pack_a(a_panel(job, row), rows, a_rows(job, row), g->a_row, g->a_col, rows, job->depth);
     }
 }
 

@@ -3,8 +3,10 @@
 #ifndef DLC_KERNELS_BFLOAT16_KERNELS_H
 #define DLC_KERNELS_BFLOAT16_KERNELS_H
 
+#include <string.h>
+
 #include "cpu/kernels.h"
-#include "cpu/simd.h"
+#include "kernels/lanes.h"
 
 #ifdef DLC_HAVE_PAIRS
 #define DLC_BFLOAT16_NAME(name) DLC_NAME(name##_native)
@@ -13,6 +15,22 @@
 #endif
 
 extern const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16);
+
+/* pairs (half of n, rounded up to whole vectors) from x (n) */
+DLC_INLINE void round_row(int32_t *pairs, const real *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 2 * DLC_LANES) {
+        const int64_t few = n - i, beyond = few - DLC_LANES; /* of the first vector, and of the second */
+        const vreal first = beyond < 0 ? v_load_part(x + i, few, 0) : v_load(x + i);
+        vreal second = {0};
+        if (beyond >= DLC_LANES)
+            second = v_load(x + i + DLC_LANES);
+        else if (beyond > 0)
+            second = v_load_part(x + i + DLC_LANES, beyond, 0);
+        const vint rounded = v_round_neighbours(first, second);
+        memcpy(pairs + i / 2, &rounded, sizeof rounded);
+    }
+}
 
 /* Independent chains that cover latency times issue width, a pair of multiply-adds in each lane of them */
 #if DLC_VECTOR_BYTES == 64 || defined(__aarch64__)

@@ -536,6 +536,7 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .tile = tile,
     .packing_tile = packing_tile,
     .pack = pack,
+    .pack_a = pack,
     .sum_parts = sum_parts,
     .mirror = mirror,
     .vector_matrix = vector_matrix,

@@ -68,18 +68,6 @@ static void pack_pairs(int32_t *panel, int64_t step, const real *x, int64_t stri
 /* What of a panel is in another layout for a while: half of L1 at most. */
 enum { STAGED = 64 };
 
-/* pairs (half of n, rounded up to whole vectors) from x (n) */
-static void round_row(int32_t *pairs, const real *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 2 * L) {
-        const int64_t few = n - i;
-        const vreal first = few < L ? v_load_part(x + i, few, 0) : v_load(x + i);
-        const vreal second = few >= 2 * L ? v_load(x + i + L) : few > L ? v_load_part(x + i + L, few - L, 0) : (vreal){0};
-        const vint rounded = v_round_neighbours(first, second);
-        memcpy(pairs + i / 2, &rounded, sizeof rounded);
-    }
-}
-
 /* Of an x whose elements lie along the depth: pairs are rounded where they lie, and half as many elements are transposed. */
 static void pack_rows(int32_t *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
@@ -138,6 +126,7 @@ const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16) = {
     .nc = 8 * NR,
     .tile = tile,
     .pack = pack,
+    .pack_a = pack,
     .sum_parts = sum_parts,
     .mirror = mirror,
 };

@@ -23,17 +23,19 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* A block of a (MC x KC) takes 200 to 390 KB of L2, of float32 with AVX-512 560, a panel of b (KC x NR) 8 to 32 KB or 64:
+/* A block of a (MC x KC) takes 200 to 390 KB of L2, of float32 with AVX-512 700, a panel of b (KC x NR) 8 to 32 KB or 80:
  * it is refilled from L2 where L1 is smaller, which costs less than to load and store c once more for every KC. Measured,
  * to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC
  * of 384 is 1 to 2% slower (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512 and 1 MB of L2 (128 x 784 x 256 to
- * 2048^3), a KC of 256 is 1 to 4% slower, 384 up to 2%, 768 and 1024 level, as are blocks of a of half or twice the rows.
+ * 2048^3), a KC of 256 is 1 to 4% slower than 512, 384 up to 2%, 768 and 1024 level, as are blocks of a of half or twice the rows.
+ * 640 leaves powers of two cut as 512 does and cuts less often what is a little deeper: on an Intel Xeon 1087 x 1100 x 948 and
+ * 256 x 600 x 256 gain 2.5%, 560^3 1%, float64 1100^3 with 320 for 256 1.7%; 800 gains no more.
  * The packed panels of b that wait for the next block of rows (PANELS) take 3 MB of L3: with half of it a is packed twice as
  * often from 1000 columns on, which takes 2% there, with twice of it 2048^3 gains 0 to 2%. */
-#if DLC_REAL_BITS == 32
-enum { MC = (DLC_VECTOR_BYTES == 64 ? 280 : 144) / DLC_MR * DLC_MR, KC = 512 };
+#if DLC_VECTOR_BYTES == 64
+enum { MC = (DLC_REAL_BITS == 32 ? 280 : 168) / DLC_MR * DLC_MR, KC = DLC_REAL_BITS == 32 ? 640 : 320 };
 #else
-enum { MC = (DLC_VECTOR_BYTES == 64 ? 168 : 96) / DLC_MR * DLC_MR, KC = 256 };
+enum { MC = (DLC_REAL_BITS == 32 ? 144 : 96) / DLC_MR * DLC_MR, KC = DLC_REAL_BITS == 32 ? 512 : 256 };
 #endif
 enum { PANELS = (3 << 20) / (KC * NR * (int)sizeof(real)) };
 

@@ -5,7 +5,9 @@ extern const dlc_bfloat16_kernels DLC_BFLOAT16_NAME(dlc_bfloat16_kernels);
 
 const dlc_bfloat16_kernels DLC_BFLOAT16_NAME(dlc_bfloat16_kernels) = {
 #ifdef DLC_HAVE_PAIRS
-    .is_native = true,
+    .kind = "native",
+#else
+    .kind = "emulated",
 #endif
     .gemm = &DLC_BFLOAT16_NAME(dlc_gemm_bfloat16),
     .flops_per_repeat = DLC_BFLOAT16_PROBE_FLOPS,

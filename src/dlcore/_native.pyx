@@ -51,7 +51,7 @@ cdef extern from "ops.h" nogil:
     dlc_status dlc_random_fill(int32_t dtype, void *out, int64_t n, int32_t kind, double keep, uint64_t seed,
                                uint32_t stream, uint64_t step)
     int32_t dlc_team_size(int32_t requested)
-    dlc_status dlc_bfloat16_is_native(cbool *is_native)
+    dlc_status dlc_bfloat16_kind(const char **kind)
     enum:
         DLC_RANDOM_FILL_UNIFORM
         DLC_RANDOM_FILL_NORMAL
@@ -243,11 +243,11 @@ def isa_available():
     return dlc_isa_available().decode().split()
 
 
-def bfloat16_is_native():
-    """Whether products with ``compute="bfloat16"`` use an instruction of the CPU."""
-    cdef cbool is_native
-    check(dlc_bfloat16_is_native(&is_native))
-    return is_native
+def bfloat16_kind():
+    """What computes products with ``compute="bfloat16"``: "amx", "native" or "emulated"."""
+    cdef const char *kind
+    check(dlc_bfloat16_kind(&kind))
+    return kind.decode()
 
 
 def set_num_threads(n):

@@ -31,9 +31,11 @@ max_plans = 256
 def config_info() -> dict[str, str]:
     """Version, kernels, threads and libraries, by name.
 
-    "bfloat16" is "native" where the CPU has an instruction for products with
-    ``compute="bfloat16"``, and else "emulated". Native products are faster than float32 on
-    AMD's Zen 4 and slower on an Intel Xeon, whose instruction does half as much in a second.
+    "bfloat16" says what products with ``compute="bfloat16"`` are made of: "amx" where the CPU
+    has matrix registers for them (Intel's Xeons from Sapphire Rapids on), "native" where it has
+    an instruction for vectors (AMD from Zen 4 on, about twice as fast as float32), "emulated",
+    which is slower than float32. An Intel Xeon without AMX, or with it where `DLCORE_ISA` names an
+    instruction set, is native and slower than float32.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def config_info() -> dict[str, str]:
         "version": dlcore.__version__,
         "isa": _native.isa_name(),
         "isa available": " ".join(_native.isa_available()),
-        "bfloat16": "native" if _native.bfloat16_is_native() else "emulated",
+        "bfloat16": _native.bfloat16_kind(),
         "threads": str(_native.get_num_threads()),
         "openmp": _native.openmp_version(),
         "numpy": np.__version__,

@@ -2,8 +2,10 @@
 #include "kernels.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "checks.h"
+#include "cpu/detect.h"
 #include "threads.h"
 
 /* Subnormals are flushed where that was asked for, and nowhere after. */
@@ -15,6 +17,28 @@ static void test_float_mode(void)
     expect(least * half == 0, "a subnormal was not flushed");
     dlc_restore_float_mode(mode);
     expect(least * half != 0, "a subnormal is still flushed");
+}
+
+#ifdef DLC_HAVE_AMX
+extern const dlc_bfloat16_kernels dlc_bfloat16_kernels_amx_f32_x86_64_v4;
+#endif
+
+/* Under DLCORE_ISA the library itself leaves AMX alone. */
+static void test_amx(const dlc_kernels *kernels)
+{
+    (void)kernels;
+#ifdef DLC_HAVE_AMX
+    const dlc_bfloat16_kernels *chosen, *amx = &dlc_bfloat16_kernels_amx_f32_x86_64_v4;
+    if (strcmp(kernels->isa, "x86-64-v4") != 0)
+        return;
+    describe("products by AMX");
+    expect(dlc_bfloat16_kernels_get(&chosen) == DLC_OK && chosen == kernels->bfloat16, "DLCORE_ISA allows AMX");
+    if (!dlc_cpu_enable_amx())
+        return;
+    test_gemm_bfloat16(amx->gemm);
+    describe("the rate of AMX");
+    expect(amx->dot(8) == 8 * (double)amx->flops_per_repeat / 8, "a probe of it has the sum %g", amx->dot(8));
+#endif
 }
 
 int main(int argc, char **argv)
@@ -34,5 +58,6 @@ int main(int argc, char **argv)
         test_random(kernels->real[dtype], dtype);
     }
     test_gemm_bfloat16(kernels->bfloat16->gemm);
+    test_amx(kernels);
     return finish_checks("kernels");
 }

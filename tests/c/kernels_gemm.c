@@ -595,13 +595,21 @@ static void test_pack_pairs(const dlc_gemm_kernels *kernels)
             }
 }
 
-/* Packs rows of x (depth, step), which are filled up, with the reference. */
-static const void *packed(int room, const float *x, int64_t step, int64_t depth, edge edge)
+/* Packs x (depth, step), columns of b that are filled up, with the reference. */
+static const void *packed_columns(const float *x, int64_t step, int64_t depth, edge edge)
 {
-    uint32_t *panel = place(room, DLC_FLOAT32, (depth + 1) / 2 * step, edge);
+    uint32_t *panel = place(B, DLC_FLOAT32, (depth + 1) / 2 * step, edge);
     for (int64_t p = 0; p < depth; p += 2)
         for (int64_t w = 0; w < step; w++)
             panel[p / 2 * step + w] = pair_of(x[p * step + w], p + 1 < depth ? x[(p + 1) * step + w] : 0);
+    return panel;
+}
+
+/* Packs x (depth, rows), which are rows of a, into a layout that the kernels alone know. */
+static const void *packed_rows(const dlc_gemm_kernels *kernels, const float *x, int64_t rows, int64_t depth, edge edge)
+{
+    uint32_t *panel = place(A, DLC_FLOAT32, (depth + 1) / 2 * rows + kernels->lanes - 1, edge);
+    kernels->pack_a(panel, rows, x, 1, rows, rows, depth);
     return panel;
 }
 
@@ -621,19 +629,19 @@ static void test_tile_of_pairs_of(const dlc_gemm_kernels *kernels, int64_t rows,
     const void *start = accumulate ? copy_of(dtype, c, rows * cols) : NULL;
     describe("tile of pairs, %lld x %lld x %lld, accumulate %d", (long long)rows, (long long)cols, (long long)depth,
              accumulate);
-    kernels->tile(c, cols, packed(A, a, rows, depth, edge), 1, rows, packed(B, b, ldb, depth, edge), ldb, (depth + 1) / 2,
-                  rows, cols, accumulate);
+    kernels->tile(c, cols, packed_rows(kernels, a, rows, depth, edge), 1, rows, packed_columns(b, ldb, depth, edge), ldb,
+                  (depth + 1) / 2, rows, cols, accumulate);
     expect_product(dtype, (operand){c, cols, 1}, (operand){a, 1, rows}, (operand){b, ldb, 1}, rows, cols, depth, start);
     expect_intact();
 }
 
 static void test_tile_of_pairs(const dlc_gemm_kernels *kernels)
 {
-    static const int64_t depths[] = {0, 1, 2, 7, 19, 24};
+    static const int64_t depths[] = {0, 1, 2, 7, 19, 32, 33, 63, 71}; /* AMX takes 32 at a time */
     for (int64_t rows = 1; rows <= kernels->mr; rows++)
         for (int64_t cols = 1; cols <= kernels->nr; cols++)
             for (int flags = 0; flags < 4; flags++)
-                test_tile_of_pairs_of(kernels, rows, cols, depths[(rows + cols + flags) % 6], flags & 1, flags >> 1);
+                test_tile_of_pairs_of(kernels, rows, cols, depths[(rows + cols + flags) % 9], flags & 1, flags >> 1);
 }
 
 void test_gemm_bfloat16(const dlc_gemm_kernels *kernels)

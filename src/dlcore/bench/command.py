@@ -161,7 +161,7 @@ def _split_by_cpu(rows: Sequence[Row]) -> tuple[list[Row], str]:
     """The rows that this CPU has the instructions of, and what is said of the others."""
     from dlcore import _native
 
-    if _native.bfloat16_is_native():
+    if _native.bfloat16_kind() != "emulated":
         return list(rows), ""
     left_out = ", ".join(row.name for row in rows if row.needs_bfloat16)
     sentence = f"left out: {left_out}, as bfloat16 is emulated here" if left_out else ""

@@ -1,0 +1,235 @@
+/* Matrix products of float32 that is rounded to bfloat16 as it is packed, by the matrix registers of AMX (Intel's Xeons from Sapphire
+ * Rapids on), here called squares: 16 rows of 64 bytes. One instruction multiplies a square of a, 16 rows by 16 pairs, with one
+ * of b, 16 pairs by 16 columns. A tile has two by two of them, which hide the instruction's latency and load each
+ * operand for two.
+ *
+ * Panels of b are those of gemm_bfloat16.c, so that a matrix which is packed serves both. Those of a lie square by square, in each
+ * row by row; the last squares have as many pairs as are left. An element of c is one chain over the squares, in order,
+ * whatever tile holds it. Intel's Intrinsics Guide (_tile_dpbf16ps) has the order within a square; subnormals are taken for 0. */
+#include <immintrin.h>
+
+#include "kernels/amx_kernels.h"
+#include "kernels/bfloat16_kernels.h"
+#include "kernels/gemm_kernels.h"
+#include "kernels/gemm_tile.h"
+
+enum { SIDE = 16, ROW_BYTES = 64, AMX_MR = 2 * SIDE };
+
+/* The blocks that a and b are cut in: 512 KB of a in L2; 32 KB of b and as much of a, with which a tile takes all of L1. */
+enum { AMX_MC = 8 * AMX_MR, AMX_KC = 1024, AMX_PANELS = (3 << 20) / (AMX_KC * NR * 2) };
+
+/* The registers: macros, as intrinsics take their numbers literally */
+#define UPPER_LEFT 0
+#define UPPER_RIGHT 1
+#define LOWER_LEFT 2
+#define LOWER_RIGHT 3
+#define A_UPPER 4
+#define A_LOWER 5
+#define B_LEFT 6
+#define B_RIGHT 7
+
+/* What ldtilecfg reads */
+typedef struct configuration {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} configuration;
+
+/* For a tile of a number of rows. All squares of c become 0. */
+static void configure(int64_t rows)
+{
+    const uint8_t upper = (uint8_t)(rows < SIDE ? rows : SIDE), lower = (uint8_t)(rows > SIDE ? rows - SIDE : SIDE);
+    const configuration chosen = {
+        .palette = 1,
+        .row_bytes = {ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES},
+        .rows = {[UPPER_LEFT] = upper, [UPPER_RIGHT] = upper, [LOWER_LEFT] = lower, [LOWER_RIGHT] = lower,
+                 [A_UPPER] = upper, [A_LOWER] = lower, [B_LEFT] = SIDE, [B_RIGHT] = SIDE},
+    };
+    _tile_loadconfig(&chosen);
+}
+
+/* All that was written is in memory: GCC 12's intrinsics do not say that they read it. */
+#define DLC_IN_MEMORY(array) __asm__ volatile("" : : "r"(array) : "memory")
+
+/* The squares of c += those of a (rows, 16 pairs; contiguous) and of b (16, leading dimension ldb) */
+DLC_INLINE void multiply_squares(const int32_t *a, const int32_t *b, int64_t ldb, const bool tall, const bool wide)
+{
+    const int64_t b_bytes = ldb * (int64_t)sizeof *b;
+    _tile_loadd(B_LEFT, b, b_bytes);
+    _tile_loadd(A_UPPER, a, ROW_BYTES);
+    _tile_dpbf16ps(UPPER_LEFT, A_UPPER, B_LEFT);
+    if (wide) {
+        _tile_loadd(B_RIGHT, b + L, b_bytes);
+        _tile_dpbf16ps(UPPER_RIGHT, A_UPPER, B_RIGHT);
+    }
+    if (tall) {
+        _tile_loadd(A_LOWER, a + SIDE * SIDE, ROW_BYTES);
+        _tile_dpbf16ps(LOWER_LEFT, A_LOWER, B_LEFT);
+        if (wide)
+            _tile_dpbf16ps(LOWER_RIGHT, A_LOWER, B_RIGHT);
+    }
+}
+
+/* The same for fewer pairs than a square has: both are filled up with 0. */
+DLC_INLINE void multiply_rest(const int32_t *a, const int32_t *b, int64_t ldb, int64_t pairs, int64_t rows, const bool tall,
+                              const bool wide)
+{
+    _Alignas(ROW_BYTES) int32_t a_rest[AMX_MR * SIDE], b_rest[SIDE * NR] = {0};
+    for (int64_t i = 0; i < rows; i++)
+        v_store((real *)a_rest + i * SIDE, v_load_part((const real *)a + i * pairs, pairs, 0));
+    for (int64_t p = 0; p < pairs; p++)
+        for (int half = 0; half <= wide; half++)
+            v_store((real *)b_rest + p * NR + half * L, v_load((const real *)b + p * ldb + half * L));
+    DLC_IN_MEMORY(a_rest);
+    DLC_IN_MEMORY(b_rest);
+    multiply_squares(a_rest, b_rest, NR, tall, wide);
+}
+
+/* to (rows, leading dimension ld) = the squares of c */
+DLC_INLINE void store_squares(real *to, int64_t ld, const bool tall, const bool wide)
+{
+    const int64_t bytes = ld * (int64_t)sizeof *to;
+    _tile_stored(UPPER_LEFT, to, bytes);
+    if (wide)
+        _tile_stored(UPPER_RIGHT, to + L, bytes);
+    if (tall) {
+        _tile_stored(LOWER_LEFT, to + SIDE * ld, bytes);
+        if (wide)
+            _tile_stored(LOWER_RIGHT, to + SIDE * ld + L, bytes);
+    }
+}
+
+DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, const int32_t *b, int64_t ldb, int64_t depth, int64_t rows,
+                          int64_t cols, bool accumulate, const bool tall, const bool wide)
+{
+    _Alignas(ROW_BYTES) real product[AMX_MR * NR];
+    DLC_IN_MEMORY(a);
+    DLC_IN_MEMORY(b);
+    configure(rows);
+    const int64_t rest = depth % SIDE;
+    for (int64_t p = 0; p < depth - rest; p += SIDE)
+        multiply_squares(a + p * rows, b + p * ldb, ldb, tall, wide);
+    if (rest > 0)
+        multiply_rest(a + (depth - rest) * rows, b + (depth - rest) * ldb, ldb, rest, rows, tall, wide);
+    const bool is_direct = cols == NR && !accumulate;
+    if (is_direct)
+        store_squares(c, ldc, tall, wide);
+    else
+        store_squares(product, NR, tall, wide);
+    _tile_release();
+    if (is_direct)
+        return;
+    if (cols < NR) {
+        store_edge(c, ldc, product, rows, cols, accumulate);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++, c += ldc)
+        for (int half = 0; half < 2; half++)
+            v_store(c + half * L, v_load(c + half * L) + v_load(product + i * NR + half * L));
+}
+
+static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate)
+{
+    (void)a_row;
+    (void)a_col;
+    if (rows > SIDE && cols > L)
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, true, true);
+    else if (rows > SIDE)
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, true, false);
+    else if (cols > L)
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, false, true);
+    else
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, false, false);
+}
+
+static void pack_b(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+                   int64_t depth)
+{
+    DLC_BFLOAT16_NAME(dlc_gemm_bfloat16).pack(panel, step, x, width_stride, depth_stride, width, depth);
+}
+
+/* The squares of a panel. Rows whose elements do not lie along the depth are brought together as float32 first. */
+static void pack_a(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
+                   int64_t depth)
+{
+    (void)step;
+    real staged[AMX_MR * 2 * SIDE];
+    int32_t *square = panel;
+    for (int64_t p = 0; p < depth; p += 2 * SIDE) {
+        const int64_t few = dlc_min64(depth - p, 2 * SIDE), pairs = (few + 1) / 2;
+        const real *rows = (const real *)x + p * depth_stride;
+        int64_t apart = width_stride;
+        if (depth_stride != 1) {
+            apart = (few + L - 1) / L * L;
+            DLC_NAME(dlc_gemm_kernels).pack(staged, apart, rows, depth_stride, width_stride, few, width);
+            rows = staged;
+        }
+        for (int64_t w = 0; w < width; w++, square += pairs)
+            round_row(square, rows + w * apart, few);
+    }
+}
+
+static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
+                      int64_t rows, int64_t cols, bool accumulate)
+{
+    DLC_NAME(dlc_gemm_kernels).sum_parts(c, ldc, parts, ldp, part_stride, count, rows, cols, accumulate);
+}
+
+static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
+{
+    DLC_NAME(dlc_gemm_kernels).mirror(c, ldc, begin, end, n);
+}
+
+static const dlc_gemm_kernels gemm = {
+    .packs_pairs = true,
+    .mr = AMX_MR,
+    .nr = NR,
+    .lanes = L,
+    .mc = AMX_MC,
+    .kc = AMX_KC,
+    .panels = AMX_PANELS,
+    .nc = 8 * NR,
+    .tile = tile,
+    .pack = pack_b,
+    .pack_a = pack_a,
+    .sum_parts = sum_parts,
+    .mirror = mirror,
+};
+
+/* Two by two squares in registers, as in a tile: 1 and -1 times 1 and 0.5, in which each pair adds a half */
+static double dot(int64_t repeats)
+{
+    _Alignas(ROW_BYTES) int32_t a[SIDE * SIDE], b[SIDE * SIDE];
+    _Alignas(ROW_BYTES) real sums[4 * SIDE * L];
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        a[i] = 0x3f80bf80;
+        b[i] = 0x3f803f00;
+    }
+    DLC_IN_MEMORY(a);
+    DLC_IN_MEMORY(b);
+    configure(AMX_MR);
+    _tile_loadd(A_UPPER, a, ROW_BYTES);
+    _tile_loadd(A_LOWER, a, ROW_BYTES);
+    _tile_loadd(B_LEFT, b, ROW_BYTES);
+    _tile_loadd(B_RIGHT, b, ROW_BYTES);
+    for (int64_t repeat = 0; repeat < repeats; repeat++) {
+        _tile_dpbf16ps(UPPER_LEFT, A_UPPER, B_LEFT);
+        _tile_dpbf16ps(UPPER_RIGHT, A_UPPER, B_RIGHT);
+        _tile_dpbf16ps(LOWER_LEFT, A_LOWER, B_LEFT);
+        _tile_dpbf16ps(LOWER_RIGHT, A_LOWER, B_RIGHT);
+    }
+    store_squares(sums, NR, true, true);
+    _tile_release();
+    double total = 0;
+    for (int i = 0; i < 4 * SIDE * L; i++)
+        total += (double)sums[i];
+    return total;
+}
+
+const dlc_bfloat16_kernels DLC_NAME(dlc_bfloat16_kernels_amx) = {
+    .kind = "amx",
+    .gemm = &gemm,
+    .flops_per_repeat = 4 * SIDE * SIDE * SIDE * 4, /* squares, rows, columns, pairs, operations */
+    .dot = dot,
+};
