@@ -54,6 +54,8 @@ typedef struct dlc_gemm_kernels {
     /* The same for rows of a, with a step of the width. Where it is not pack, the panel has a layout of its own. */
     void (*pack_a)(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                    int64_t depth);
+    /* NULL, or what a thread calls behind its last tile: registers that tiles occupy are given back. */
+    void (*end)(void);
     /* c (rows, cols; leading dimension ldc) = or += the sum of `count` parts, in order; element (i, j) of part s is
      * parts[s * part_stride + i * ldp + j] */
     void (*sum_parts)(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,

@@ -754,18 +754,22 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
     *shared = g->k >= DEEP_K ? dlc_align_up(DEEP_PARTS * part * g->element_size) : 0;
 }
 
+static void multiply_share(const dlc_gemm *g, const scheme *scheme, void *own, int thread, int n_threads)
+{
+    int64_t row = 0, col = 0;
+    const dlc_gemm mine = n_threads == 1 ? *g : share(&row, &col, g, thread, n_threads);
+    multiply(&mine, row, col, scheme, own, thread);
+}
+
 void dlc_gemm_run(const dlc_gemm *g, void *shared, void *own, dlc_barrier *barrier, int thread, int n_threads)
 {
     const scheme scheme = choose_scheme(g);
-    if (is_deep(g)) {
+    if (is_deep(g))
         multiply_deep(g, &scheme, shared, own, barrier, thread, n_threads);
-        return;
-    }
-    if (scheme.is_symmetric) {
+    else if (scheme.is_symmetric)
         multiply_symmetric(g, &scheme, own, barrier, thread, n_threads);
-        return;
-    }
-    int64_t row = 0, col = 0;
-    dlc_gemm mine = n_threads == 1 ? *g : share(&row, &col, g, thread, n_threads);
-    multiply(&mine, row, col, &scheme, own, thread);
+    else
+        multiply_share(g, &scheme, own, thread, n_threads);
+    if (g->kernels->end)
+        g->kernels->end();
 }
