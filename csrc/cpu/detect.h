@@ -11,8 +11,8 @@ int dlc_cpu_x86_64_level(void);
 /* Whether the CPU multiplies pairs of bfloat16 in registers of AVX-512 (AVX512_BF16); their state is a question of the level. */
 bool dlc_cpu_has_avx512_bf16(void);
 
-/* Whether the CPU multiplies matrices of bfloat16 in registers of AMX, and the operating system lets all threads of this process use
- * these from now on. Linux gives them only to those that ask. */
+/* Whether the CPU multiplies matrices of bfloat16 in registers of AMX, and the operating system lets all threads of this process
+ * use these from now on. Linux gives them only to those that ask, and not where a thread's stack for signals is too small. */
 bool dlc_cpu_enable_amx(void);
 
 #endif

@@ -40,7 +40,7 @@ typedef struct candidate {
 static const candidate candidates[] = {
 #define X(name, suffix, level)                                                      \
     {level,                                                                         \
-     {name, {&dlc_real_kernels_f32_##suffix, &dlc_real_kernels_f64_##suffix}, &dlc_bfloat16_kernels_f32_##suffix}},
+     {name, {&dlc_real_kernels_f32_##suffix, &dlc_real_kernels_f64_##suffix}, &dlc_bfloat16_kernels_f32_##suffix, NULL}},
     DLC_TABLES(X)
 #undef X
 };
@@ -62,28 +62,36 @@ const char *dlc_isa_available(void)
     return names;
 }
 
-/* The table, or its variant for an extension that the CPU has */
-static const dlc_kernels *extended(const candidate *chosen)
+/* The table, or its variant for an extension that the CPU has. AMX is none of an ISA that is forced. */
+static const dlc_kernels *extended(const candidate *chosen, bool is_forced)
 {
 #ifdef DLC_HAVE_AVX512_BF16
     static const dlc_kernels with_avx512_bf16 = {
         "x86-64-v4", {&dlc_real_kernels_f32_x86_64_v4, &dlc_real_kernels_f64_x86_64_v4},
-        &dlc_bfloat16_kernels_native_f32_x86_64_v4};
-    if (chosen->level == 4 && dlc_cpu_has_avx512_bf16())
-        return &with_avx512_bf16;
+        &dlc_bfloat16_kernels_native_f32_x86_64_v4, NULL};
+    if (chosen->level == 4 && dlc_cpu_has_avx512_bf16()) {
+#ifdef DLC_HAVE_AMX
+        static const dlc_kernels with_amx = {
+            "x86-64-v4", {&dlc_real_kernels_f32_x86_64_v4, &dlc_real_kernels_f64_x86_64_v4},
+            &dlc_bfloat16_kernels_native_f32_x86_64_v4, &dlc_bfloat16_kernels_amx_f32_x86_64_v4};
+        if (!is_forced)
+            return &with_amx;
 #endif
+        return &with_avx512_bf16;
+    }
+#endif
+    (void)is_forced;
     return &chosen->kernels;
 }
-
-static bool is_forced(const char *isa) { return isa && isa[0] != '\0'; }
 
 static dlc_status choose(const dlc_kernels **kernels)
 {
     const char *forced = getenv("DLCORE_ISA");
+    bool is_forced = forced && forced[0] != '\0';
     int level = dlc_cpu_x86_64_level();
     for (int i = 0; i < CANDIDATE_COUNT; i++) {
-        if (candidates[i].level <= level && (!is_forced(forced) || strcmp(forced, candidates[i].kernels.isa) == 0)) {
-            *kernels = extended(&candidates[i]);
+        if (candidates[i].level <= level && (!is_forced || strcmp(forced, candidates[i].kernels.isa) == 0)) {
+            *kernels = extended(&candidates[i], is_forced);
             return DLC_OK;
         }
     }
@@ -109,17 +117,6 @@ dlc_status dlc_kernels_get(const dlc_kernels **kernels)
     return DLC_OK;
 }
 
-static const dlc_bfloat16_kernels *choose_bfloat16(const dlc_kernels *kernels)
-{
-#ifdef DLC_HAVE_AMX
-    /* panels of b are those of the native kernels */
-    if (kernels->bfloat16 == &dlc_bfloat16_kernels_native_f32_x86_64_v4 && !is_forced(getenv("DLCORE_ISA")) &&
-        dlc_cpu_enable_amx())
-        return &dlc_bfloat16_kernels_amx_f32_x86_64_v4;
-#endif
-    return kernels->bfloat16;
-}
-
 dlc_status dlc_bfloat16_kernels_get(const dlc_bfloat16_kernels **kernels)
 {
     static _Atomic(const dlc_bfloat16_kernels *) chosen;
@@ -128,7 +125,7 @@ dlc_status dlc_bfloat16_kernels_get(const dlc_bfloat16_kernels **kernels)
         return DLC_OK;
     const dlc_kernels *all;
     DLC_TRY(dlc_kernels_get(&all));
-    const dlc_bfloat16_kernels *choice = choose_bfloat16(all);
+    const dlc_bfloat16_kernels *choice = all->amx && dlc_cpu_enable_amx() ? all->amx : all->bfloat16;
     if (atomic_compare_exchange_strong(&chosen, kernels, choice))
         *kernels = choice;
     return DLC_OK;

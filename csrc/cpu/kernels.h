@@ -29,7 +29,7 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
-     * of a as pack_a leaves them, kc is even, and there is neither packing_tile nor a product with a vector nor dots nor
+     * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector nor dots nor
      * sum_columns. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
@@ -51,10 +51,11 @@ typedef struct dlc_gemm_kernels {
      * With packs_pairs an element of the panel is a pair along the depth, it has half as many rows, and no larger step. */
     void (*pack)(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                  int64_t depth);
-    /* The same for rows of a, with a step of the width. Where it is not pack, the panel has a layout of its own. */
+    /* The same for rows of a, with a step of the width and what that overwrites. Where it is not pack, the panel has a layout of
+     * its own. */
     void (*pack_a)(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                    int64_t depth);
-    /* NULL, or what a thread calls behind its last tile: registers that tiles occupy are given back. */
+    /* NULL, or what a thread that has called tile calls before anything else may run on it: registers are given back. */
     void (*end)(void);
     /* c (rows, cols; leading dimension ldc) = or += the sum of `count` parts, in order; element (i, j) of part s is
      * parts[s * part_stride + i * ldp + j] */
@@ -143,7 +144,7 @@ typedef struct dlc_real_kernels {
 
 /* Products of float32 arrays whose elements are rounded to bfloat16; sums are float32. */
 typedef struct dlc_bfloat16_kernels {
-    /* "emulated", "native" (by an instruction for it; whether that outruns float32 depends on the CPU: bench/README.md) or "amx" */
+    /* "emulated", "native" (by an instruction; whether that outruns float32 depends on the CPU: bench/README.md) or "amx" */
     const char *kind;
     const dlc_gemm_kernels *gemm;
     int64_t flops_per_repeat;       /* of dot, two per multiply-add */
@@ -153,14 +154,15 @@ typedef struct dlc_bfloat16_kernels {
 typedef struct dlc_kernels {
     const char *isa;
     const dlc_real_kernels *real[DLC_REAL_COUNT];
-    const dlc_bfloat16_kernels *bfloat16; /* of the ISA; the best ones are what dlc_bfloat16_kernels_get finds */
+    const dlc_bfloat16_kernels *bfloat16;
+    const dlc_bfloat16_kernels *amx; /* NULL, or what takes their place if the system lets this process use AMX */
 } dlc_kernels;
 
 /* The table in use, chosen at the first call; see cpu/dispatch.c. */
 dlc_status dlc_kernels_get(const dlc_kernels **kernels);
 
-/* Those in use for bfloat16, likewise. With AMX the first call asks the operating system for its registers, which makes the stacks
- * larger that handlers of signals need: so it is not asked for before. DLCORE_ISA names an ISA without it. */
+/* Those in use for bfloat16, likewise. Where the CPU has AMX, the first call asks the operating system for its registers, which
+ * makes the stacks larger that handlers of signals need: so it is not asked before. DLCORE_ISA names an ISA without it. */
 dlc_status dlc_bfloat16_kernels_get(const dlc_bfloat16_kernels **kernels);
 
 #endif

@@ -487,11 +487,13 @@ static int64_t end_of_columns(const job *job, int64_t end)
     return job->scheme->is_symmetric ? dlc_min64(end, job->row_of_first + job->row + job->rows - job->col_of_first) : end;
 }
 
-/* No pair lies in two blocks. */
+/* Blocks of pairs begin where whole squares of AMX do, and with that no pair lies in two. */
+#define PAIRS_DEPTH 32
+
 static int64_t depth_of_blocks(const dlc_gemm *g, const scheme *scheme)
 {
     const int64_t depth = even_blocks(g->k, scheme->most_depth);
-    return g->kernels->packs_pairs ? 2 * packed_depth(g->kernels, depth) : depth;
+    return g->kernels->packs_pairs && depth < g->k ? round_up(depth, PAIRS_DEPTH) : depth;
 }
 
 /* The most columns of b whose packed panels wait for the next block of rows. */
@@ -537,6 +539,8 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
         }
         job.p += job.depth;
     } while (job.p < g->k);
+    if (kernels->end)
+        kernels->end();
 }
 
 bool dlc_gemm_packed_size(int64_t *size, const dlc_gemm *g)
@@ -635,15 +639,16 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
 }
 
 /* As many rows of a product take the time that it takes to pack a column of b. A b beyond LARGE_B bytes is not at hand: it comes
- * from L3, and of weights that a team updates the half from another core. With that, two threads read half of it each where
- * they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 128 x 2000 x 256 0.9. The
- * b of a transient c, the gradient of weights, is of the batch and near; theirs are updated by long rows. */
+ * from L3, and of weights that a team updates half from another core. With 6, two threads read half of such a b each where
+ * they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 128 x 2000 x 256 0.9 (more
+ * threads were not measured). The b of a transient c, a gradient of weights, is of the batch and near, and weights are
+ * updated in long rows; of one that is packed, nothing is packed. */
 #define LARGE_B (512 << 10)
 
 static double packing_cost_of_b(const dlc_gemm *g)
 {
     const int64_t bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
-    return bytes > LARGE_B && !g->is_transient ? 6 : 4;
+    return bytes > LARGE_B && !g->is_transient && !g->packed_b ? 6 : 4;
 }
 
 /* The thread's rectangle of c: of the grids of n_threads rectangles the one with the least work. To pack a row of a costs
@@ -754,22 +759,18 @@ void dlc_gemm_scratch(int64_t *shared, int64_t *per_thread, const dlc_gemm *g)
     *shared = g->k >= DEEP_K ? dlc_align_up(DEEP_PARTS * part * g->element_size) : 0;
 }
 
-static void multiply_share(const dlc_gemm *g, const scheme *scheme, void *own, int thread, int n_threads)
-{
-    int64_t row = 0, col = 0;
-    const dlc_gemm mine = n_threads == 1 ? *g : share(&row, &col, g, thread, n_threads);
-    multiply(&mine, row, col, scheme, own, thread);
-}
-
 void dlc_gemm_run(const dlc_gemm *g, void *shared, void *own, dlc_barrier *barrier, int thread, int n_threads)
 {
     const scheme scheme = choose_scheme(g);
-    if (is_deep(g))
+    if (is_deep(g)) {
         multiply_deep(g, &scheme, shared, own, barrier, thread, n_threads);
-    else if (scheme.is_symmetric)
+        return;
+    }
+    if (scheme.is_symmetric) {
         multiply_symmetric(g, &scheme, own, barrier, thread, n_threads);
-    else
-        multiply_share(g, &scheme, own, thread, n_threads);
-    if (g->kernels->end)
-        g->kernels->end();
+        return;
+    }
+    int64_t row = 0, col = 0;
+    dlc_gemm mine = n_threads == 1 ? *g : share(&row, &col, g, thread, n_threads);
+    multiply(&mine, row, col, &scheme, own, thread);
 }

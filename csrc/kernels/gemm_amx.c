@@ -1,11 +1,12 @@
-/* Matrix products of float32 that is rounded to bfloat16 as it is packed, by the matrix registers of AMX (Intel's Xeons from Sapphire
- * Rapids on), here called squares: 16 rows of 64 bytes. One instruction multiplies a square of a, 16 rows by 16 pairs, with one
- * of b, 16 pairs by 16 columns. A tile has two by two of them, which hide the instruction's latency and load each
+/* Matrix products of float32 that is rounded to bfloat16 as it is packed, by the matrix registers of AMX (Intel's Xeons from
+ * Sapphire Rapids on), here called squares: 16 rows of 64 bytes. One instruction multiplies a square of a, 16 rows by 16 pairs,
+ * with one of b, 16 pairs by 16 columns. A tile has two by two of them, which hide the instruction's latency and load each
  * operand for two.
  *
- * Panels of b are those of gemm_bfloat16.c, so that a matrix which is packed serves both. Those of a lie square by square, in each
- * row by row; the last squares have as many pairs as are left. An element of c is one chain over the squares, in order,
- * whatever tile holds it. Intel's Intrinsics Guide (_tile_dpbf16ps) has the order within a square; subnormals are taken for 0. */
+ * Panels of b are those of gemm_bfloat16.c. Those of a lie square by square, in each row by row; the last squares have as many
+ * pairs as are left. An element of c is one chain over the squares, in order, whatever tile holds it. Within a square the first
+ * and the second elements of pairs are added up apart and then to c, so that bits differ from those of vectors; subnormals are
+ * taken for 0 (Intel's Intrinsics Guide, _tile_dpbf16ps). */
 #include <immintrin.h>
 
 #include "kernels/amx_kernels.h"
@@ -15,10 +16,10 @@
 
 enum { SIDE = 16, ROW_BYTES = 64, AMX_MR = 2 * SIDE };
 
-/* The blocks that a and b are cut in: 512 KB of a in L2, panels of 64 KB. Two of these exceed L1, and their loads from L2 are what a tile
- * waits for; with half of their depth a product takes as long at 512^3 and 1.2 to 1.3 times as long at 1024^3 and 2048^3, as
- * c is loaded and stored once more. Blocks of a of half and twice the rows are 0 to 6% and 7 to 12% slower there. Without gain were the
- * hint that a is streamed (0.95 to 1.04), and rows of a or b fetched one to three squares ahead (0.94 to 1.03). */
+/* The blocks that a and b are cut in: 512 KB of a in L2, panels of 64 KB. Two of these exceed L1, and their loads from L2 are what a
+ * tile waits for; with half of their depth a product takes as long at 512^3 and 1.2 to 1.3 times as long at 1024^3 and 2048^3, as
+ * c is loaded and stored once more. Blocks of a of half and twice the rows are 0 to 6% and 7 to 12% slower there. Without gain
+ * were the hint that a is streamed (0.95 to 1.04), and rows of a or b fetched one to three squares ahead (0.94 to 1.03). */
 enum { AMX_MC = 8 * AMX_MR, AMX_KC = 1024, AMX_PANELS = (3 << 20) / (AMX_KC * NR * 2) };
 
 /* The registers: macros, as intrinsics take their numbers literally */
@@ -31,6 +32,9 @@ enum { AMX_MC = 8 * AMX_MR, AMX_KC = 1024, AMX_PANELS = (3 << 20) / (AMX_KC * NR
 #define B_LEFT 6
 #define B_RIGHT 7
 
+/* All that was written is in memory: GCC 12's intrinsics do not say what they read of it. */
+#define DLC_IN_MEMORY(address) __asm__ volatile("" : : "r"(address) : "memory")
+
 /* What ldtilecfg reads */
 typedef struct configuration {
     uint8_t palette, start_row, reserved[14];
@@ -39,7 +43,7 @@ typedef struct configuration {
 } configuration;
 
 /* The rows of the tiles that the registers are configured for; 0: none. To configure takes 50 ns and waits for the tile before:
- * neighbours that are as high share it. */
+ * neighbours that are as high share it, so that it is done once or twice a panel. */
 static _Thread_local int64_t configured_rows;
 
 static void configure(int64_t rows)
@@ -53,6 +57,7 @@ static void configure(int64_t rows)
         .rows = {[UPPER_LEFT] = upper, [UPPER_RIGHT] = upper, [LOWER_LEFT] = lower, [LOWER_RIGHT] = lower,
                  [A_UPPER] = upper, [A_LOWER] = lower, [B_LEFT] = SIDE, [B_RIGHT] = SIDE},
     };
+    DLC_IN_MEMORY(&chosen);
     _tile_loadconfig(&chosen);
     configured_rows = rows;
 }
@@ -75,9 +80,6 @@ DLC_INLINE void clear_squares(const bool tall, const bool wide)
     if (tall && wide)
         _tile_zero(LOWER_RIGHT);
 }
-
-/* All that was written is in memory: GCC 12's intrinsics do not say that they read it. */
-#define DLC_IN_MEMORY(array) __asm__ volatile("" : : "r"(array) : "memory")
 
 /* The squares of c += those of a (rows, 16 pairs; contiguous) and of b (16, leading dimension ldb) */
 DLC_INLINE void multiply_squares(const int32_t *a, const int32_t *b, int64_t ldb, const bool tall, const bool wide)
@@ -148,6 +150,17 @@ static void copy_columns(real *to, int64_t ld_to, const real *from, int64_t ld_f
         copy_few(to + i * ld_to, from + i * ld_from, cols);
 }
 
+/* The sums of a tile begin with c, or with 0. */
+DLC_INLINE void begin_squares(const real *c, int64_t ldc, bool accumulate, const bool tall, const bool wide)
+{
+    if (accumulate) {
+        DLC_IN_MEMORY(c);
+        load_squares(c, ldc, tall, wide);
+    } else {
+        clear_squares(tall, wide);
+    }
+}
+
 /* Where c has fewer columns than squares have, they stand in a copy of it. */
 DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, const int32_t *b, int64_t ldb, int64_t depth, int64_t rows,
                           int64_t cols, bool accumulate, const bool tall, const bool wide)
@@ -156,15 +169,10 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, const int32_t 
     const bool is_part = cols % L != 0;
     real *whole = is_part ? copy : c;
     const int64_t ld = is_part ? NR : ldc, rest = depth % SIDE;
+    if (is_part && accumulate)
+        copy_columns(copy, NR, c, ldc, rows, cols);
     configure(rows);
-    if (accumulate) {
-        if (is_part)
-            copy_columns(copy, NR, c, ldc, rows, cols);
-        DLC_IN_MEMORY(whole);
-        load_squares(whole, ld, tall, wide);
-    } else {
-        clear_squares(tall, wide);
-    }
+    begin_squares(whole, ld, accumulate, tall, wide);
     DLC_IN_MEMORY(a);
     DLC_IN_MEMORY(b);
     for (int64_t p = 0; p < depth - rest; p += SIDE)

@@ -65,6 +65,8 @@ static void pack_pairs(int32_t *panel, int64_t step, const real *x, int64_t stri
         }
 }
 
+enum { PAIRS_KC = 1024, PAIRS_PANELS = (3 << 20) / (PAIRS_KC / 2 * NR * (int)sizeof(int32_t)) };
+
 /* What of a panel is in another layout for a while: half of L1 at most. */
 enum { STAGED = 64 };
 
@@ -121,8 +123,8 @@ const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16) = {
     .nr = NR,
     .lanes = L,
     .mc = MC,
-    .kc = 2 * KC,
-    .panels = PANELS,
+    .kc = PAIRS_KC,
+    .panels = PAIRS_PANELS,
     .nc = 8 * NR,
     .tile = tile,
     .pack = pack,

@@ -23,8 +23,8 @@
 
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
-/* A block of a (MC x KC) takes 200 to 390 KB of L2, of float32 with AVX-512 700, a panel of b (KC x NR) 8 to 32 KB or 80:
- * it is refilled from L2 where L1 is smaller, which costs less than to load and store c once more for every KC. Measured,
+/* A block of a (MC x KC) takes 200 to 290 KB of L2, with AVX-512 430 (float64) or 700, a panel of b (KC x NR) 8 to 32 KB, with
+ * AVX-512 80: it is refilled from L2 where L1 is smaller, which costs less than to load and store c once more for every KC. Measured,
  * to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC
  * of 384 is 1 to 2% slower (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512 and 1 MB of L2 (128 x 784 x 256 to
  * 2048^3), a KC of 256 is 1 to 4% slower than 512, 384 up to 2%, 768 and 1024 level, as are blocks of a of half or twice the rows.

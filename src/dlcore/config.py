@@ -33,9 +33,11 @@ def config_info() -> dict[str, str]:
 
     "bfloat16" says what products with ``compute="bfloat16"`` are made of: "amx" where the CPU
     has matrix registers for them (Intel's Xeons from Sapphire Rapids on), "native" where it has
-    an instruction for vectors (AMD from Zen 4 on, about twice as fast as float32), "emulated",
-    which is slower than float32. An Intel Xeon without AMX, or with it where `DLCORE_ISA` names an
-    instruction set, is native and slower than float32.
+    an instruction for vectors (AMD from Zen 4 on, about twice as fast as float32; on Intel slower
+    than float32), "emulated", which is slower than float32. AMX is left out where ``DLCORE_ISA``
+    names an instruction set, and where the system refuses it, as Linux does while a thread has
+    a stack for signals that is too small. It is asked for by the first product in bfloat16,
+    packed matrix or call of this function.
 
     Returns
     -------

@@ -631,6 +631,8 @@ static void test_tile_of_pairs_of(const dlc_gemm_kernels *kernels, int64_t rows,
              accumulate);
     kernels->tile(c, cols, packed_rows(kernels, a, rows, depth, edge), 1, rows, packed_columns(b, ldb, depth, edge), ldb,
                   (depth + 1) / 2, rows, cols, accumulate);
+    if (kernels->end)
+        kernels->end();
     expect_product(dtype, (operand){c, cols, 1}, (operand){a, 1, rows}, (operand){b, ldb, 1}, rows, cols, depth, start);
     expect_intact();
 }
