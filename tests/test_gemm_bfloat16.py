@@ -64,7 +64,7 @@ def test_every_edge_of_a_tile(rng, m):
     ("m", "n", "k"),
     [
         (127, 129, 511),
-        (9, 35, 1025),  # one more than a block of k: cut where no pair is
+        (9, 35, 1025),  # one more than a block of k, which is cut behind whole pairs
         (61, 515, 37),
         (50, 50, 6151),  # parts of k whose lengths are odd
         (1, 1025, 1537),

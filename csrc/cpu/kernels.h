@@ -29,8 +29,8 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
-     * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector nor dots nor
-     * sum_columns. */
+     * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector nor dots
+     * nor sum_columns. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
 

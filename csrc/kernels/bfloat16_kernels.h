@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cpu/kernels.h"
+#include "kernels/gemm_kernels.h"
 #include "kernels/lanes.h"
 
 #ifdef DLC_HAVE_PAIRS
@@ -30,6 +31,18 @@ DLC_INLINE void round_row(int32_t *pairs, const real *x, int64_t n)
         const vint rounded = v_round_neighbours(first, second);
         memcpy(pairs + i / 2, &rounded, sizeof rounded);
     }
+}
+
+/* c is float32, whatever its factors are rounded to. */
+DLC_INLINE void sum_float32_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
+                                  int64_t rows, int64_t cols, bool accumulate)
+{
+    DLC_NAME(dlc_gemm_kernels).sum_parts(c, ldc, parts, ldp, part_stride, count, rows, cols, accumulate);
+}
+
+DLC_INLINE void mirror_float32(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
+{
+    DLC_NAME(dlc_gemm_kernels).mirror(c, ldc, begin, end, n);
 }
 
 /* Independent chains that cover latency times issue width, a pair of multiply-adds in each lane of them */

@@ -18,7 +18,8 @@ DLC_INLINE const real *after(const real *x, int64_t count, int64_t step)
 }
 
 /* left and right (rows) += the products of an element of each row of a and a row of b. The first half of the rows of a lies from
- * `upper` on, the others from `lower` on. With packs, a row of the panel becomes that of b, and what a later one will be is fetched. */
+ * `upper` on, the others from `lower` on. With packs, a row of the panel becomes that of b, and what a later
+ * one will be is fetched. */
 DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, const real *lower, int64_t apart, const real *b,
                               int64_t ldb, real *panel_row, const int rows, const bool wide, const bool packs)
 {

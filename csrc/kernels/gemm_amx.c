@@ -9,18 +9,18 @@
  * taken for 0 (Intel's Intrinsics Guide, _tile_dpbf16ps). */
 #include <immintrin.h>
 
-#include "kernels/amx_kernels.h"
 #include "kernels/bfloat16_kernels.h"
 #include "kernels/gemm_kernels.h"
 #include "kernels/gemm_tile.h"
 
 enum { SIDE = 16, ROW_BYTES = 64, AMX_MR = 2 * SIDE };
 
-/* The blocks that a and b are cut in: 512 KB of a in L2, panels of 64 KB. Two of these exceed L1, and their loads from L2 are what a
- * tile waits for; with half of their depth a product takes as long at 512^3 and 1.2 to 1.3 times as long at 1024^3 and 2048^3, as
- * c is loaded and stored once more. Blocks of a of half and twice the rows are 0 to 6% and 7 to 12% slower there. Without gain
- * were the hint that a is streamed (0.95 to 1.04), and rows of a or b fetched one to three squares ahead (0.94 to 1.03). */
-enum { AMX_MC = 8 * AMX_MR, AMX_KC = 1024, AMX_PANELS = (3 << 20) / (AMX_KC * NR * 2) };
+/* A block of a takes 512 KB of L2, a panel 64 KB. Two of these exceed L1, and their loads from L2 are what a tile waits for; with
+ * half of their depth a product takes as long at 512^3 and 1.2 to 1.3 times as long at 1024^3 and 2048^3, as c is loaded and
+ * stored once more. Blocks of half the rows are 7% faster at 512^3 and 1 to 10% slower beyond, of twice the rows 2 to 12% slower
+ * with b packed. Without gain were the hint that a is streamed (0.9 to 1.05), and rows of a or b fetched one to three squares
+ * ahead (0.94 to 1.03). */
+enum { AMX_MC = 8 * AMX_MR };
 
 /* The registers: macros, as intrinsics take their numbers literally */
 #define UPPER_LEFT 0
@@ -226,31 +226,20 @@ static void pack_a(void *panel, int64_t step, const void *x, int64_t width_strid
     }
 }
 
-static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
-                      int64_t rows, int64_t cols, bool accumulate)
-{
-    DLC_NAME(dlc_gemm_kernels).sum_parts(c, ldc, parts, ldp, part_stride, count, rows, cols, accumulate);
-}
-
-static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
-{
-    DLC_NAME(dlc_gemm_kernels).mirror(c, ldc, begin, end, n);
-}
-
 static const dlc_gemm_kernels gemm = {
     .packs_pairs = true,
     .mr = AMX_MR,
     .nr = NR,
     .lanes = L,
     .mc = AMX_MC,
-    .kc = AMX_KC,
-    .panels = AMX_PANELS,
+    .kc = PAIRS_KC,
+    .panels = PAIRS_PANELS,
     .nc = 8 * NR,
     .tile = tile,
     .pack = pack_b,
     .pack_a = pack_a,
-    .sum_parts = sum_parts,
-    .mirror = mirror,
+    .sum_parts = sum_float32_parts,
+    .mirror = mirror_float32,
     .end = release,
 };
 
@@ -284,6 +273,9 @@ static double dot(int64_t repeats)
         total += (double)sums[i];
     return total;
 }
+
+/* Only for threads of a process that dlc_cpu_enable_amx has let use AMX. */
+extern const dlc_bfloat16_kernels DLC_NAME(dlc_bfloat16_kernels_amx);
 
 const dlc_bfloat16_kernels DLC_NAME(dlc_bfloat16_kernels_amx) = {
     .kind = "amx",

@@ -65,8 +65,6 @@ static void pack_pairs(int32_t *panel, int64_t step, const real *x, int64_t stri
         }
 }
 
-enum { PAIRS_KC = 1024, PAIRS_PANELS = (3 << 20) / (PAIRS_KC / 2 * NR * (int)sizeof(int32_t)) };
-
 /* What of a panel is in another layout for a while: half of L1 at most. */
 enum { STAGED = 64 };
 
@@ -106,17 +104,6 @@ static void pack(void *panel, int64_t step, const void *x, int64_t width_stride,
         pack_staged(panel, step, x, width_stride, depth_stride, width, depth);
 }
 
-static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
-                      int64_t rows, int64_t cols, bool accumulate)
-{
-    DLC_NAME(dlc_gemm_kernels).sum_parts(c, ldc, parts, ldp, part_stride, count, rows, cols, accumulate);
-}
-
-static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
-{
-    DLC_NAME(dlc_gemm_kernels).mirror(c, ldc, begin, end, n);
-}
-
 const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16) = {
     .packs_pairs = true,
     .mr = DLC_MR,
@@ -129,6 +116,6 @@ const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16) = {
     .tile = tile,
     .pack = pack,
     .pack_a = pack,
-    .sum_parts = sum_parts,
-    .mirror = mirror,
+    .sum_parts = sum_float32_parts,
+    .mirror = mirror_float32,
 };

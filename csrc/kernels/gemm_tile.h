@@ -24,8 +24,8 @@
 enum { L = DLC_LANES, NR = 2 * DLC_LANES };
 
 /* A block of a (MC x KC) takes 200 to 290 KB of L2, with AVX-512 430 (float64) or 700, a panel of b (KC x NR) 8 to 32 KB, with
- * AVX-512 80: it is refilled from L2 where L1 is smaller, which costs less than to load and store c once more for every KC. Measured,
- * to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC
+ * AVX-512 80: it is refilled from L2 where L1 is smaller, which costs less than to load and store c once more for every KC.
+ * Measured, to some 2%: on AVX2 with 512 KB of L2, blocks of a of twice the size are 3% slower and half of it level, for float32 a KC
  * of 384 is 1 to 2% slower (128 x 784 x 256 and 512^3) and 1024 level; with AVX-512 and 1 MB of L2 (128 x 784 x 256 to
  * 2048^3), a KC of 256 is 1 to 4% slower than 512, 384 up to 2%, 768 and 1024 level, as are blocks of a of half or twice the rows.
  * 640 leaves powers of two cut as 512 does and cuts less often what is a little deeper: on an Intel Xeon 1087 x 1100 x 948 and
@@ -37,7 +37,10 @@ enum { MC = (DLC_REAL_BITS == 32 ? 280 : 168) / DLC_MR * DLC_MR, KC = DLC_REAL_B
 #else
 enum { MC = (DLC_REAL_BITS == 32 ? 144 : 96) / DLC_MR * DLC_MR, KC = DLC_REAL_BITS == 32 ? 512 : 256 };
 #endif
-enum { PANELS = (3 << 20) / (KC * NR * (int)sizeof(real)) };
+enum { KEPT_BYTES = 3 << 20, PANELS = KEPT_BYTES / (KC * NR * (int)sizeof(real)) };
+
+/* The same for pairs of bfloat16, of which a packed element holds two */
+enum { PAIRS_KC = 1024, PAIRS_PANELS = KEPT_BYTES / (PAIRS_KC / 2 * NR * (int)sizeof(int32_t)) };
 
 /* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
 DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)

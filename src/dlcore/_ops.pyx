@@ -212,10 +212,11 @@ def matmul(a, b, *, bint transpose_a=False, bint transpose_b=False, compute=None
     operand is rounded with a relative error of at most 2**-8, so that the result changes by at most
     about 2**-7 of ``abs(a) @ abs(b)``; products are exact where they are in float32's range, and
     added up in float32, in an order that is the CPU's own. Operands below 2**-126 count as 0, and with
-    "amx" and "native" sums as well. What it gains depends on what ``dl.show_config()`` says of bfloat16. With "amx" (Intel's
-    Xeons from Sapphire Rapids on) products of 128 rows and more take 1/4 of the time of float32, 1/6 with
-    a second operand of :func:`pack_bfloat16`. "native" (AVX512_BF16) is faster than float32 on Zen 4, and
-    takes 1.7 to 2 times as long on an Intel Xeon. "emulated" is slower still.
+    "amx" and "native" sums as well. What it gains depends on what ``dl.show_config()`` says of
+    bfloat16. With "amx" (Intel's Xeons from Sapphire Rapids on) products of 128 rows and more take 1/4 to
+    1/5 of the time of float32, 1/6 with a second operand of :func:`pack_bfloat16`. "native"
+    (AVX512_BF16) is faster than float32 on Zen 4, and takes 1.7 to 2 times as long on an Intel Xeon.
+    "emulated" is slower still.
 
     References
     ----------
