@@ -640,10 +640,10 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
 
 /* As many rows of a product take the time that it takes to pack a column of b. A b beyond LARGE_B bytes is not at hand: it comes
  * from L3, and of weights that a team updates half from another core. With 6, two threads read half of such a b each where
- * they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 128 x 2000 x 256 0.9 (more
- * threads were not measured). The b of a transient c, a gradient of weights, is of the batch and near, and weights are
- * updated in long rows; of one that is packed, nothing is packed. */
-#define LARGE_B (512 << 10)
+ * they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 256-512-256-10 0.92, 128 x 2000 x 256
+ * 0.9, while 256 x 256 is level (more threads were not measured). The b of a transient c, a gradient of weights, is of the batch
+ * and near, and weights are updated in long rows; of one that is packed, nothing is packed. */
+#define LARGE_B (256 << 10)
 
 static double packing_cost_of_b(const dlc_gemm *g)
 {

@@ -76,7 +76,7 @@ static gathering find_rows(const dlc_op_call *call)
                       .first_row = call->step->first_row,
                       .in_rows = in->shape[0]};
     if (rows.width > 0)
-        dlc_split(&rows.begin, &rows.end, out->shape[0], dlc_max64(1, DLC_CHUNK_ELEMENTS / rows.width), call->thread,
+        dlc_split(&rows.begin, &rows.end, out->shape[0], dlc_max64(1, DLC_SHARED_ELEMENTS / rows.width), call->thread,
                   call->n_threads);
     return rows;
 }

@@ -163,7 +163,7 @@ static dlc_status run(const dlc_op_call *call)
     dlc_gemm_run(&product, call->shared, call->own, call->barrier, call->thread, call->n_threads);
     dlc_barrier_wait(call->barrier, call->n_threads);
     int64_t begin, end;
-    dlc_split(&begin, &end, dlc_count(&call->args[0]), DLC_CHUNK_ELEMENTS, call->thread, call->n_threads);
+    dlc_split(&begin, &end, dlc_count(&call->args[0]), DLC_SHARED_ELEMENTS, call->thread, call->n_threads);
     if (begin < end)
         dlc_recorded_step_run(&prepared->step, update.kernels, call->args, gradient + begin * product.element_size,
                               update.scalars, begin, end);

@@ -94,7 +94,7 @@ static void fill_in_order(const dlc_op_call *call, int64_t before)
 {
     const dlc_array *out = &call->args[0];
     int64_t begin, end;
-    dlc_split(&begin, &end, dlc_count(out), DLC_CHUNK_ELEMENTS, call->thread, call->n_threads);
+    dlc_split(&begin, &end, dlc_count(out), DLC_SHARED_ELEMENTS, call->thread, call->n_threads);
     if (begin < end)
         fill((char *)out->data + begin * dlc_dtype_size(out->dtype), call, before + begin, end - begin);
 }

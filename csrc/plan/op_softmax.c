@@ -17,10 +17,13 @@ static dlc_status expect_matrix(const dlc_array *array, const char *name, bool t
     return DLC_OK;
 }
 
-/* Rows that one call of a kernel works on. */
-static int64_t chunk_rows(const dlc_array *matrix)
+/* A thread's rows; whole vectors where rows fill them. */
+static void share_rows(int64_t *begin, int64_t *end, const dlc_array *matrix, const dlc_op_call *call)
 {
-    return dlc_max64(1, DLC_CHUNK_ELEMENTS / dlc_max64(1, matrix->shape[1]));
+    const int64_t rows = dlc_max64(1, DLC_SHARED_ELEMENTS / dlc_max64(1, matrix->shape[1]));
+    const int64_t vector = DLC_ALIGNMENT / dlc_dtype_size(matrix->dtype);
+    const int64_t grain = dlc_has_contiguous_columns(matrix) ? dlc_ceil_div(rows, vector) * vector : rows;
+    dlc_split(begin, end, matrix->shape[0], grain, call->thread, call->n_threads);
 }
 
 static void *row_of(const dlc_array *array, int64_t row)
@@ -54,12 +57,10 @@ static dlc_status run_softmax(const dlc_op_call *call)
 {
     const dlc_array *out = &call->args[0], *in = &call->args[1];
     const dlc_real_kernels *kernels = call->step->kernels->real[in->dtype];
-    int64_t begin, end, chunk = chunk_rows(in);
-    dlc_split(&begin, &end, in->shape[0], chunk, call->thread, call->n_threads);
-    for (int64_t row = begin; row < end; row += chunk)
-        (call->op->attributes[0] ? kernels->log_softmax : kernels->softmax)(
-            row_of(out, row), out->stride[0], row_of(in, row), in->stride[0], dlc_min64(chunk, end - row),
-            in->shape[1]);
+    int64_t begin, end;
+    share_rows(&begin, &end, in, call);
+    (call->op->attributes[0] ? kernels->log_softmax : kernels->softmax)(
+        row_of(out, begin), out->stride[0], row_of(in, begin), in->stride[0], end - begin, in->shape[1]);
     return DLC_OK;
 }
 
@@ -172,26 +173,22 @@ static dlc_status run_loss(const dlc_op_call *call)
     const dlc_array *logits = &call->args[at.logits], *target = &call->args[at.target];
     bool has_labels = target->dtype == DLC_INT64;
     int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
-    int64_t begin, end, chunk = chunk_rows(logits);
-    dlc_split(&begin, &end, logits->shape[0], chunk, call->thread, call->n_threads);
+    int64_t begin, end;
+    share_rows(&begin, &end, logits, call);
     if (has_labels)
         DLC_TRY(check_labels(target->data, begin, end, logits->shape[1], call->step->row_in_step));
     const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];
-    if (dlc_has_contiguous_columns(logits)) {
-        kernels->softmax_loss_transposed(
-            loss ? row_of(loss, begin) : NULL, grad ? row_of(grad, begin) : NULL, grad ? grad->stride[1] : 0,
-            row_of(logits, begin), logits->stride[1], row_of(target, begin),
-            scale ? (char *)scale->data + begin * scale_stride * dlc_dtype_size(scale->dtype) : NULL, scale_stride,
-            end - begin, logits->shape[1]);
-        return DLC_OK;
-    }
-    for (int64_t row = begin; row < end; row += chunk)
-        kernels->softmax_loss(
-            loss ? row_of(loss, row) : NULL, grad ? row_of(grad, row) : NULL, grad ? grad->stride[0] : 0,
-            row_of(logits, row), logits->stride[0], has_labels ? row_of(target, row) : NULL,
-            has_labels ? NULL : row_of(target, row), has_labels ? 0 : target->stride[0],
-            scale ? (char *)scale->data + row * scale_stride * dlc_dtype_size(scale->dtype) : NULL, scale_stride,
-            dlc_min64(chunk, end - row), logits->shape[1]);
+    void *losses = loss ? row_of(loss, begin) : NULL, *gradients = grad ? row_of(grad, begin) : NULL;
+    const void *targets = row_of(target, begin);
+    const void *scales = scale ? (char *)scale->data + begin * scale_stride * dlc_dtype_size(scale->dtype) : NULL;
+    if (dlc_has_contiguous_columns(logits))
+        kernels->softmax_loss_transposed(losses, gradients, grad ? grad->stride[1] : 0, row_of(logits, begin),
+                                         logits->stride[1], targets, scales, scale_stride, end - begin,
+                                         logits->shape[1]);
+    else
+        kernels->softmax_loss(losses, gradients, grad ? grad->stride[0] : 0, row_of(logits, begin), logits->stride[0],
+                              has_labels ? targets : NULL, has_labels ? NULL : targets,
+                              has_labels ? 0 : target->stride[0], scales, scale_stride, end - begin, logits->shape[1]);
     return DLC_OK;
 }
 

@@ -35,7 +35,7 @@ static dlc_status run(const dlc_op_call *call)
     const dlc_recorded_step *step = call->op->prepared;
     const dlc_array *param = &call->args[0], *grad = param + step->n_out, *scalars = grad + 1;
     int64_t begin, end;
-    dlc_split(&begin, &end, dlc_count(param), DLC_CHUNK_ELEMENTS, call->thread, call->n_threads);
+    dlc_split(&begin, &end, dlc_count(param), DLC_SHARED_ELEMENTS, call->thread, call->n_threads);
     if (begin < end)
         dlc_recorded_step_run(step, call->step->kernels->real[param->dtype], param,
                               (char *)grad->data + begin * dlc_dtype_size(grad->dtype), scalars->data, begin, end);

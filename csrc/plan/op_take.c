@@ -58,7 +58,7 @@ static dlc_status run(const dlc_op_call *call)
     int64_t begin, end;
     dlc_row_block block;
     block.count = 0;
-    dlc_split(&begin, &end, out->shape[0] * n, dlc_max64(1, DLC_CHUNK_ELEMENTS / dlc_max64(1, inner)), call->thread,
+    dlc_split(&begin, &end, out->shape[0] * n, dlc_max64(1, DLC_SHARED_ELEMENTS / dlc_max64(1, inner)), call->thread,
               call->n_threads);
     while (begin < end) {
         int64_t o = begin / n, j = begin % n;
