@@ -8,6 +8,7 @@ import numpy as np
 ROWS = -1  # an extent: the rows of a step, or of a block
 IN_BLOCK = -2  # a slot: the arena of a block
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
+VERSION = 3
 FIXED, STREAM, STEP, DATASET = range(4)
 GATHER, GEMM, MAP, SOFTMAX, SOFTMAX_LOSS, RANDOM, SGD_STEP, ADAM_STEP = range(1, 9)
 TAKE, SCATTER_ADD, GEMM_STEP = 9, 10, 11
@@ -41,13 +42,21 @@ def bits(number):
     return struct.unpack("<q", struct.pack("<d", number))[0]
 
 
-def program(dtype, n_out, n_in, instructions, *, literals=(), n_temps=0, reduction=0):
-    """The words of a map program: instructions (name, dst, *operands), literals (value, power)."""
+def program(
+    dtype, n_out, n_in, instructions, *, literals=(), n_temps=0, reduction=0, n_reduced=None
+):
+    """The words of a map program: instructions (name, dst, *operands), literals (value, power).
+
+    A reduction takes the first ``n_reduced`` outputs, and without that number all.
+    """
+    if n_reduced is None:
+        n_reduced = n_out if reduction else 0
     words = [
         code_of(dtype),
         n_out,
         n_in,
         reduction,
+        n_reduced,
         len(literals),
         n_temps,
         len(instructions),
@@ -127,7 +136,7 @@ class PlanBuilder:
         )
         header = HEADER.pack(
             MAGIC,
-            2,
+            VERSION,
             HEADER.size + len(body),
             self.row_capacity,
             self.arena_bytes,

@@ -126,6 +126,52 @@ def test_gradients_of_activations_are_one_instruction():
     assert labels([g * rest, 3.0 * rest]) == ["subtract_multiply 2 multiply"]
 
 
+def test_a_loss_and_its_gradient_are_one_program():
+    """Bias and activation stay in the store of the product; sums over some axes stay alone."""
+    targets = X[:, 1:].copy()
+    x, w, b, y = row_leaf("x", X), fixed_leaf("w", W), fixed_leaf("b", B), row_leaf("y", targets)
+    prediction = apply("tanh", x @ w + b)
+    difference = prediction - y
+    squares = apply("square", difference)
+    loss, grad = reduce("mean", squares, (0, 1)), difference * 2.0
+    feed = {x: X, w: W, b: B, y: targets}
+    expected = np.tanh(X @ W + B) - targets
+    for schedule in ("row-block", "whole-batch"):
+        assert labels([loss, grad], schedule=schedule)[:2] == [
+            "matmul + add tanh", "subtract square multiply mean over (0, 1)"
+        ]  # fmt: skip
+    total, slope = run_native([loss, grad], feed, rows=9)
+    np.testing.assert_allclose(total, np.square(expected).mean(), rtol=1e-12)
+    np.testing.assert_allclose(slope, 2 * expected, rtol=1e-12)
+    columns = reduce("sum", squares, 0)
+    assert labels([columns, grad], schedule="whole-batch") == [
+        "matmul + add tanh subtract multiply", "square sum over (0,)"
+    ]  # fmt: skip
+
+
+def test_what_a_product_takes_of_a_loss_may_be_a_result():
+    x, w, b = row_leaf("x", X), fixed_leaf("w", W), fixed_leaf("b", B)
+    y = x @ w + b
+    total = reduce("sum", apply("square", y), (0, 1))
+    assert labels([y, total], schedule="whole-batch")[:2] == [
+        "matmul + add", "square sum over (0, 1)"
+    ]  # fmt: skip
+    got = run_native([y, total], {x: X, w: W, b: B}, rows=9)
+    np.testing.assert_allclose(got[0], X @ W + B, rtol=1e-12)
+    np.testing.assert_allclose(got[1], np.square(X @ W + B).sum(), rtol=1e-12)
+
+
+def test_a_loss_that_needs_its_gradient_otherwise_stays_alone():
+    """Divided by a sum of it, which all rows come before."""
+    x, y = row_leaf("x", X), row_leaf("y", X)
+    difference = x - 2.0 * y
+    scaled = difference / reduce("sum", difference, 1).reshape(-1, 1)
+    got = run_native([reduce("sum", scaled * difference, (0, 1)), scaled], {x: X, y: X}, rows=9)
+    expected = -X / -X.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(got[0], (expected * -X).sum(), rtol=1e-12)
+    np.testing.assert_allclose(got[1], expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("fusion", [True, False])
 def test_sums_of_repeated_literals_count_every_element(fusion):
     """The gradients of sums that a bias enters unchanged: no operand has the rows but a literal."""

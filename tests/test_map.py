@@ -14,14 +14,25 @@ REDUCTIONS = {"none": 0, "sum": 1, "max": 2, "min": 3, "mean": 4}
 
 
 def words_of(
-    instructions, *, dtype=np.float64, n_out=1, n_in=1, reduction="none", literals=(), temps=0
+    instructions,
+    *,
+    dtype=np.float64,
+    n_out=1,
+    n_in=1,
+    reduction="none",
+    n_reduced=None,
+    literals=(),
+    temps=0,
 ):
     """A program as words; instructions are (name, dst, a[, b[, c]])."""
+    if n_reduced is None:
+        n_reduced = 0 if reduction == "none" else n_out
     words = [
         REALS.index(dtype),
         n_out,
         n_in,
         REDUCTIONS[reduction],
+        n_reduced,
         len(literals),
         temps,
         len(instructions),
@@ -282,6 +293,50 @@ def test_reductions_are_the_same_bits_at_any_number_of_threads(dtype, shape, rng
                 assert_same_bits(actual, expected)
 
 
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+@pytest.mark.parametrize("shape", [*SPACES, (300, 200), (5000, 10)])
+def test_a_reduction_beside_an_output_that_is_none(dtype, reduction, shape, rng):
+    """A loss and its gradient: (x - y)^2 reduced, and 3 (x - y) for every element."""
+    x, y = rng.standard_normal((2, *shape)).astype(dtype)
+    difference = x.astype(np.longdouble) - y
+    steps = [("subtract", 5, 2, 3), ("square", 0, 5), ("multiply", 1, 5, 4)]
+    options = {"dtype": dtype, "reduction": reduction, "n_reduced": 1, "literals": [(3.0, 0)]}
+    for axes, left in reduced_shapes(shape):
+        results = []
+        for threads in THREADS:
+            with team(threads):
+                results.append(run(steps, [x, y], shape, [left, shape], temps=1, **options))
+        total, scaled = results[0]
+        count = x.size / max(np.prod(left), 1) if reduction == "sum" else 1
+        scale = np.square(difference).max(initial=1) * count
+        assert_close(total, reduced(reduction, np.square(difference), axes), ulps=4, scale=scale)
+        assert_close(scaled, 3 * difference, ulps=2, scale=np.abs(difference) * 3)
+        for result in results[1:]:
+            assert_same_bits(result[0], total)
+            assert_same_bits(result[1], scaled)
+
+
+def test_outputs_beside_a_reduction_may_have_any_stride(rng):
+    """Rows of a block lie adjacent in a plan, and the targets do not."""
+    x, y = np.asfortranarray(rng.standard_normal((500, 6))), rng.standard_normal((500, 6))
+    scaled, total = np.zeros((6, 500)).T, np.zeros((1, 1))
+    words = words_of(
+        [("subtract", 4, 2, 3), ("square", 0, 4), ("negative", 1, 4)],
+        n_out=2, n_in=2, reduction="mean", n_reduced=1, temps=1,
+    )  # fmt: skip
+    _native.run_map(words, [total, scaled], [x, y], x.shape, 1)
+    np.testing.assert_array_equal(scaled, y - x)
+    np.testing.assert_allclose(total, np.square(x - y).mean(), rtol=1e-14)
+
+
+def test_what_a_reduction_does_not_take_spans_the_space(rng):
+    x, y = rng.standard_normal((2, 5, 4))
+    with pytest.raises(ValueError, match="output 1 of a map has extent 1 on axis 0"):
+        run([("add", 0, 2, 3), ("subtract", 1, 2, 3)], [x, y], x.shape, [(1, 1), (1, 1)],
+            reduction="sum", n_reduced=1)  # fmt: skip
+
+
 @pytest.mark.parametrize("shape", [(300, 257), (3, 2049), (7, 8, 9, 10)])
 def test_programs_are_the_same_bits_at_any_number_of_threads(shape, rng):
     x, y = rng.standard_normal(shape), rng.standard_normal((*shape[:-1], 1))
@@ -340,21 +395,24 @@ def test_a_float32_sum_of_many_numbers_keeps_its_accuracy():
         ({1: 0}, "the number of outputs of a map program is 0"),
         ({1: 20, 2: 20}, "a map program has 40 operands; the limit is 24"),
         ({3: 5}, "the reduction of a map program is 5"),
-        ({4: 17}, "the number of literals of a map program is 17"),
-        ({5: -1}, "the number of temporaries of a map program is -1"),
-        ({6: 3}, "a map program has 11 words, but its counts ask for 12"),
-        ({8: 2}, "literal 0 of a map program has the power 2"),
-        ({9: 200 | 3 << 16 | 1 << 24}, "instruction 0 of a map program has the unknown code 200"),
+        ({4: 1}, "reduction 0 of a map program takes 1 of 1 outputs"),
+        ({3: 1}, "reduction 1 of a map program takes 0 of 1 outputs"),
+        ({3: 1, 4: 2}, "reduction 1 of a map program takes 2 of 1 outputs"),
+        ({5: 17}, "the number of literals of a map program is 17"),
+        ({6: -1}, "the number of temporaries of a map program is -1"),
+        ({7: 3}, "a map program has 12 words, but its counts ask for 13"),
+        ({9: 2}, "literal 0 of a map program has the power 2"),
+        ({10: 200 | 3 << 16 | 1 << 24}, "instruction 0 of a map program has the unknown code 200"),
         (
-            {9: 14 | 3 << 16 | 9 << 24},
+            {10: 14 | 3 << 16 | 9 << 24},
             "program reads register 9, which",
         ),
-        ({9: 14 | 3 << 16 | 3 << 24}, "reads register 3, which holds nothing yet"),
-        ({9: 14 | 1 << 16 | 1 << 24}, "writes register 1, which is no output or temporary"),
-        ({9: 14 | 2 << 16 | 1 << 24}, "writes register 2, which is no output or temporary"),
-        ({10: 14 | 3 << 16 | 1 << 24}, "output 0 of a map program is never written"),
-        ({10: 1 << 50}, "instruction 1 of a map program has bits set above its fields"),
-        ({10: -1}, "instruction 1 of a map program has bits set above its fields"),
+        ({10: 14 | 3 << 16 | 3 << 24}, "reads register 3, which holds nothing yet"),
+        ({10: 14 | 1 << 16 | 1 << 24}, "writes register 1, which is no output or temporary"),
+        ({10: 14 | 2 << 16 | 1 << 24}, "writes register 2, which is no output or temporary"),
+        ({11: 14 | 3 << 16 | 1 << 24}, "output 0 of a map program is never written"),
+        ({11: 1 << 50}, "instruction 1 of a map program has bits set above its fields"),
+        ({11: -1}, "instruction 1 of a map program has bits set above its fields"),
     ],
 )
 def test_programs_are_checked(change, message):

@@ -367,7 +367,7 @@ TENSOR_SHAPE, TENSOR_STRIDE = 4, 12  # where they start in a tensor's fields
     ("field", "value", "message"),
     [
         (0, 1, "magic is wrong"),
-        (1, 3, "version is 3"),
+        (1, 2, "version is 2"),
         (2, 0, "total_bytes is 0"),
         (3, 0, "row_capacity is 0"),
         (3, HUGE, "row_capacity is"),
@@ -430,6 +430,47 @@ def test_sums_over_blocks_are_those_of_all_rows(batch_rows, reduction):
     if reduction == pb.MEAN:
         expected /= batch_rows
     assert_allclose(out[:, 0], expected, rtol=1e-13)
+
+
+def loss_builder(place=pb.IN_BLOCK):
+    """Blocks of 4 rows: gather, the sum of all squares beside the double of each; then a copy."""
+    b = PlanBuilder(MOST_BLOCK_ROWS)
+    b.n_block_ops, b.block_rows = 3, 4
+    data = b.bound(pb.DATASET, "f8", (3,))
+    out = b.bound(pb.STEP, "f8", (1, 1), writable=True)
+    doubled = b.bound(pb.STREAM, "f8", (3,), writable=True)
+    total = b.tensor("f8", (1, 1))
+    b.sums_bytes = b.arena_bytes
+    x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
+    y = b.tensor("f8", (ROWS, 3), slot=place)
+    both = [("square", 0, 2), ("add", 1, 2, 2)]
+    b.op(pb.GATHER, [x], [data])
+    b.op(pb.MAP, [total, y], [x], program("f8", 2, 1, both, reduction=pb.SUM, n_reduced=1))
+    b.op(pb.MAP, [doubled], [y], program("f8", 1, 1, [("copy", 0, 1)]))
+    b.op(pb.MAP, [out], [total], program("f8", 1, 1, [("copy", 0, 1)]))
+    return b
+
+
+@pytest.mark.parametrize("batch_rows", [1, 4, 5, 32, 129])
+def test_a_sum_over_blocks_beside_what_each_row_has(batch_rows):
+    x = np.random.default_rng(0).standard_normal((MOST_BLOCK_ROWS, 3))
+    steps = MOST_BLOCK_ROWS // batch_rows
+    rows = steps * batch_rows
+    out, doubled = run_teams(
+        Plan(loss_builder().build()),
+        [x, np.zeros((steps, 1, 1)), np.zeros((rows, 3))],
+        epoch_rows=rows,
+        batch_rows=batch_rows,
+        step_end=steps,
+    )[1:]
+    expected = np.square(x[:rows]).reshape(steps, -1).sum(1)
+    assert_allclose(out.ravel(), expected, rtol=1e-13)
+    np.testing.assert_array_equal(doubled, 2 * x[:rows])
+
+
+def test_what_rows_have_beside_a_sum_lies_in_the_block():
+    with pytest.raises(DlcoreError, match="operand 1 of this block op lies in the arena that"):
+        Plan(loss_builder(place=-1).build())
 
 
 def test_ops_may_share_their_operands():

@@ -1,5 +1,5 @@
 /* Map programs: an elementwise expression over broadcast arrays, run block by block in L1, with an optional
- * reduction of its outputs. One interpreter serves the map op, the store of a GEMM, and dl.ops. */
+ * reduction of its outputs, or of the first of them. One interpreter serves the map op, the store of a GEMM, and dl.ops. */
 #ifndef DLC_MAP_H
 #define DLC_MAP_H
 
@@ -41,7 +41,8 @@ typedef struct dlc_map_instruction {
 typedef struct dlc_map_program {
     int32_t dtype; /* the real dtype it computes in; inputs of other dtypes are converted as they are read */
     int32_t n_out, n_in, n_literals, n_temps, n_instructions;
-    int32_t reduction; /* of every output over the axes where its extent is 1 and that of the space is not */
+    int32_t reduction; /* of the first n_reduced outputs over the axes where their extent is 1 and that of the space is not */
+    int32_t n_reduced; /* 0 where there is none; the outputs behind them span the space */
     uint32_t filled_literals; /* as bits: those that some instruction reads as an array */
     dlc_map_literal literals[DLC_MAP_MAX_LITERALS];
     dlc_map_instruction instructions[DLC_MAP_MAX_INSTRUCTIONS];
@@ -51,21 +52,21 @@ typedef struct dlc_map_program {
 int dlc_map_arity(int op);
 const char *dlc_map_name(int op);
 
-/* For programs that C builds: an empty one, and one more instruction at its end, after the literals that it reads. Not
+/* For programs that C builds: an empty one, of which a reduction takes all outputs, and one more instruction at its end, after the literals that it reads. Not
  * checked. */
 void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out, int32_t n_in, int32_t reduction);
 void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c);
 
 /* A program as 8-byte words, as it stands in a plan record:
- *   [dtype, n_out, n_in, reduction, n_literals, n_temps, n_instructions,
+ *   [dtype, n_out, n_in, reduction, n_reduced, n_literals, n_temps, n_instructions,
  *    n_literals x (bits of the double, power), n_instructions x (op | dst << 16 | a << 24 | b << 32 | c << 40)]
  * Checks every count, code, register and definition before use; DLC_INVALID_PLAN says what is wrong.
  * first_defined: register 0 holds a value from the start (the store of a GEMM). */
 dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_t n_words, bool first_defined);
 
 /* Checks that `arrays` (outputs, then inputs) fit the program and the iteration space `shape`: every array has
- * ndim axes; an extent is that of the space, or 1 (broadcast; for outputs: reduced, the same axes in all of
- * them). Strides of axes with extent 1 are not looked at, here and below. An output may be the same array as an
+ * ndim axes; an extent is that of the space, or 1 (broadcast; for outputs: reduced, the same axes in all that
+ * are). Strides of axes with extent 1 are not looked at, here and below. An output may be the same array as an
  * input exactly; that they do not overlap otherwise is the caller's to see. */
 dlc_status dlc_map_check(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape,
                          int32_t ndim);

@@ -75,6 +75,7 @@ void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out
     program->n_literals = program->n_temps = program->n_instructions = 0;
     program->filled_literals = 0;
     program->reduction = reduction;
+    program->n_reduced = reduction == DLC_REDUCE_NONE ? 0 : n_out;
 }
 
 /* Which of these operands, as bits, the op's kernel takes as one number. */
@@ -127,25 +128,28 @@ void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b
     add_instruction(program, program->n_instructions++, (uint16_t)op, (uint8_t)dst, (uint8_t)a, (uint8_t)b, (uint8_t)c);
 }
 
+enum { HEAD_WORDS = 8 };
+
 static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, int64_t n_words,
                                 bool first_defined)
 {
-    if (n_words < 7)
-        return dlc_fail(DLC_INVALID_PLAN, "a map program has %lld words, but its head alone has 7",
-                        (long long)n_words);
+    if (n_words < HEAD_WORDS)
+        return dlc_fail(DLC_INVALID_PLAN, "a map program has %lld words, but its head alone has %d",
+                        (long long)n_words, HEAD_WORDS);
     static const struct {
         const char *name;
         int64_t low, high;
-    } field[7] = {
+    } field[HEAD_WORDS] = {
         {"dtype", 0, DLC_REAL_COUNT - 1},
         {"number of outputs", 1, DLC_MAP_MAX_OPERANDS},
         {"number of inputs", 0, DLC_MAP_MAX_OPERANDS},
         {"reduction", 0, DLC_REDUCTION_COUNT - 1},
+        {"number of reduced outputs", 0, DLC_MAP_MAX_OPERANDS},
         {"number of literals", 0, DLC_MAP_MAX_LITERALS},
         {"number of temporaries", 0, DLC_MAP_MAX_TEMPS},
         {"number of instructions", 0, DLC_MAP_MAX_INSTRUCTIONS},
     };
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < HEAD_WORDS; i++)
         if (words[i] < field[i].low || words[i] > field[i].high)
             return dlc_fail(DLC_INVALID_PLAN, "the %s of a map program is %lld, not in %lld..%lld", field[i].name,
                             (long long)words[i], (long long)field[i].low, (long long)field[i].high);
@@ -153,16 +157,20 @@ static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, 
     program->n_out = (int32_t)words[1];
     program->n_in = (int32_t)words[2];
     program->reduction = (int32_t)words[3];
-    program->n_literals = (int32_t)words[4];
-    program->n_temps = (int32_t)words[5];
-    program->n_instructions = (int32_t)words[6];
+    program->n_reduced = (int32_t)words[4];
+    program->n_literals = (int32_t)words[5];
+    program->n_temps = (int32_t)words[6];
+    program->n_instructions = (int32_t)words[7];
     program->filled_literals = 0;
     if (program->n_out + program->n_in > DLC_MAP_MAX_OPERANDS)
         return dlc_fail(DLC_INVALID_PLAN, "a map program has %d operands; the limit is %d",
                         program->n_out + program->n_in, DLC_MAP_MAX_OPERANDS);
+    if ((program->reduction == DLC_REDUCE_NONE) != (program->n_reduced == 0) || program->n_reduced > program->n_out)
+        return dlc_fail(DLC_INVALID_PLAN, "reduction %d of a map program takes %d of %d outputs", program->reduction,
+                        program->n_reduced, program->n_out);
     if (first_defined && program->reduction != DLC_REDUCE_NONE)
         return dlc_fail(DLC_INVALID_PLAN, "the map program of a matrix product's store cannot reduce");
-    int64_t expected = 7 + 2 * (int64_t)program->n_literals + program->n_instructions;
+    int64_t expected = HEAD_WORDS + 2 * (int64_t)program->n_literals + program->n_instructions;
     if (n_words != expected)
         return dlc_fail(DLC_INVALID_PLAN, "a map program has %lld words, but its counts ask for %lld",
                         (long long)n_words, (long long)expected);
@@ -215,7 +223,7 @@ static dlc_status check_definitions(const dlc_map_program *program, bool first_d
 dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_t n_words, bool first_defined)
 {
     DLC_TRY(decode_counts(program, words, n_words, first_defined));
-    words += 7;
+    words += HEAD_WORDS;
     for (int i = 0; i < program->n_literals; i++, words += 2) {
         memcpy(&program->literals[i].value, &words[0], sizeof(double));
         program->literals[i].power = words[1];
@@ -236,12 +244,12 @@ static dlc_status check_output(const dlc_map_program *program, const dlc_array *
         return dlc_fail(DLC_INVALID_ARGUMENT, "output %d of a map has dtype code %d, but it computes in %d", index,
                         out->dtype, program->dtype);
     for (int axis = 0; axis < ndim; axis++) {
-        bool reduced = out->shape[axis] != shape[axis];
-        if (reduced && program->reduction == DLC_REDUCE_NONE)
+        bool reduced = out->shape[axis] != shape[axis], is_taken = index < program->n_reduced;
+        if (reduced && !is_taken)
             return dlc_fail(DLC_INVALID_ARGUMENT,
-                            "output %d of a map has extent 1 on axis %d, but the space has %lld and nothing is reduced",
+                            "output %d of a map has extent 1 on axis %d, but the space has %lld and it is not reduced",
                             index, axis, (long long)shape[axis]);
-        if (reduced != (arrays[0].shape[axis] != shape[axis]))
+        if (is_taken && reduced != (arrays[0].shape[axis] != shape[axis]))
             return dlc_fail(DLC_INVALID_ARGUMENT, "outputs 0 and %d of a map are not reduced over the same axes",
                             index);
         if (!reduced && shape[axis] > 1 && count > 0 && out->stride[axis] == 0)

@@ -182,7 +182,7 @@ void dlc_map_accumulate(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col,
 {
     int row_axis = w->ndim - 2, col_axis = w->ndim - 1;
     int64_t position = w->position + row * w->kept_stride[row_axis] + col * w->kept_stride[col_axis];
-    for (int i = 0; i < w->program->n_out; i++) {
+    for (int i = 0; i < w->program->n_reduced; i++) {
         const char *x = w->registers[i];
         int64_t ld = cols;
         if (w->direct) {
@@ -198,7 +198,7 @@ void dlc_map_accumulate(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col,
 static bool is_direct(const dlc_map_walk *w)
 {
     const dlc_map_program *program = w->program;
-    if (program->n_instructions != program->n_out)
+    if (program->n_instructions != program->n_out || program->n_reduced != program->n_out)
         return false;
     for (int i = 0; i < program->n_instructions; i++) {
         const dlc_map_instruction *instruction = &program->instructions[i];
@@ -212,7 +212,7 @@ static bool is_direct(const dlc_map_walk *w)
     return true;
 }
 
-/* sums (n_out, plan->tile_elements) of one item; columns and registers are scratch. */
+/* sums (n_reduced, plan->tile_elements) of one item; columns and registers are scratch. */
 static void reduce_item(const dlc_map_walk *space, const reduction *plan, const box *item, double *sums, char *columns,
                         char *registers)
 {
@@ -228,7 +228,7 @@ static void reduce_item(const dlc_map_walk *space, const reduction *plan, const 
         for (int i = 0; i < dlc_map_operand_count(w.program); i++)
             w.operands[i].data += item->begin[axis] * w.operands[i].stride[axis] * w.operands[i].size;
     }
-    int64_t elements = w.program->n_out * w.capacity;
+    int64_t elements = w.program->n_reduced * w.capacity;
     const bool in_columns = !w.reduced[w.ndim - 1];
     if (in_columns)
         w.kernels->fill(columns, start, elements);
@@ -280,7 +280,7 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
                        int64_t end)
 {
     const double divisor = w->program->reduction == DLC_REDUCE_MEAN ? (double)plan->count : 1;
-    for (int out = 0; out < w->program->n_out; out++) {
+    for (int out = 0; out < w->program->n_reduced; out++) {
         const dlc_map_operand *o = &w->operands[out];
         const kept_axes kept = find_kept_axes(w, tile, o);
         int64_t first = 0; /* of the tile, in the output */
@@ -304,9 +304,9 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
 /* Accumulators [begin, end) of part 0 take up those of the other parts, in order. */
 static void combine_parts(const dlc_map_walk *w, const reduction *plan, double *sums, int64_t begin, int64_t end)
 {
-    int64_t elements = w->program->n_out * plan->tile_elements;
+    int64_t elements = w->program->n_reduced * plan->tile_elements;
     for (int64_t part = 1; part < plan->parts; part++)
-        for (int out = 0; out < w->program->n_out; out++)
+        for (int out = 0; out < w->program->n_reduced; out++)
             for (int64_t i = begin; i < end; i++) {
                 double *sum = &sums[out * plan->tile_elements + i];
                 *sum = combine(w->program->reduction, *sum, sum[part * elements]);
@@ -318,7 +318,7 @@ void dlc_map_reduce(dlc_map_walk *w, dlc_map_rows rows, double *shared, char *ow
 {
     w->direct = is_direct(w);
     reduction plan = plan_reduction(w, rows);
-    int64_t elements = w->program->n_out * plan.tile_elements;
+    int64_t elements = w->program->n_reduced * plan.tile_elements;
     char *columns = own + dlc_align_up(elements * (int64_t)sizeof(double));
     char *registers = columns + dlc_align_up(elements * w->size);
 
@@ -347,7 +347,7 @@ void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_
                             int64_t kept)
 {
     /* A tile has at most a block's elements, and partial results exist of at most item_limit items. */
-    int64_t accumulators = program->n_out * dlc_clamp64(kept, 1, dlc_map_block_elements(program));
+    int64_t accumulators = program->n_reduced * dlc_clamp64(kept, 1, dlc_map_block_elements(program));
     int64_t items = item_limit(elements);
     *shared = items > 1 ? items * accumulators * (int64_t)sizeof(double) : 0;
     *per_thread = dlc_align_up(accumulators * (int64_t)sizeof(double)) +

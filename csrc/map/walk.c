@@ -29,14 +29,14 @@ static bool is_broadcast(const dlc_array *array, const int64_t *shape, int32_t n
     return false;
 }
 
-/* The array by whose strides axes are visited: output 0, and where outputs are reduced, the first input that spans the
+/* The array by whose strides axes are visited: output 0, and where that is reduced, the first other operand that spans the
  * space. NULL: there is none. */
 static const dlc_array *leading_array(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape,
                                       int32_t ndim)
 {
     if (program->reduction == DLC_REDUCE_NONE)
         return &arrays[0];
-    for (int i = program->n_out; i < dlc_map_operand_count(program); i++)
+    for (int i = program->n_reduced; i < dlc_map_operand_count(program); i++)
         if (!is_broadcast(&arrays[i], shape, ndim))
             return &arrays[i];
     return NULL;
@@ -232,10 +232,13 @@ static bool is_streamed(const dlc_map_walk *w, int i)
     return !(i == 0 && w->first_defined);
 }
 
+/* The first outputs, that are accumulated and not stored. */
+static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
+
 static bool is_in_place(const dlc_map_walk *w, int i)
 {
     const dlc_map_operand *o = &w->operands[i];
-    if (i < w->program->n_out && (w->sums || overwrites_input(w, i)))
+    if (i < count_accumulated(w) || (i < w->program->n_out && overwrites_input(w, i)))
         return false;
     return o->dtype == w->program->dtype && has_whole_blocks(w, o);
 }
@@ -425,11 +428,9 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
     if (w->exceeds_cache)
         fetch_next(w, place, rows * cols);
     run_instructions(w, rows * cols);
-    if (w->sums) {
+    if (w->sums)
         dlc_map_accumulate(w, row, rows, col, cols);
-        return;
-    }
-    for (int i = 0; i < program->n_out; i++)
+    for (int i = count_accumulated(w); i < program->n_out; i++)
         if (!w->operands[i].in_place)
             store(w, &w->operands[i], place[i], rows, cols);
 }

@@ -47,9 +47,9 @@ typedef struct dlc_map_walk {
     bool direct; /* outputs are copies of rows as they stand in memory: nothing is computed or staged */
     int64_t kept_stride[DLC_MAX_NDIM];
     int64_t position; /* of the accumulator at the walk's outer index */
-    int64_t capacity; /* accumulators of one output */
-    double *sums;     /* (n_out, capacity), where columns are reduced; NULL without a reduction */
-    char *columns;    /* (n_out, capacity) as computed, where columns are kept */
+    int64_t capacity; /* accumulators of one output that is reduced */
+    double *sums;     /* (n_reduced, capacity), where columns are reduced; NULL without a reduction */
+    char *columns;    /* (n_reduced, capacity) as computed, where columns are kept */
 
     char *registers[DLC_MAP_MAX_REGISTERS];
     /* Last, as most of their room is not in use; see dlc_map_walk_bytes. */
@@ -95,7 +95,7 @@ void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
  * `rows`. */
 void dlc_map_walk_restart(dlc_map_walk *walk, int64_t rows);
 
-/* Takes a block of a reduction's outputs into the accumulators: rows [row, row + rows), columns [col, col + cols). */
+/* Takes a block of the outputs that are reduced into the accumulators: rows [row, row + rows), columns [col, col + cols). */
 void dlc_map_accumulate(dlc_map_walk *walk, int64_t row, int64_t rows, int64_t col, int64_t cols);
 
 /* The part of a run that reduces; see dlc_map_run. */

@@ -64,7 +64,8 @@ typedef struct dlc_operand {
 typedef enum dlc_row_role {
     DLC_ROWS_TOGETHER = 0, /* nothing that is right: it needs all of them at once */
     DLC_ROWS_APART,        /* a result for each row, which depends on that row alone */
-    DLC_ROWS_SUMMED        /* a sum over rows, to which call->accumulate adds those of a further block */
+    DLC_ROWS_SUMMED        /* sums over rows, to which call->accumulate adds those of a further block; outputs that have rows
+                            * are a result for each, as with DLC_ROWS_APART */
 } dlc_row_role;
 
 /* A step of a run as the ops see it, or a block of its rows. */

@@ -1,4 +1,4 @@
-/* MAP: an elementwise program over broadcast operands, optionally reduced; see map/map.h.
+/* MAP: an elementwise program over broadcast operands, of which outputs may be reduced; see map/map.h.
  *
  * Outputs and inputs are those of the program, and the attributes its words. All operands have the same number of axes;
  * the space is their common shape, where an operand has either the extent of the space or 1. */
@@ -54,7 +54,8 @@ static dlc_status check_reduction(const dlc_op *op, const dlc_operand *operands)
     for (int32_t out = 0; out < op->n_out; out++)
         for (int32_t in = op->n_out; in < op->n_out + op->n_in; in++)
             if (dlc_views_overlap(&operands[out].view, &operands[in].view))
-                return dlc_fail(DLC_INVALID_PLAN, "it reduces into input %d", (int)(in - op->n_out));
+                return dlc_fail(DLC_INVALID_PLAN, "output %d of a reduction overlaps input %d", (int)out,
+                                (int)(in - op->n_out));
     return DLC_OK;
 }
 

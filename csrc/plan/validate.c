@@ -32,7 +32,9 @@ static dlc_status check_header(const dlc_plan_header *header, int64_t n_bytes)
     if (header->magic != DLC_PLAN_MAGIC)
         return dlc_fail(DLC_INVALID_PLAN, "plan header: magic is wrong; these bytes are not a plan");
     if (header->version != DLC_PLAN_VERSION)
-        return fail_header("version", header->version, "2; another version of dlcore wrote this plan");
+        return dlc_fail(DLC_INVALID_PLAN,
+                        "plan header: version is %lld; expected %d; another version of dlcore wrote this plan",
+                        (long long)header->version, DLC_PLAN_VERSION);
     if (header->total_bytes != n_bytes)
         return fail_header("total_bytes", header->total_bytes, "the number of bytes that there are");
     if (header->row_capacity < 1 || header->row_capacity > MAX_BYTES)
@@ -412,7 +414,8 @@ void dlc_op_arrays(dlc_array *args, const dlc_plan *plan, const dlc_op *op)
 static dlc_status check_block_operand(dlc_plan *plan, const dlc_op *op, int32_t index, dlc_row_role role)
 {
     const dlc_tensor_record *tensor = &plan->tensors[op->operands[index]];
-    const bool is_output = index < op->n_out, is_sum = is_output && role == DLC_ROWS_SUMMED;
+    const bool is_output = index < op->n_out, has_rows = dlc_is_row_shape(tensor->shape, tensor->ndim);
+    const bool is_sum = is_output && role == DLC_ROWS_SUMMED && !has_rows;
     if (is_sum && (tensor->slot != DLC_IN_ARENA || plan->views[op->operands[index]].end > plan->header->sums_bytes))
         return dlc_fail(DLC_INVALID_PLAN, "output %d sums rows and does not lie in the first %lld bytes of the arena",
                         (int)index, (long long)plan->header->sums_bytes);

@@ -67,7 +67,7 @@ static double reduced(int reduction, double a, double b)
 static void test_reduction(int32_t dtype, int reduction, int64_t rows, int64_t cols, bool over_rows, bool over_cols)
 {
     const int64_t out_rows = over_rows ? 1 : rows, out_cols = over_cols ? 1 : cols, n_out = out_rows * out_cols;
-    const int64_t words[] = {dtype, 1, 1, reduction, 0, 0, 1, DLC_MAP_SQUARE | 0 << 16 | 1 << 24 | INT64_C(1) << 32};
+    const int64_t words[] = {dtype, 1, 1, reduction, 1, 0, 0, 1, DLC_MAP_SQUARE | 0 << 16 | 1 << 24 | INT64_C(1) << 32};
     const int64_t shape[2] = {rows, cols};
     void *x = place(X, dtype, rows * cols, EDGE_BEHIND), *first = place(FIRST, dtype, n_out, EDGE_BEHIND);
     fill_integers(dtype, x, rows * cols, 9);

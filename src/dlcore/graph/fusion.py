@@ -1,9 +1,10 @@
 """Which nodes run together: launches, each of which becomes one op record.
 
-Elementwise nodes are gathered into map programs; a program that follows a matrix product runs in
-its store; a product whose second factor is summed over its rows, as for the gradients of weights
-and bias, takes the sums beside; the rows of a softmax cross-entropy and their gradient come from
-one kernel. Only the results that something outside a launch reads are kept in memory.
+Elementwise nodes are gathered into map programs; one that follows a matrix product runs in its
+store; the sum of what one computes, as a loss beside its gradient, is taken on the way; a product
+whose second factor is summed over its rows, as for the gradients of weights and bias, takes the
+sums beside; the rows of a softmax cross-entropy and their gradient come from one kernel. Only the
+results that something outside a launch reads are kept in memory.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Launch:
 
     ``records`` are nodes with an op record of their own (a product, a gather, ...), or two that
     share one (a product and the sums of its second factor, a loss and its gradient), ``body`` the
-    nodes of a map program in topological order, ``roots`` those of its results that are kept, or
-    the one reduce node that ends it.
+    nodes of a map program in topological order, ``roots`` those of its results that are kept, the
+    first of them a reduce node if there is one.
     """
 
     records: tuple[Tensor, ...] = ()
@@ -86,10 +87,10 @@ class Launch:
     def stored_literals(self) -> bool:
         """Whether views of literals are read from memory.
 
-        A reduction takes the extents of its space from what it reads; where that is too little, the
-        views have the others.
+        A reduction takes the extents of its space from what it reads and writes; where that is too
+        little, the views have the others.
         """
-        if self.reduction is None:
+        if self.reduction is None or len(self.roots) > 1:
             return False
         shapes = [operand.shape for operand in self._operands if literal_of(operand) is None]
         return self.space not in shapes and broadcast(*shapes) != self.space
@@ -99,7 +100,7 @@ class Launch:
         product = self.records[0] if self.records else None
         return build_program(
             self.body,
-            self.roots,
+            tuple(root for root in self.roots if root is not self.reduction),
             reduction=self.reduction,
             product=product,
             keep_product=self.keep_product,
@@ -171,6 +172,7 @@ def fuse(outputs: Sequence[Tensor], *, enabled: bool = True) -> list[Launch]:
     joiner = _Joiner(graph, _Grouping(graph, enabled).launches())
     if enabled:
         joiner.merge_maps()
+        joiner.merge_reductions()
         joiner.merge_into_products()
         joiner.merge_column_sums()
         joiner.merge_softmax_loss()
@@ -341,8 +343,33 @@ class _Joiner:
                 ):
                     break
 
+    def merge_reductions(self) -> None:
+        """A loss that is the sum of what a map program computes joins it, which gives its gradient.
+
+        Such sums are over all axes. Those over some have better places, or none: see
+        ``merge_column_sums``.
+        """
+        for consumer in list(self.rank):
+            total = consumer.reduction
+            if total is None or len(total.attributes["axis"]) != total.inputs[0].ndim:
+                continue
+            for operand in consumer.inputs:
+                producer = self.producer.get(operand)
+                if (
+                    producer is not None
+                    and not producer.records
+                    and producer.reduction is None
+                    and producer.space == consumer.space
+                    and producer.storage == consumer.storage
+                    and self._join(producer, consumer)
+                ):
+                    break
+
     def merge_into_products(self) -> None:
-        """A map program that reads a product of its own shape runs in the product's store."""
+        """A map program that reads a product of its own shape runs in the product's store.
+
+        Of one that reduces, bias and activation do.
+        """
         for product in self.graph.order:
             if product.op.name != "matmul" or product.ndim != 2:
                 continue
@@ -353,12 +380,14 @@ class _Joiner:
             }
             for consumer in sorted(readers, key=self.age.__getitem__):
                 if (
-                    not consumer.records
-                    and consumer.reduction is None
-                    and consumer.space == product.shape
-                    and consumer.storage == product.storage
-                    and self._join(self.producer[product], consumer)
+                    consumer.records
+                    or consumer.space != product.shape
+                    or consumer.storage != product.storage
                 ):
+                    continue
+                if consumer.reduction is not None:
+                    self._hand_over(product, consumer)
+                elif self._join(self.producer[product], consumer):
                     break
 
     def merge_column_sums(self) -> None:
@@ -398,6 +427,32 @@ class _Joiner:
                     self._replace(producer, consumer, merged, ahead)
                     del gradients[loss.inputs][node]
                     break
+
+    def _hand_over(self, product: Tensor, consumer: Launch) -> None:
+        """What the consumer does first to the product, alone or with repeated rows, goes there."""
+        left = dict.fromkeys(consumer.body)
+        chain: list[Tensor] = []
+        node = product
+        while len(self.graph.consumers[node]) == 1 and node not in self.graph.outputs:
+            (reader,) = self.graph.consumers[node]
+            others = [operand for operand in reader.inputs if operand is not node]
+            if reader not in left or not all(self._is_at_hand(product, i) for i in others):
+                break
+            del left[reader]
+            chain.append(reader)
+            node = reader
+        if not chain or len(self.computing[node]) > 1:
+            return
+        producer = self.producer[product]
+        body, roots = tuple(chain), tuple(root for root in consumer.roots if root is not node)
+        self._put(producer, replace(producer, body=body, roots=(node,), keep_product=False))
+        self._put(consumer, replace(consumer, body=tuple(left), roots=roots))
+
+    def _is_at_hand(self, product: Tensor, operand: Tensor) -> bool:
+        """Whether the operand is repeated along an axis, and there before the product."""
+        made = self.producer.get(self.graph.base[operand])
+        is_early = made is None or self.rank[made] < self.rank[self.producer[product]]
+        return operand.shape != product.shape and is_early
 
     # Whether they can be joined
 
@@ -458,6 +513,8 @@ class _Joiner:
             )
 
         roots = (*producer.roots, *consumer.roots)
+        if consumer.reduction is not None:
+            roots = (consumer.reduction, *producer.roots)
         return replace(
             producer,
             body=tuple(sorted(inside, key=self.graph.index.__getitem__)),
@@ -487,6 +544,21 @@ class _Joiner:
             self.computing[node].append(merged)
         if ahead:
             self._move_ahead(position, ahead)
+
+    def _put(self, launch: Launch, other: Launch) -> None:
+        """Puts another launch in the place of one."""
+        position = self.rank.pop(launch)
+        self.slots[position] = other
+        self.rank[other] = position
+        self.age[other] = self.age[launch]
+        for node in launch.outputs:
+            if self.producer.get(node) is launch:
+                del self.producer[node]
+        for node in launch.body:
+            self.computing[node].remove(launch)
+        self.producer.update(dict.fromkeys(other.outputs, other))
+        for node in other.body:
+            self.computing[node].append(other)
 
     def _move_ahead(self, position: int, ahead: Sequence[int]) -> None:
         behind = sorted({*range(position, ahead[-1] + 1)}.difference(ahead))

@@ -80,16 +80,18 @@ def build_program(
 ) -> Program:
     """The program that computes ``roots`` (some of ``body``, which is in topological order).
 
-    With ``reduction`` (a reduce node) the last value is reduced into it. With ``product`` (a GEMM's
-    result) register 0 holds that to begin with, and keeps it or takes the last root. With
-    ``stored_literals`` views of literals are inputs like others.
+    With ``reduction`` (a reduce node) its value is reduced into it, beside the roots. With
+    ``product`` (a GEMM's result) register 0 holds that to begin with, and keeps it or takes the
+    last root. With ``stored_literals`` views of literals are inputs like others.
     """
     if len(body) > MAX_INSTRUCTIONS:
         raise ProgramTooLarge
     if reduction is not None:
-        outputs = [reduction]
+        outputs = [reduction, *roots]
         value = reduction.inputs[0]
-        results = {value: 0} if value in set(body) else {}
+        results = {root: i for i, root in enumerate(outputs[1:], 1)}
+        if value in set(body) and value not in results:
+            results[value] = 0
     elif product is None or keep_product:
         outputs = ([product] if product is not None else []) + list(roots)
         results = {root: i for i, root in enumerate(outputs) if root is not product}
@@ -100,10 +102,10 @@ def build_program(
         results = {root: i for i, root in enumerate(outputs)}
 
     writer = _Writer(body, outputs, results, product, stored_literals)
-    if reduction is not None and not results:
-        writer.emit("copy", 0, [reduction.inputs[0]])
     for position, node in enumerate(body):
         writer.emit_node(node, position)
+    if reduction is not None and results.get(value) != 0:
+        writer.emit("copy", 0, [value])
     last_node = body[-1] if reduction is None else reduction
     how = None if reduction is None else reduction.op.name
     return writer.finish(DTYPE_CODES[last_node.storage], REDUCTIONS[how])
@@ -259,7 +261,8 @@ class _Writer:
         return self.first_temp + self.n_temps - 1
 
     def finish(self, dtype: int, reduction: int) -> Program:
-        words = [dtype, len(self.outputs), len(self.inputs), reduction]
+        n_reduced = 1 if reduction else 0
+        words = [dtype, len(self.outputs), len(self.inputs), reduction, n_reduced]
         words += [len(self.literals), self.n_temps, len(self.instructions)]
         for value, power in self.literals:
             words += [float_bits(float.fromhex(value)), power]

@@ -145,7 +145,9 @@ def _block_launches(
         if _is_apart(launch):
             by_row.update(launch.outputs)
         elif _is_sum(launch):
-            sums.update(launch.outputs)
+            of_rows = {node for node in launch.outputs if _counts_rows(node.shape)}
+            by_row |= of_rows
+            sums.update(node for node in launch.outputs if node not in of_rows)
         else:
             raise _NotByRows(f"{_name(launch)} needs all rows at once")
         chosen.append(launch)
@@ -209,21 +211,21 @@ def _is_apart(launch: Launch) -> bool:
 
 
 def _is_sum(launch: Launch) -> bool:
-    """Whether the results are sums over the rows of what is read."""
-    if any(_counts_rows(node.shape) for node in launch.outputs):
-        return False
-    if launch.records:
-        product = launch.records[0]
-        if product.op.name != "matmul" or launch.body or product.ndim != 2:
-            return False
-        a, b = product.inputs
-        return a.shape[1] == ROWS and b.shape[0] == ROWS
+    """Whether results are sums over the rows of what is read, and others those of each row."""
     reduction = launch.reduction
-    return (
-        reduction is not None
-        and reduction.op.name in ("sum", "mean")
-        and _has_rows_first(launch.space)
-    )
+    if reduction is not None:
+        return (
+            reduction.op.name in ("sum", "mean")
+            and not _counts_rows(reduction.shape)
+            and _has_rows_first(launch.space)
+        )
+    if not launch.records or any(_counts_rows(node.shape) for node in launch.outputs):
+        return False
+    product = launch.records[0]
+    if product.op.name != "matmul" or launch.body or product.ndim != 2:
+        return False
+    a, b = product.inputs
+    return a.shape[1] == ROWS and b.shape[0] == ROWS
 
 
 def _name(launch: Launch) -> str:
