@@ -210,6 +210,18 @@ static void sum_columns(const dlc_gemm *g, int64_t col, const void *b, int64_t b
         g->kernels->sum_columns(at(g, g->b_sums, col), b, b_row, b_col, k, n, accumulate);
 }
 
+static bool is_by_vector(path path) { return path == MATRIX_TIMES_VECTOR || path == VECTOR_TIMES_MATRIX; }
+
+/* own: for an element of the vector for each of k, where it or the matrix is strided */
+static void multiply_by_vector(const dlc_gemm *g, path path, void *own)
+{
+    if (path == MATRIX_TIMES_VECTOR)
+        multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
+    else
+        multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
+    sum_columns(g, 0, g->b, g->b_row, g->b_col, g->k, g->n, g->accumulate);
+}
+
 /* All of a part of the product whose first element is (row, col) of the whole */
 static void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thread)
 {
@@ -582,9 +594,18 @@ static bool is_small_by_dots(const dlc_gemm *g, path path)
     return g->m <= SMALL_ROWS && g->k <= (g->b_row == 1 ? g->kernels->kc : SMALL_K);
 }
 
+/* Where the vector is read as it lies. One row of 10-32-2 takes 0.83 of the time by it, as its products are bound. */
+static bool is_small_by_vector(const dlc_gemm *g, path path)
+{
+    const bool is_in_place = path == MATRIX_TIMES_VECTOR ? g->b_row == 1 : g->b_col == 1 || g->a_col == 1;
+    return is_in_place && g->k <= SMALL_K && g->m <= PACK_A_COLS && g->n <= PACK_A_COLS;
+}
+
 bool dlc_gemm_is_small(const dlc_gemm *g)
 {
     const path path = choose_path(g);
+    if (is_by_vector(path))
+        return is_small_by_vector(g, path);
     return is_by_dots(path) ? is_small_by_dots(g, path) : path == GENERAL && is_small(g);
 }
 
@@ -595,6 +616,10 @@ void dlc_gemm_run_small(const dlc_gemm *g)
     if (g->m == 0 || g->n == 0)
         return;
     const path path = choose_path(g);
+    if (is_by_vector(path)) {
+        multiply_by_vector(g, path, NULL);
+        return;
+    }
     if (is_by_dots(path)) {
         multiply_dots(g, path, panel);
         return;
@@ -629,11 +654,7 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         multiply_dot_blocks(g, scheme->path, first_row, first_col, own, thread);
         return;
     }
-    if (scheme->path == MATRIX_TIMES_VECTOR)
-        multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
-    else
-        multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
-    sum_columns(g, 0, g->b, g->b_row, g->b_col, g->k, g->n, g->accumulate);
+    multiply_by_vector(g, scheme->path, own);
     if (g->finish)
         finish_in_place(g, first_row, first_col, thread);
 }
