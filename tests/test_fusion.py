@@ -161,15 +161,51 @@ def test_what_a_product_takes_of_a_loss_may_be_a_result():
     np.testing.assert_allclose(got[1], np.square(X @ W + B).sum(), rtol=1e-12)
 
 
+def test_a_value_that_only_its_sum_and_its_program_read_goes_to_no_memory():
+    x = row_leaf("x", X)
+    y = apply("tanh", x)
+    plan, _ = compile_outputs([reduce("sum", y, (0, 1)), y * 3.0 * y], capacity=16)
+    assert plan.records[0].label == "tanh 2 multiply sum over (0, 1)"
+    assert len(plan.records[0].outputs) == 2
+
+
 def test_a_loss_that_needs_its_gradient_otherwise_stays_alone():
-    """Divided by a sum of it, which all rows come before."""
+    """By a sum of it, which all rows come before."""
     x, y = row_leaf("x", X), row_leaf("y", X)
     difference = x - 2.0 * y
-    scaled = difference / reduce("sum", difference, 1).reshape(-1, 1)
-    got = run_native([reduce("sum", scaled * difference, (0, 1)), scaled], {x: X, y: X}, rows=9)
-    expected = -X / -X.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(got[0], (expected * -X).sum(), rtol=1e-12)
-    np.testing.assert_allclose(got[1], expected, rtol=1e-12)
+    means = reduce("sum", difference, 1).reshape(-1, 1)
+    outputs = [reduce("sum", difference * means, (0, 1)), difference]
+    assert [label for label in labels(outputs, schedule="whole-batch") if "sum" in label] == [
+        "copy sum over (1,)", "multiply sum over (0, 1)"
+    ]  # fmt: skip
+    got = run_native(outputs, {x: X, y: X}, rows=9)
+    np.testing.assert_allclose(got[0], np.square(X.sum(axis=1)).sum(), rtol=1e-12)
+    np.testing.assert_allclose(got[1], -X, rtol=1e-12)
+
+
+def test_a_store_keeps_what_is_a_result_beside_its_sum():
+    """As a penalised gradient beside its norm: the sum saves nothing."""
+    x, w, r = row_leaf("x", X), fixed_leaf("w", W), row_leaf("r", X[:, 1:])
+    y = x @ w + r
+    outputs = [y, reduce("sum", apply("square", y), (0, 1))]
+    assert labels(outputs, schedule="whole-batch")[:2] == [
+        "matmul + add", "square sum over (0, 1)"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [255, 256, 257])
+def test_a_reduction_fits_its_program(length):
+    """The copy of a value that is a result, too, is one more instruction."""
+    x = row_leaf("x", X)
+    y = x
+    for _ in range(length):
+        y = apply("tanh", y)
+    got = run_native([reduce("sum", y, (0, 1)), y, y * 3.0], {x: X}, rows=9)
+    expected = X
+    for _ in range(length):
+        expected = np.tanh(expected)
+    np.testing.assert_allclose(got[0], expected.sum(), rtol=1e-11)
+    np.testing.assert_allclose(got[1], expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("fusion", [True, False])

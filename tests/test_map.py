@@ -294,7 +294,7 @@ def test_reductions_are_the_same_bits_at_any_number_of_threads(dtype, shape, rng
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max", "min"])
 @pytest.mark.parametrize("shape", [*SPACES, (300, 200), (5000, 10)])
 def test_a_reduction_beside_an_output_that_is_none(dtype, reduction, shape, rng):
     """A loss and its gradient: (x - y)^2 reduced, and 3 (x - y) for every element."""
@@ -315,6 +315,19 @@ def test_a_reduction_beside_an_output_that_is_none(dtype, reduction, shape, rng)
         for result in results[1:]:
             assert_same_bits(result[0], total)
             assert_same_bits(result[1], scaled)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "min"])
+def test_two_reductions_beside_an_output_that_is_none(reduction, rng):
+    x = rng.standard_normal((90, 70))
+    for axes, left in reduced_shapes(x.shape):
+        squares, plain, negative = run(
+            [("square", 0, 3), ("copy", 1, 3), ("negative", 2, 3)],
+            [x], x.shape, [left, left, x.shape], reduction=reduction, n_reduced=2,
+        )  # fmt: skip
+        np.testing.assert_allclose(squares, reduced(reduction, x * x, axes), rtol=1e-13)
+        np.testing.assert_allclose(plain, reduced(reduction, x, axes), rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(negative, -x)
 
 
 def test_outputs_beside_a_reduction_may_have_any_stride(rng):

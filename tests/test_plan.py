@@ -432,7 +432,7 @@ def test_sums_over_blocks_are_those_of_all_rows(batch_rows, reduction):
     assert_allclose(out[:, 0], expected, rtol=1e-13)
 
 
-def loss_builder(place=pb.IN_BLOCK):
+def loss_builder(place=pb.IN_BLOCK, shape=(ROWS, 3)):
     """Blocks of 4 rows: gather, the sum of all squares beside the double of each; then a copy."""
     b = PlanBuilder(MOST_BLOCK_ROWS)
     b.n_block_ops, b.block_rows = 3, 4
@@ -442,7 +442,7 @@ def loss_builder(place=pb.IN_BLOCK):
     total = b.tensor("f8", (1, 1))
     b.sums_bytes = b.arena_bytes
     x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
-    y = b.tensor("f8", (ROWS, 3), slot=place)
+    y = b.tensor("f8", shape, slot=place)
     both = [("square", 0, 2), ("add", 1, 2, 2)]
     b.op(pb.GATHER, [x], [data])
     b.op(pb.MAP, [total, y], [x], program("f8", 2, 1, both, reduction=pb.SUM, n_reduced=1))
@@ -466,6 +466,14 @@ def test_a_sum_over_blocks_beside_what_each_row_has(batch_rows):
     expected = np.square(x[:rows]).reshape(steps, -1).sum(1)
     assert_allclose(out.ravel(), expected, rtol=1e-13)
     np.testing.assert_array_equal(doubled, 2 * x[:rows])
+
+
+def test_what_stands_beside_a_sum_has_rows_also_in_blocks_of_one():
+    """There a matrix without rows would fit the space."""
+    b = loss_builder(shape=(1, 3))
+    b.block_rows = 1
+    with pytest.raises(DlcoreError, match="output 1 is not of the shape of the space"):
+        Plan(b.build())
 
 
 def test_what_rows_have_beside_a_sum_lies_in_the_block():

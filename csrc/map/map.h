@@ -52,8 +52,8 @@ typedef struct dlc_map_program {
 int dlc_map_arity(int op);
 const char *dlc_map_name(int op);
 
-/* For programs that C builds: an empty one, of which a reduction takes all outputs, and one more instruction at its end, after the literals that it reads. Not
- * checked. */
+/* For programs that C builds: an empty one, of which a reduction takes all outputs, and one more instruction at its end, after
+ * the literals that it reads. Not checked. */
 void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out, int32_t n_in, int32_t reduction);
 void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b, int c);
 

@@ -6,6 +6,8 @@
  * alone: enough for the threads of a big machine, and a partial result costs little beside its item. */
 #define REDUCE_ITEMS 64
 #define REDUCE_GRAIN 8192
+/* The same where elements are stored, too, as gradients are, which a team would share by 1024 of them. */
+#define STORING_GRAIN 2048
 
 /* Up to as many elements, which are few items, lines are added up without a walk: to prepare one takes as long as to add up
  * 32 lines of 32 numbers. */
@@ -30,7 +32,11 @@ typedef struct box {
     int64_t elements; /* accumulators: the product of its kept extents */
 } box;
 
-static int64_t item_limit(int64_t elements) { return dlc_clamp64(elements / REDUCE_GRAIN, 1, REDUCE_ITEMS); }
+static int64_t item_limit(const dlc_map_program *program, int64_t elements)
+{
+    const int64_t grain = program->n_reduced < program->n_out ? STORING_GRAIN : REDUCE_GRAIN;
+    return dlc_clamp64(elements / grain, 1, REDUCE_ITEMS);
+}
 
 /* Cuts an axis into equal chunks of at most `limit`, whole cache lines where that is possible. */
 static int64_t even_chunk(int64_t extent, int64_t limit)
@@ -74,7 +80,7 @@ static reduction plan_reduction(const dlc_map_walk *w, dlc_map_rows rows)
     }
     if (kept == 0)
         plan.tiles = 0;
-    int64_t items = item_limit(kept * plan.count);
+    int64_t items = item_limit(w->program, kept * plan.count);
     if (plan.part_axis >= 0 && plan.tiles > 0 && items / plan.tiles > 1) {
         int64_t extent = w->extent[plan.part_axis];
         int64_t most = in_columns ? dlc_max64(extent / PART_ROWS, 1) : extent;
@@ -348,7 +354,7 @@ void dlc_map_reduce_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_
 {
     /* A tile has at most a block's elements, and partial results exist of at most item_limit items. */
     int64_t accumulators = program->n_reduced * dlc_clamp64(kept, 1, dlc_map_block_elements(program));
-    int64_t items = item_limit(elements);
+    int64_t items = item_limit(program, elements);
     *shared = items > 1 ? items * accumulators * (int64_t)sizeof(double) : 0;
     *per_thread = dlc_align_up(accumulators * (int64_t)sizeof(double)) +
                   dlc_align_up(accumulators * dlc_dtype_size(program->dtype));

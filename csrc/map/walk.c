@@ -221,19 +221,19 @@ static bool has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
     return (o->stride[col] == 1 || w->extent[col] == 1) && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
 }
 
+/* The first outputs, that are accumulated and not stored. */
+static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
+
 /* Whether an output is better written past the caches: it is not in them anyway, as an input that is the same array is. */
 static bool is_streamed(const dlc_map_walk *w, int i)
 {
-    if (!w->streams || w->sums || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
+    if (!w->streams || i < count_accumulated(w) || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
         return false;
     for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
         if (w->operands[in].data == w->operands[i].data)
             return false;
     return !(i == 0 && w->first_defined);
 }
-
-/* The first outputs, that are accumulated and not stored. */
-static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
 
 static bool is_in_place(const dlc_map_walk *w, int i)
 {

@@ -48,7 +48,7 @@ static dlc_status find_space(prepared_map *prepared, int64_t *shape, const dlc_o
     return DLC_OK;
 }
 
-/* A thread writes a reduced output while another still reads. */
+/* A thread writes a reduced output while another still reads; what stands beside it is to be a matrix of its own, too. */
 static dlc_status check_reduction(const dlc_op *op, const dlc_operand *operands)
 {
     for (int32_t out = 0; out < op->n_out; out++)
@@ -56,6 +56,18 @@ static dlc_status check_reduction(const dlc_op *op, const dlc_operand *operands)
             if (dlc_views_overlap(&operands[out].view, &operands[in].view))
                 return dlc_fail(DLC_INVALID_PLAN, "output %d of a reduction overlaps input %d", (int)out,
                                 (int)(in - op->n_out));
+    return DLC_OK;
+}
+
+/* For every number of rows, of which blocks may have one. */
+static dlc_status check_outputs(const prepared_map *prepared, const dlc_operand *operands)
+{
+    for (int32_t i = 0; i < prepared->program.n_out; i++) {
+        const int64_t *expected = i < prepared->program.n_reduced ? operands[0].extents : prepared->space;
+        if (memcmp(operands[i].extents, expected, (size_t)prepared->ndim * sizeof *expected) != 0)
+            return dlc_fail(DLC_INVALID_PLAN, "output %d is not of the shape of %s", (int)i,
+                            i < prepared->program.n_reduced ? "the first one" : "the space");
+    }
     return DLC_OK;
 }
 
@@ -68,6 +80,7 @@ static dlc_status check_program(prepared_map *prepared, const dlc_op *op, const 
     if (prepared->program.reduction != DLC_REDUCE_NONE)
         DLC_TRY(check_reduction(op, operands));
     DLC_TRY(find_space(prepared, shape, op, args, operands));
+    DLC_TRY(check_outputs(prepared, operands));
     prepared->sums_rows = prepared->ndim > 0 && prepared->space[0] < 0 && operands[0].extents[0] == 1;
     if (dlc_element_count(&count, shape, prepared->ndim, "the space of a map") != DLC_OK)
         return dlc_fail(DLC_INVALID_PLAN, "its operands span more elements than fit in 63 bits");

@@ -59,6 +59,8 @@ static dlc_status run_softmax(const dlc_op_call *call)
     const dlc_real_kernels *kernels = call->step->kernels->real[in->dtype];
     int64_t begin, end;
     share_rows(&begin, &end, in, call);
+    if (begin == end)
+        return DLC_OK;
     (call->op->attributes[0] ? kernels->log_softmax : kernels->softmax)(
         row_of(out, begin), out->stride[0], row_of(in, begin), in->stride[0], end - begin, in->shape[1]);
     return DLC_OK;
@@ -175,6 +177,8 @@ static dlc_status run_loss(const dlc_op_call *call)
     int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
     int64_t begin, end;
     share_rows(&begin, &end, logits, call);
+    if (begin == end)
+        return DLC_OK;
     if (has_labels)
         DLC_TRY(check_labels(target->data, begin, end, logits->shape[1], call->step->row_in_step));
     const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];

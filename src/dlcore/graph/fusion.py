@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -140,6 +140,11 @@ def _sums_columns(launch: Launch) -> bool:
         and total.attributes["axis"] == (0,)
         and total.storage == total.inputs[0].storage
     )
+
+
+def _follows_product(launch: Launch) -> bool:
+    """Whether it reads a product of its own shape, in whose store it could run."""
+    return any(i.op.name == "matmul" and i.shape == launch.space for i in launch.inputs)
 
 
 def _may_sum_columns(launch: Launch) -> bool:
@@ -331,39 +336,41 @@ class _Joiner:
         for consumer in list(self.rank):
             if consumer.records or consumer.reduction is not None:
                 continue
-            for operand in consumer.inputs:
-                producer = self.producer.get(operand)
-                if (
-                    producer is not None
-                    and not producer.records
-                    and producer.reduction is None
-                    and producer.space == consumer.space
-                    and producer.storage == consumer.storage
-                    and self._join(producer, consumer)
-                ):
+            for producer in self._map_producers(consumer):
+                if self._join(producer, consumer):
                     break
 
     def merge_reductions(self) -> None:
         """A loss that is the sum of what a map program computes joins it, which gives its gradient.
 
-        Such sums are over all axes. Those over some have better places, or none: see
-        ``merge_column_sums``.
+        A program takes one sum, over all axes: those over some have better places, or none (see
+        ``merge_column_sums``). One that the store of a product would take is taken from it only
+        where that saves a result.
         """
         for consumer in list(self.rank):
             total = consumer.reduction
             if total is None or len(total.attributes["axis"]) != total.inputs[0].ndim:
                 continue
-            for operand in consumer.inputs:
-                producer = self.producer.get(operand)
-                if (
-                    producer is not None
-                    and not producer.records
-                    and producer.reduction is None
-                    and producer.space == consumer.space
-                    and producer.storage == consumer.storage
-                    and self._join(producer, consumer)
+            for producer in self._map_producers(consumer):
+                kept = len(self._merged(producer, consumer).roots) - 1
+                saves_result = kept < len(producer.roots)
+                if (saves_result or not _follows_product(producer)) and self._join(
+                    producer, consumer
                 ):
                     break
+
+    def _map_producers(self, consumer: Launch) -> Iterator[Launch]:
+        """The map programs over the same space, without a reduction, that the consumer reads."""
+        for operand in consumer.inputs:
+            producer = self.producer.get(operand)
+            if (
+                producer is not None
+                and not producer.records
+                and producer.reduction is None
+                and producer.space == consumer.space
+                and producer.storage == consumer.storage
+            ):
+                yield producer
 
     def merge_into_products(self) -> None:
         """A map program that reads a product of its own shape runs in the product's store.
@@ -502,7 +509,8 @@ class _Joiner:
         return memory is not operand and self.producer.get(memory) is producer
 
     def _merged(self, producer: Launch, consumer: Launch) -> Launch:
-        inside = {*producer.body, *consumer.body}
+        body = {*producer.body, *consumer.body}
+        inside = body if consumer.reduction is None else {*body, consumer.reduction}
 
         def needed_outside(node: Tensor) -> bool:
             """Whether the node is an output, or one that the launch does not hold reads it."""
@@ -517,7 +525,7 @@ class _Joiner:
             roots = (consumer.reduction, *producer.roots)
         return replace(
             producer,
-            body=tuple(sorted(inside, key=self.graph.index.__getitem__)),
+            body=tuple(sorted(body, key=self.graph.index.__getitem__)),
             roots=tuple(root for root in roots if needed_outside(root)),
             keep_product=not producer.records or needed_outside(producer.records[0]),
         )

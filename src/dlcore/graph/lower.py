@@ -437,9 +437,9 @@ class _Lowering:
     def _lower_map(self, launch: Launch) -> Record:
         program = launch.program
         outputs = [self._view(node) for node in program.outputs]
-        if launch.reduction is not None:
+        if launch.reduction is not None:  # the first of them
             axes = launch.reduction.attributes["axis"]
-            outputs = [_with_reduced_axes(view, axes, len(launch.space)) for view in outputs]
+            outputs[0] = _with_reduced_axes(outputs[0], axes, len(launch.space))
         return Record(
             OPCODES["map"],
             [_aligned(view, len(launch.space)) for view in outputs],

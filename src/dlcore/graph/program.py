@@ -106,6 +106,8 @@ def build_program(
         writer.emit_node(node, position)
     if reduction is not None and results.get(value) != 0:
         writer.emit("copy", 0, [value])
+    if len(writer.instructions) > MAX_INSTRUCTIONS:
+        raise ProgramTooLarge
     last_node = body[-1] if reduction is None else reduction
     how = None if reduction is None else reduction.op.name
     return writer.finish(DTYPE_CODES[last_node.storage], REDUCTIONS[how])
