@@ -411,6 +411,19 @@ static void run_linear_member(void *context, int thread, int n_threads)
     dlc_gemm_run(&call->product.gemm, job->shared, dlc_job_own(job, thread), &job->barrier, thread, n_threads);
 }
 
+static dlc_status run_small_linear(linear_call *call)
+{
+    const dlc_gemm *gemm = &call->product.gemm;
+    if (gemm->finish) {
+        DLC_TRY(dlc_job_begin(&call->product.job, 0, 0, call->register_bytes));
+        call->registers = call->product.job.own;
+    }
+    dlc_gemm_run_small(gemm);
+    if (gemm->finish)
+        gemm->finish(call, &(dlc_gemm_block){gemm->c, gemm->c_row, 0, 0, gemm->m, gemm->n}, 0);
+    return DLC_OK;
+}
+
 dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
                       int32_t activation, double parameter, bool in_bfloat16, const void *packed_w)
 {
@@ -446,10 +459,8 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
         gemm->context = &call;
         dlc_map_scratch(&none, &call.register_bytes, &call.program, call.arrays, out->shape, 2);
     }
-    if (!gemm->finish && dlc_gemm_is_small(gemm)) {
-        dlc_gemm_run_small(gemm);
-        return DLC_OK;
-    }
+    if (dlc_gemm_is_small(gemm))
+        return run_small_linear(&call);
     int64_t shared, own, cost = dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size);
     dlc_gemm_scratch(&shared, &own, gemm);
     own = dlc_align_up(own);

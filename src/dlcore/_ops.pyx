@@ -104,10 +104,15 @@ cdef double count(const dlc_array *array) noexcept:
     return elements
 
 
-cdef dlc_status run_product(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
+cdef bint is_short(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
+    """Whether a product keeps the GIL."""
     cdef double elements = count(out)
+    return elements * a.shape[a.ndim - 1] <= SMALL_PRODUCT and elements + count(a) + count(b) <= SMALL_OPERANDS
+
+
+cdef dlc_status run_product(const dlc_array *out, const dlc_array *a, const dlc_array *b) noexcept:
     cdef dlc_status status
-    if elements * a.shape[a.ndim - 1] <= SMALL_PRODUCT and elements + count(a) + count(b) <= SMALL_OPERANDS:
+    if is_short(out, a, b):
         return dlc_matmul(out, a, b)
     with nogil:
         status = dlc_matmul(out, a, b)
@@ -394,8 +399,11 @@ def linear(x, w, b=None, *, activation="identity", compute=None, out=None):
         if bias != NULL:
             check_overlap(result, b_array, "b")
     describe(&out_view, result, "out")
-    with nogil:
+    if is_short(&out_view, &x_view, &w_view):
         status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter, in_bfloat16, packed_w)
+    else:
+        with nogil:
+            status = dlc_linear(&out_view, &x_view, &w_view, bias, op, parameter, in_bfloat16, packed_w)
     check(status)
     return result
 
