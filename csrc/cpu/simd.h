@@ -87,8 +87,8 @@ static inline bool v_any(vint mask)
 #endif
 }
 
-/* The larger and the smaller of x and a bound; NaN stays. GCC has no other way to the instruction without
- * -ffast-math. */
+/* The larger and the smaller of x and a bound; NaN stays. GCC has no other way to the instruction where NaN and
+ * the signs of zeros count. */
 #if defined(__x86_64__)
 #if DLC_VECTOR_BYTES == 64
 #define DLC_INTRINSIC_PREFIX _mm512

@@ -117,7 +117,7 @@ static int64_t count_products(const dlc_array *c)
 }
 
 /* The matrix (last two axes, in this order or the other) of an operand that belongs to product `index` of c. Nothing is set
- * beyond its axes: to clear that took a tenth of predict_one of 10-32-2. */
+ * beyond its axes: to clear that took a fifth of predict_one of 10-32-2. */
 static dlc_array matrix_of(const dlc_array *operand, const dlc_array *c, int64_t index, bool transposed)
 {
     int64_t offset = 0;

@@ -19,7 +19,7 @@ cdef int describe(dlc_array *view, cnp.ndarray array, str name) except -1
 cdef bint same_array(cnp.ndarray a, cnp.ndarray b) noexcept
 cdef tuple shape_of(cnp.ndarray array)
 cdef cnp.ndarray checked_out(object out, int ndim, const cnp.npy_intp *dims, int number)
-cdef int check_overlap(cnp.ndarray out, cnp.ndarray array, str name) except -1
+cdef int check_overlap(cnp.ndarray out, cnp.ndarray array, str name, str out_name=*) except -1
 cdef object result_of(cnp.ndarray array, bint is_own)
 cdef cnp.ndarray as_double(cnp.ndarray array)
 cdef bint is_traced(object value)

@@ -94,7 +94,7 @@ cdef void byte_bounds(char **low, char **high, cnp.ndarray array) noexcept:
             high[0] += reach
 
 
-cdef int check_overlap(cnp.ndarray out, cnp.ndarray array, str name) except -1:
+cdef int check_overlap(cnp.ndarray out, cnp.ndarray array, str name, str out_name="out") except -1:
     cdef char *out_low
     cdef char *out_high
     cdef char *low
@@ -105,7 +105,7 @@ cdef int check_overlap(cnp.ndarray out, cnp.ndarray array, str name) except -1:
         return 0
     # Past max_work it answers yes: such strides do not come up by accident.
     if np.may_share_memory(out, array, max_work=100_000):
-        raise ValueError(f"out overlaps {name}")
+        raise ValueError(f"{out_name} overlaps {name}")
     return 0
 
 

@@ -2,13 +2,14 @@
 
 cimport numpy as cnp
 from libc.math cimport pow, sqrt
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 import numpy as np
 
 from dlcore._arrays cimport (
     as_double,
+    check_overlap,
     describe,
     is_plain,
     is_real,
@@ -298,12 +299,6 @@ cdef int check_state(cnp.ndarray array, cnp.ndarray param, str name, bint is_wri
     return 0
 
 
-cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
-    """Of contiguous arrays. np.may_share_memory takes ten times as long as this, and half of a small step."""
-    cdef uintptr_t a_begin = <uintptr_t>cnp.PyArray_DATA(a), b_begin = <uintptr_t>cnp.PyArray_DATA(b)
-    return a_begin < b_begin + <uintptr_t>cnp.PyArray_NBYTES(b) and b_begin < a_begin + <uintptr_t>cnp.PyArray_NBYTES(a)
-
-
 cdef int check_step_arrays(tuple names, tuple arrays, Py_ssize_t n_written) except -1:
     """Of param, the states that are written, and grad."""
     cdef Py_ssize_t i, j
@@ -314,8 +309,7 @@ cdef int check_step_arrays(tuple names, tuple arrays, Py_ssize_t n_written) exce
             raise TypeError(f"{names[0]} has dtype {arrays[0].dtype}; expected float32 or float64")
         check_state(arrays[i], arrays[0], names[i], i < n_written)
         for j in range(i):
-            if overlap(arrays[i], arrays[j]):
-                raise ValueError(f"{names[i]} overlaps {names[j]}")
+            check_overlap(arrays[i], arrays[j], names[j], names[i])
     return 0
 
 

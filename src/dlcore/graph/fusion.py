@@ -452,8 +452,8 @@ class _Joiner:
             return
         producer = self.producer[product]
         body, roots = tuple(chain), tuple(root for root in consumer.roots if root is not node)
-        self._put(producer, replace(producer, body=body, roots=(node,), keep_product=False))
         self._put(consumer, replace(consumer, body=tuple(left), roots=roots))
+        self._put(producer, replace(producer, body=body, roots=(node,), keep_product=False))
 
     def _is_at_hand(self, product: Tensor, operand: Tensor) -> bool:
         """Whether the operand is repeated along an axis, and there before the product."""
@@ -537,33 +537,25 @@ class _Joiner:
     ) -> None:
         """Puts the merged launch in the place of the producer, behind what is to go ahead."""
         position = self.rank[producer]
-        self.slots[self.rank[consumer]] = None
-        self.slots[position] = merged
-        self.rank[merged] = position
-        self.age[merged] = self.age[producer]
-        for launch in (producer, consumer):
-            del self.rank[launch]
-            for node in launch.outputs:
-                del self.producer[node]
-            for node in launch.body:
-                self.computing[node].remove(launch)
-        self.producer.update(dict.fromkeys(merged.outputs, merged))
-        for node in merged.body:
-            self.computing[node].append(merged)
+        self._remove(consumer)
+        self._put(producer, merged)
         if ahead:
             self._move_ahead(position, ahead)
 
+    def _remove(self, launch: Launch) -> None:
+        self.slots[self.rank.pop(launch)] = None
+        for node in launch.outputs:
+            del self.producer[node]
+        for node in launch.body:
+            self.computing[node].remove(launch)
+
     def _put(self, launch: Launch, other: Launch) -> None:
         """Puts another launch in the place of one."""
-        position = self.rank.pop(launch)
+        position = self.rank[launch]
+        self._remove(launch)
         self.slots[position] = other
         self.rank[other] = position
         self.age[other] = self.age[launch]
-        for node in launch.outputs:
-            if self.producer.get(node) is launch:
-                del self.producer[node]
-        for node in launch.body:
-            self.computing[node].remove(launch)
         self.producer.update(dict.fromkeys(other.outputs, other))
         for node in other.body:
             self.computing[node].append(other)
