@@ -322,6 +322,19 @@ def test_softmax_along_any_axis_of_any_layout(dtype, axis, rng):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("columns", [2, 3, 10, 33])
+def test_a_row_of_softmax_is_the_same_alone(dtype, columns, rng):
+    """Whatever stands in the rows beside it, with which it may be computed in one go."""
+    x = (rng.standard_normal((37, columns)) * 3).astype(dtype)
+    x[3, 0], x[4, 0], x[20, 0], x[5, :] = np.inf, np.nan, -np.inf, -np.inf
+    x[21] *= 1000
+    for function in (ops.softmax, ops.log_softmax):
+        alone = np.concatenate([function(row[np.newaxis]) for row in x])
+        np.testing.assert_array_equal(function(x), alone)
+        assert np.isnan(alone[3:6]).all() and np.isfinite(alone[6:20]).all()
+
+
+@pytest.mark.parametrize("dtype", REALS)
 def test_softmax_does_not_overflow(dtype):
     x = np.array([[1e4, 0, -1e4], [-1e30, -1e30, -1e30]], dtype)
     np.testing.assert_array_equal(ops.softmax(x), np.array([[1, 0, 0], [1 / 3] * 3], dtype))

@@ -69,12 +69,19 @@ NETWORKS: tuple[tuple[tuple[int, ...], int], ...] = (
     ((256, 256, 256, 10), 128),
     ((784, 256, 128, 10), 128),
     ((784, 256, 128, 10), 1024),
+    ((32, *8 * (64,), 10), 128),
+    ((32, *16 * (64,), 10), 128),
+    ((32, *16 * (64,), 10), 512),
+    ((32, *32 * (32,), 10), 128),
+    ((32, *4 * (128,), 10), 128),
+    ((32, *32 * (64,), 10), 128),
 )
 
 CANDIDATES: dict[str, tuple[int, ...]] = {
     "LARGEST_WEIGHTS": tuple(
         1024 * k for k in (32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 768)
     ),
+    "NARROW_MATRIX": tuple(1024 * k for k in (0, 16, 32, 64, 128)),
     "BLOCK_BYTES": tuple(1024 * k for k in (64, 128, 192, 256, 320, 384, 512, 768)),
     "FEWEST_ROWS": (16, 32, 64),
     "MOST_ROWS": (64, 128, 192, 256, 384, 512),
@@ -100,7 +107,8 @@ class Case:
 
     def chosen(self) -> int:
         """The rows of a block that the model takes, with its present constants."""
-        if 4 * self.weights > schedule.LARGEST_WEIGHTS:
+        weights = 4 * self.weights
+        if weights > schedule.largest_weights(weights // (len(self.widths) - 1)):
             return WHOLE
         return schedule.rows_of_block(self.bytes_of_row, self.weights, self.batch)
 
@@ -185,7 +193,8 @@ def trainer(widths: tuple[int, ...], batch: int) -> Callable[[], float]:
 def sizes_of_blocks(seen: dict[str, int], batch: int) -> set[int]:
     """Every size that some candidate of the constants chooses."""
     sizes = set()
-    for values in combinations(name for name in CANDIDATES if name != "LARGEST_WEIGHTS"):
+    of_blocks = (name for name in CANDIDATES if name not in ("LARGEST_WEIGHTS", "NARROW_MATRIX"))
+    for values in combinations(of_blocks):
         with constants(values):
             sizes.add(schedule.rows_of_block(seen["bytes_of_row"], seen["weights"], batch))
     return sizes

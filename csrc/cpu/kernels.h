@@ -24,6 +24,13 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
 /* Of a row of a panel of b: two vectors. */
 #define DLC_GEMM_MAX_NR_BYTES 128
 
+/* Memory that a tile of an a whose rows are adjacent fetches, as a hint: a line every `apart` bytes, one for each steps_per_line of
+ * its depth. */
+typedef struct dlc_gemm_ahead {
+    const void *first;
+    int64_t apart;
+} dlc_gemm_ahead;
+
 /* Register-tiled product and what feeds it. A tile of c is at most mr x nr; nr is two vectors of `lanes` elements. mc, kc and
  * nc are the cache blocks; mc and nc are multiples of mr and nr. `panels` of b are kept packed at a
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
@@ -33,15 +40,16 @@ typedef struct dlc_gemm_kernels {
      * nor sum_columns. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
+    int64_t steps_per_line; /* 0 with packs_pairs, where nothing is fetched */
 
     /* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, cols), 0 < rows <= mr, 0 < cols <= nr.
      * a_row or a_col is 1. b has unit column stride and is read up to the next multiple of lanes: all of it when cols is
-     * one, a packed panel otherwise. */
+     * one, a packed panel otherwise. ahead may be NULL, and with packs_pairs is. */
     void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
-                 int64_t depth, int64_t rows, int64_t cols, bool accumulate);
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
     /* The same with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way. */
     void (*packing_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
-                         int64_t ldb, int64_t depth, int64_t rows, bool accumulate);
+                         int64_t ldb, int64_t depth, int64_t rows, bool accumulate, const dlc_gemm_ahead *ahead);
     /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width and p < depth; rows of a and columns of b are
      * packed alike. A step of width rounded up to a multiple of lanes is filled up with 0 (columns of b: ldb == step); a
      * step of width leaves no gaps (rows of a: a_row == 1, a_col == step), but up to lanes - 1 elements after the panel

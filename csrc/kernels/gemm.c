@@ -39,8 +39,8 @@ DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, cons
     }
 }
 
-/* The lines of c that a tile fetches one by one: those that its rows begin in, from top to bottom, then those right of them, as far as
- * its depth goes; beyond its columns that is what the next panels store. Addresses may wrap: they are hints. */
+/* The lines that a tile fetches one by one, as far as its depth goes. Of c: those that its rows begin in, from top to bottom, then
+ * those right of them; beyond its columns that is what the next panels store. Addresses may wrap: they are hints. */
 typedef struct lines_ahead {
     uintptr_t line;      /* fetched next */
     uintptr_t end;       /* where the row below the tile begins */
@@ -54,6 +54,11 @@ DLC_INLINE lines_ahead lines_of(const real *c, int64_t ldc, const int rows)
     return (lines_ahead){(uintptr_t)c, (uintptr_t)c + bytes, row_bytes, DLC_ALIGNMENT - bytes};
 }
 
+DLC_INLINE lines_ahead lines_apart(const dlc_gemm_ahead *ahead)
+{
+    return (lines_ahead){(uintptr_t)ahead->first, UINTPTR_MAX, (uintptr_t)ahead->apart, 0};
+}
+
 DLC_INLINE void fetch_line(lines_ahead *ahead)
 {
     __builtin_prefetch((const void *)ahead->line);
@@ -62,15 +67,26 @@ DLC_INLINE void fetch_line(lines_ahead *ahead)
         ahead->line += ahead->to_top;
 }
 
+/* Steps of a tile of columns that are written out. With 16 registers and products to be added, four spill (SSE: 1.05 to 1.15 of the
+ * time). */
+#if defined(__x86_64__) && !defined(__FMA__)
+enum { STEPS = 1 };
+#else
+enum { STEPS = 4 };
+#endif
+
 /* Both tiles: c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, NR if wide, else L; leading dimension
  * ldb). rows, wide and packs are constants where this is inlined. */
 
-/* Of an a whose rows are contiguous, a_step apart. Unrolled, 16 instead of 20 instructions go with 12 multiply-adds of a tile for
+/* Of an a whose rows are contiguous, a_step apart, for which nothing is fetched: a second loop that does makes the first one 2 to 4%
+ * slower from 64^3 to 256^3. Unrolled, 16 instead of 20 instructions go with 12 multiply-adds of a tile for
  * AVX2. Two pointers share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the speed
  * instead of 99%). */
 DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
-                             int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide, const bool packs)
+                             int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const int rows,
+                             const bool wide, const bool packs)
 {
+    (void)ahead;
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
     const real *upper = a, *lower = rows > 1 ? a + (rows + 1) / 2 * a_step : a;
     if (accumulate)
@@ -83,27 +99,20 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }
 
-/* Steps of a tile of columns that are written out. With 16 registers and products to be added, four spill (SSE: 1.05 to 1.15 of the
- * time). */
-#if defined(__x86_64__) && !defined(__FMA__)
-enum { STEPS = 1 };
-#else
-enum { STEPS = 4 };
-#endif
-
 /* Of an a whose columns are contiguous, a_step apart, as in a packed block of rows: there c is large, and may lie in memory. A line
  * of it is fetched every STEPS steps, as a core has fewer line fill buffers than the tile has lines, and what is fetched at once
  * is waited for (ARCHITECTURE.md has what it gains). Where c is near, it costs nothing. */
 DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
-                           int64_t depth, int64_t cols, bool accumulate, const int rows, const bool wide, const bool packs)
+                           int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const int rows,
+                           const bool wide, const bool packs)
 {
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
-    lines_ahead ahead = lines_of(c, ldc, rows);
+    lines_ahead lines = ahead ? lines_apart(ahead) : lines_of(c, ldc, rows);
     if (accumulate && depth < STEPS * rows) /* too few to fetch a line of every row */
         prefetch_rows(c, ldc, rows, wide);
     int64_t p = 0;
     for (; p + STEPS <= depth; p += STEPS) {
-        fetch_line(&ahead);
+        fetch_line(&lines);
         DLC_UNROLL
         for (int step = 0; step < STEPS; step++) {
             real *row = packs ? panel + (p + step) * NR : NULL;
@@ -123,14 +132,14 @@ DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, 
 }
 
 typedef void tile_function(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
-                           int64_t depth, int64_t cols, bool accumulate);
+                           int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
 
-#define DLC_TILE(name, body, rows, wide, packs)                                                             \
-    static void name##rows(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, \
-                           real *panel, int64_t depth, int64_t cols, bool accumulate)                       \
-    {                                                                                                       \
-        (void)panel;                                                                                        \
-        body(c, ldc, a, a_step, b, ldb, panel, depth, cols, accumulate, rows, wide, packs);                 \
+#define DLC_TILE(name, body, rows, wide, packs)                                                                          \
+    static void name##rows(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel, \
+                           int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead)                    \
+    {                                                                                                                    \
+        (void)panel;                                                                                                     \
+        body(c, ldc, a, a_step, b, ldb, panel, depth, cols, accumulate, ahead, rows, wide, packs);                       \
     }
 #define DLC_TILES(rows)                                        \
     DLC_TILE(wide_panel, panel_tile, rows, true, false)        \
@@ -154,19 +163,19 @@ static tile_function *const tiles[2][3][DLC_MR] = {
 };
 
 static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
-                 int64_t depth, int64_t rows, int64_t cols, bool accumulate)
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead)
 {
     bool a_rows_adjacent = a_row == 1;
     tiles[a_rows_adjacent][cols > L ? WIDE : NARROW][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, NULL,
-                                                              depth, cols, accumulate);
+                                                              depth, cols, accumulate, ahead);
 }
 
 static void packing_tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
-                         int64_t ldb, int64_t depth, int64_t rows, bool accumulate)
+                         int64_t ldb, int64_t depth, int64_t rows, bool accumulate, const dlc_gemm_ahead *ahead)
 {
     bool a_rows_adjacent = a_row == 1;
     tiles[a_rows_adjacent][PACKING][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, panel, depth, NR,
-                                              accumulate);
+                                              accumulate, ahead);
 }
 
 /* Panels are written in whole vectors, in ascending order of depth and so that what runs over the width is overwritten
@@ -533,6 +542,7 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .mc = MC,
     .kc = KC,
     .panels = PANELS,
+    .steps_per_line = STEPS,
     .nc = 8 * NR, /* the block that a fused store works on is still in L2 */
     .tile = tile,
     .packing_tile = packing_tile,

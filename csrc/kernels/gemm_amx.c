@@ -185,8 +185,9 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, const int32_t 
 }
 
 static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
-                 int64_t depth, int64_t rows, int64_t cols, bool accumulate)
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead)
 {
+    (void)ahead;
     (void)a_row;
     (void)a_col;
     if (rows > SIDE && cols > L)

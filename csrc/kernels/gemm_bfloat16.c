@@ -48,8 +48,9 @@ DLC_EACH_ROWS(DLC_TILES)
 static tile_function *const tiles[2][DLC_MR] = {{DLC_EACH_ROWS(DLC_NARROW)}, {DLC_EACH_ROWS(DLC_WIDE)}};
 
 static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
-                 int64_t depth, int64_t rows, int64_t cols, bool accumulate)
+                 int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead)
 {
+    (void)ahead;
     (void)a_row;
     tiles[cols > L][rows - 1](c, ldc, a, a_col, b, ldb, depth, cols, accumulate);
 }

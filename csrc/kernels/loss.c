@@ -5,6 +5,7 @@
 #include "kernels/kernels_decl.h"
 #include "kernels/lanes.h"
 #include "kernels/math.h"
+#include "kernels/transpose.h"
 
 #define MINUS_INFINITY (-(real)__builtin_inf())
 
@@ -75,9 +76,176 @@ DLC_INLINE double sum_exp(real *out, const real *x, row_range range, int64_t col
 static __attribute__((noinline)) vreal log_lanes(vreal x) { return v_log(x); }
 static inline real log_of(double x) { return log_lanes(v_splat((real)x))[0]; }
 
+/* ---- A vector of rows ---- */
+
+/* Logits of a vector of rows, those of a column side by side, a leading dimension after those of the column before. Few columns
+ * fill no vector; as many rows do. */
+typedef struct loss_lanes {
+    const real *z;
+    int64_t ld, cols;
+    int64_t lanes; /* in use: rows that there are */
+} loss_lanes;
+
+static inline vreal load_lanes(const real *x, int64_t lanes) { return lanes == L ? v_load(x) : v_load_part(x, lanes, 0); }
+
+static inline void store_lanes(real *x, vreal v, int64_t lanes)
+{
+    if (lanes == L)
+        v_store(x, v);
+    else
+        v_store_part(x, v, lanes);
+}
+
+static vreal max_of_lanes(const loss_lanes *x, bool *near)
+{
+    vreal max = v_splat(MINUS_INFINITY), min = -max;
+    for (int64_t j = 0; j < x->cols; j++) {
+        const vreal z = load_lanes(x->z + j * x->ld, x->lanes);
+        max = v_larger(z, max);
+        min = v_smaller(z, min);
+    }
+    const vreal is_far = v_blend(max - min <= DLC_NEAR, (vreal){0}, v_splat(1)); /* also where that is a NaN */
+    *near = v_fold_larger(is_far) == 0;
+    return max;
+}
+
+/* The sum of columns [begin, end) of exp(z_j - max) of each lane, in the order in which sum_exp_of adds up a row. */
+DLC_INLINE vreal sum_exp_of_columns(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, int64_t begin, int64_t end,
+                                    const bool near)
+{
+    vreal sums[L] = {{0}};
+    for (int64_t j = begin; j < end; j++) {
+        const vreal e = exp_of(load_lanes(x->z + j * x->ld, x->lanes) - max, near);
+        if (terms)
+            store_lanes(terms + j * ld_terms, e, x->lanes);
+        sums[(j - begin) % L] += e;
+    }
+    const int64_t n = end - begin < L ? end - begin : L;
+    for (int64_t half = L / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half && i + half < n; i++)
+            sums[i] += sums[i + half];
+    return sums[0];
+}
+
+/* The sum of exp(z_j - max) of each lane; the terms go to `terms` unless it is NULL. Up to CHUNK columns it has the bits of
+ * sum_exp_of. */
+DLC_INLINE vreal sum_exp_of_lanes(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, const bool near)
+{
+    vreal total = {0};
+    for (int64_t j = 0; j < x->cols; j += CHUNK)
+        total += sum_exp_of_columns(terms, ld_terms, x, max, j, x->cols - j < CHUNK ? x->cols : j + CHUNK, near);
+    return total;
+}
+
+static vreal sum_exp_lanes(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, bool near)
+{
+    return near ? sum_exp_of_lanes(terms, ld_terms, x, max, true) : sum_exp_of_lanes(terms, ld_terms, x, max, false);
+}
+
+static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vint label, vreal scale)
+{
+    bool near;
+    const vreal max = max_of_lanes(x, &near);
+    vreal at_label = {0};
+    for (int64_t j = 0; j < x->cols; j++)
+        at_label = v_blend(label == (real_int)j, load_lanes(x->z + j * x->ld, x->lanes), at_label);
+    const vreal total = sum_exp_lanes(grad, ld_grad, x, max, near);
+    const vreal share = 1 / total;
+    for (int64_t j = 0; grad && j < x->cols; j++) {
+        const vreal p = load_lanes(grad + j * ld_grad, x->lanes) * share;
+        store_lanes(grad + j * ld_grad, v_blend(label == (real_int)j, p - 1, p) * scale, x->lanes);
+    }
+    return v_log(total) - (at_label - max);
+}
+
+static vint load_labels(const int64_t *labels, int64_t lanes)
+{
+    real_int label[L] = {0};
+    vint v;
+    for (int64_t lane = 0; lane < lanes; lane++)
+        label[lane] = (real_int)labels[lane];
+    memcpy(&v, label, sizeof v);
+    return v;
+}
+
+/* 1 where scale is NULL */
+static vreal load_scales(const real *scale, int64_t stride, int64_t lanes)
+{
+    real scales[L] = {0};
+    for (int64_t lane = 0; lane < lanes; lane++)
+        scales[lane] = scale ? scale[lane * stride] : 1;
+    return v_load(scales);
+}
+
+/* ---- Narrow rows, transposed ---- */
+
+/* Rows of up to so many columns are transposed as many at a time as a vector has lanes. A row by itself waits for its sum, and
+ * for the largest of its lanes before: on an Intel Xeon (AVX-512, float32) 1024 x 10 takes 0.36 of the time so, its
+ * cross-entropy 0.24, 1024 x 32 0.68 and 0.48. */
+enum { NARROW = 2 * L };
+
+typedef struct narrow_rows {
+    real columns[NARROW * L];
+} narrow_rows;
+
+static loss_lanes load_rows(narrow_rows *block, const real *x, int64_t ld, int64_t cols)
+{
+    for (int64_t first = 0; first < cols; first += L) {
+        const int64_t n = cols - first < L ? cols - first : L;
+        vreal part[L];
+        DLC_UNROLL
+        for (int i = 0; i < L; i++)
+            part[i] = n == L ? v_load(x + i * ld + first) : v_load_part(x + i * ld + first, n, 0);
+        v_transpose(part);
+        DLC_UNROLL
+        for (int j = 0; j < L; j++)
+            v_store(block->columns + (first + j) * L, part[j]);
+    }
+    return (loss_lanes){.z = block->columns, .ld = L, .cols = cols, .lanes = L};
+}
+
+static void store_rows(real *out, int64_t ld, const narrow_rows *block, int64_t cols)
+{
+    for (int64_t first = 0; first < cols; first += L) {
+        const int64_t n = cols - first < L ? cols - first : L;
+        vreal part[L];
+        DLC_UNROLL
+        for (int j = 0; j < L; j++)
+            part[j] = v_load(block->columns + (first + j) * L);
+        v_transpose(part);
+        DLC_UNROLL
+        for (int i = 0; i < L; i++)
+            if (n == L)
+                v_store(out + i * ld + first, part[i]);
+            else
+                v_store_part(out + i * ld + first, part[i], n);
+    }
+}
+
+/* A vector of rows of softmax, or of log_softmax */
+static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64_t ld, int64_t cols, bool logarithm)
+{
+    narrow_rows block;
+    const loss_lanes x = load_rows(&block, rows, ld, cols);
+    bool near;
+    const vreal max = max_of_lanes(&x, &near);
+    const vreal total = sum_exp_lanes(logarithm ? NULL : block.columns, L, &x, max, near);
+    const vreal share = 1 / total, log_total = logarithm ? v_log(total) : total;
+    for (int64_t j = 0; j < cols; j++) {
+        const vreal v = v_load(block.columns + j * L);
+        v_store(block.columns + j * L, logarithm ? v - max - log_total : v * share);
+    }
+    store_rows(out, ld_out, &block, cols);
+}
+
+/* ---- Softmax ---- */
+
 void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
-    for (int64_t i = 0; i < rows; i++) {
+    int64_t i = 0;
+    for (; cols <= NARROW && i + L <= rows; i += L)
+        softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, false);
+    for (; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
         const real scale = (real)(1 / sum_exp(out_row, x_row, range_of(x_row, cols), cols));
@@ -92,7 +260,10 @@ void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_
 
 void DLC_NAME(dlc_log_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
-    for (int64_t i = 0; i < rows; i++) {
+    int64_t i = 0;
+    for (; cols <= NARROW && i + L <= rows; i += L)
+        softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, true);
+    for (; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
         const row_range range = range_of(x_row, cols);
@@ -104,6 +275,8 @@ void DLC_NAME(dlc_log_softmax)(void *out, int64_t ld_out, const void *x, int64_t
             v_store_part(out_row + j, v_load_part(x_row + j, cols - j, 0) - max - log_total, cols - j);
     }
 }
+
+/* ---- Cross-entropy ---- */
 
 /* One row of softmax_loss, in the order in which its parts are found. */
 typedef struct loss_row {
@@ -176,7 +349,18 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
                                 const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                                 int64_t scale_stride, int64_t rows, int64_t cols)
 {
-    for (int64_t i = 0; i < rows; i++) {
+    int64_t i = 0;
+    for (; labels && cols <= NARROW && i + L <= rows; i += L) {
+        narrow_rows block;
+        const loss_lanes x = load_rows(&block, (const real *)z + i * ld_z, ld_z, cols);
+        const vreal scales = load_scales(scale ? (const real *)scale + i * scale_stride : NULL, scale_stride, L);
+        const vreal losses = loss_of_lanes(grad ? block.columns : NULL, L, &x, load_labels(labels + i, L), scales);
+        if (grad)
+            store_rows((real *)grad + i * ld_grad, ld_grad, &block, cols);
+        if (loss)
+            v_store((real *)loss + i, losses);
+    }
+    for (; i < rows; i++) {
         const real row_scale = scale ? ((const real *)scale)[i * scale_stride] : 1; /* loss may be its memory */
         loss_row row = {.z = (const real *)z + i * ld_z, .cols = cols};
         row.range = range_of(row.z, cols);
@@ -200,82 +384,17 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
     }
 }
 
-/* A vector of rows, whose logits stand a row of memory apart. Few classes fill no vector; as many rows do. */
-typedef struct loss_lanes {
-    const real *z;
-    int64_t ld, cols;
-    int64_t lanes; /* in use: rows that there are */
-    vint label;
-} loss_lanes;
-
-static inline vreal load_lanes(const real *x, int64_t lanes) { return lanes == L ? v_load(x) : v_load_part(x, lanes, 0); }
-
-static inline void store_lanes(real *x, vreal v, int64_t lanes)
-{
-    if (lanes == L)
-        v_store(x, v);
-    else
-        v_store_part(x, v, lanes);
-}
-
-/* Where a lane has a row to itself, so many numbers are added before they go into its sum: with 73 in a row, one after
- * the other, a result exceeds the error bound of contiguous rows (tests/c/kernels_rows.c). */
-enum { TERMS = 8 };
-
-/* The sum of exp(z_j - max) of each lane; the terms go to `terms` unless it is NULL. */
-DLC_INLINE vreal sum_exp_of_lanes(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, const bool near)
-{
-    vreal total = {0};
-    for (int64_t j = 0; j < x->cols;) {
-        const int64_t end = x->cols - j < TERMS ? x->cols : j + TERMS;
-        vreal sum = {0};
-        for (; j < end; j++) {
-            const vreal e = exp_of(load_lanes(x->z + j * x->ld, x->lanes) - max, near);
-            if (terms)
-                store_lanes(terms + j * ld_terms, e, x->lanes);
-            sum += e;
-        }
-        total += sum;
-    }
-    return total;
-}
-
-static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vreal scale)
-{
-    vreal max = v_splat(MINUS_INFINITY), min = -max, at_label = {0};
-    for (int64_t j = 0; j < x->cols; j++) {
-        const vreal z = load_lanes(x->z + j * x->ld, x->lanes);
-        max = v_larger(z, max);
-        min = v_smaller(z, min);
-        at_label = v_blend(x->label == (real_int)j, z, at_label);
-    }
-    const vreal is_far = v_blend(max - min <= DLC_NEAR, (vreal){0}, v_splat(1)); /* also where that is a NaN */
-    const bool near = v_fold_larger(is_far) == 0;
-    const vreal total = near ? sum_exp_of_lanes(grad, ld_grad, x, max, true)
-                             : sum_exp_of_lanes(grad, ld_grad, x, max, false);
-    const vreal share = 1 / total;
-    for (int64_t j = 0; grad && j < x->cols; j++) {
-        const vreal p = load_lanes(grad + j * ld_grad, x->lanes) * share;
-        store_lanes(grad + j * ld_grad, v_blend(x->label == (real_int)j, p - 1, p) * scale, x->lanes);
-    }
-    return v_log(total) - (at_label - max);
-}
-
 void DLC_NAME(dlc_softmax_loss_transposed)(void *loss, void *grad, int64_t ld_grad, const void *z, int64_t ld_z,
                                            const int64_t *labels, const void *scale, int64_t scale_stride,
                                            int64_t rows, int64_t cols)
 {
     for (int64_t i = 0; i < rows; i += L) {
-        loss_lanes x = {.z = (const real *)z + i, .ld = ld_z, .cols = cols, .lanes = rows - i < L ? rows - i : L};
-        real_int label[L] = {0};
-        real scales[L] = {0};
-        for (int64_t lane = 0; lane < x.lanes; lane++) {
-            label[lane] = (real_int)labels[i + lane];
-            scales[lane] = scale ? ((const real *)scale)[(i + lane) * scale_stride] : 1;
-        }
-        memcpy(&x.label, label, sizeof label);
-        const vreal losses = loss_of_lanes(grad ? (real *)grad + i : NULL, ld_grad, &x, v_load(scales));
+        const int64_t lanes = rows - i < L ? rows - i : L;
+        const loss_lanes x = {.z = (const real *)z + i, .ld = ld_z, .cols = cols, .lanes = lanes};
+        const vreal scales = load_scales(scale ? (const real *)scale + i * scale_stride : NULL, scale_stride, lanes);
+        const vreal losses =
+            loss_of_lanes(grad ? (real *)grad + i : NULL, ld_grad, &x, load_labels(labels + i, lanes), scales);
         if (loss)
-            store_lanes((real *)loss + i, losses, x.lanes);
+            store_lanes((real *)loss + i, losses, lanes);
     }
 }

@@ -64,7 +64,8 @@ static void test_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
     const operand of_a = {a, adjacent ? 1 : depth, adjacent ? rows : 1}, of_b = {b, ldb, 1}, of_c = {c, cols, 1};
     describe("tile %lld x %lld x %lld, a rows %s, accumulate %d, float%d", (long long)rows, (long long)cols,
              (long long)depth, adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
-    kernels->tile(c, cols, a, of_a.row, of_a.col, b, ldb, depth, rows, cols, accumulate);
+    const dlc_gemm_ahead ahead = {a, 3 * DLC_ALIGNMENT};
+    kernels->tile(c, cols, a, of_a.row, of_a.col, b, ldb, depth, rows, cols, accumulate, accumulate ? &ahead : NULL);
     expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
     expect_intact();
 }
@@ -83,7 +84,9 @@ static void test_packing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype,
     const operand of_a = {a, adjacent ? 1 : depth, adjacent ? rows : 1}, of_b = {b, ldb, 1}, of_c = {c, cols, 1};
     describe("packing tile %lld x %lld, a rows %s, accumulate %d, float%d", (long long)rows, (long long)depth,
              adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
-    kernels->packing_tile(c, cols, a, of_a.row, of_a.col, panel, b, ldb, depth, rows, accumulate);
+    const dlc_gemm_ahead ahead = {a, 3 * DLC_ALIGNMENT};
+    kernels->packing_tile(c, cols, a, of_a.row, of_a.col, panel, b, ldb, depth, rows, accumulate,
+                          accumulate ? &ahead : NULL);
     expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
     for (int64_t p = 0; p < depth; p++)
         for (int64_t j = 0; j < cols; j++)
@@ -630,7 +633,7 @@ static void test_tile_of_pairs_of(const dlc_gemm_kernels *kernels, int64_t rows,
     describe("tile of pairs, %lld x %lld x %lld, accumulate %d", (long long)rows, (long long)cols, (long long)depth,
              accumulate);
     kernels->tile(c, cols, packed_rows(kernels, a, rows, depth, edge), 1, rows, packed_columns(b, ldb, depth, edge), ldb,
-                  (depth + 1) / 2, rows, cols, accumulate);
+                  (depth + 1) / 2, rows, cols, accumulate, NULL);
     if (kernels->end)
         kernels->end();
     expect_product(dtype, (operand){c, cols, 1}, (operand){a, 1, rows}, (operand){b, ldb, 1}, rows, cols, depth, start);

@@ -182,14 +182,31 @@ static reference_row reference_of(int32_t dtype, const void *z, int64_t first, i
     return row;
 }
 
-enum { ROWS = 3, GAP = 2 };
+/* A vector of rows of every width, and some over */
+enum { ROWS = 19, GAP = 2 };
+
+/* Logits of ROWS rows; those of one lie so far apart that the exponential takes its long form. */
+static void fill_logits(int32_t dtype, void *z, int64_t ld, int64_t cols)
+{
+    fill_uniform(dtype, z, (ROWS - 1) * ld + cols, -20, 20);
+    if (cols > 1)
+        set(dtype, z, ld, -60);
+}
+
+/* That row i of a result has the bits of the row alone. */
+static void expect_same_row(int32_t dtype, const void *rows, int64_t i, const void *alone, int64_t cols, const char *name)
+{
+    const int64_t size = cols * size_of(dtype);
+    expect(memcmp((const char *)rows + i * size, alone, (size_t)size) == 0, "%s of row %lld differs from that of the row alone",
+           name, (long long)i);
+}
 
 static void test_softmax(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, edge edge)
 {
     const int64_t ld = cols + GAP, n = (ROWS - 1) * ld + cols;
     void *z = place(0, dtype, n, edge), *p = place(1, dtype, ROWS * cols, edge),
-         *log_p = place(2, dtype, ROWS * cols, edge);
-    fill_uniform(dtype, z, n, -20, 20);
+         *log_p = place(2, dtype, ROWS * cols, edge), *alone = place(3, dtype, cols, edge);
+    fill_logits(dtype, z, ld, cols);
     kernels->softmax(p, cols, z, ld, ROWS, cols);
     kernels->log_softmax(log_p, cols, z, ld, ROWS, cols);
     describe("softmax of %lld columns, float%d", (long long)cols, bits_of(dtype));
@@ -205,11 +222,16 @@ static void test_softmax(const dlc_real_kernels *kernels, int32_t dtype, int64_t
             expect(is_within(log_got, shifted - logl(row.total), unit), "log p (%lld, %lld) is %g, not %Lg",
                    (long long)i, (long long)j, log_got, shifted - logl(row.total));
         }
+        const void *row_of_z = (char *)z + i * ld * size_of(dtype);
+        kernels->softmax(alone, cols, row_of_z, ld, 1, cols);
+        expect_same_row(dtype, p, i, alone, cols, "softmax");
+        kernels->log_softmax(alone, cols, row_of_z, ld, 1, cols);
+        expect_same_row(dtype, log_p, i, alone, cols, "log_softmax");
     }
     expect_intact();
 }
 
-/* As many rows as leave each number of lanes over, and columns past those that are added up at once. */
+/* As many rows as leave each number of lanes over; the bits are those of rows that are not transposed. */
 static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, int64_t rows, int64_t cols,
                                          edge edge)
 {
@@ -218,7 +240,8 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
     const int64_t ld = rows + GAP, n = (cols - 1) * ld + rows;
     void *z = place(0, dtype, n, edge), *scale = place(1, dtype, rows, edge);
     void *loss = place(2, dtype, rows, edge), *grad = place(3, dtype, cols * rows, edge);
-    void *row_of_z = place(4, dtype, cols, edge);
+    void *row_of_z = place(4, dtype, cols, edge), *row_of_grad = place(5, dtype, cols, edge);
+    void *loss_alone = place(6, dtype, 1, edge);
     fill_uniform(dtype, z, n, -20, 20);
     fill_uniform(dtype, scale, rows, 0.5, 2);
     for (int64_t i = 0; i < rows; i++)
@@ -234,6 +257,10 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
         const long double log_total = logl(row.total), s = get(dtype, scale, i);
         const long double expected = row.max + log_total - get(dtype, row_of_z, labels[i]);
         const double got = get(dtype, loss, i);
+        kernels->softmax_loss(loss_alone, row_of_grad, cols, row_of_z, cols, labels + i, NULL, 0,
+                              (char *)scale + i * size_of(dtype), 1, 1, cols);
+        expect(got == get(dtype, loss_alone, 0), "loss %lld is %g, and %g by its row", (long long)i, got,
+               get(dtype, loss_alone, 0));
         expect(is_within(got, expected, 4 * epsilon_of(dtype) * (1 + fabsl(expected) + log_total)),
                "loss %lld is %g, not %Lg", (long long)i, got, expected);
         for (int64_t j = 0; j < cols; j++) {
@@ -242,6 +269,8 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
             const double g = get(dtype, grad, j * rows + i);
             expect(is_within(g, (p - t) * s, bound), "gradient (%lld, %lld) is %g, not %Lg", (long long)i, (long long)j,
                    g, (p - t) * s);
+            expect(g == get(dtype, row_of_grad, j), "gradient (%lld, %lld) is %g, and %g by its row", (long long)i,
+                   (long long)j, g, get(dtype, row_of_grad, j));
         }
     }
     expect_intact();
@@ -250,11 +279,15 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
 /* With labels, and with weights of classes that do not sum to 1. */
 static void test_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, bool labelled, edge edge)
 {
-    const int64_t ld = cols + GAP, n = (ROWS - 1) * ld + cols, labels[ROWS] = {0, cols - 1, cols / 2};
+    const int64_t ld = cols + GAP, n = (ROWS - 1) * ld + cols;
+    int64_t labels[ROWS];
     void *z = place(0, dtype, n, edge), *targets = place(1, dtype, ROWS * cols, edge),
          *scale = place(2, dtype, ROWS, edge);
     void *loss = place(3, dtype, ROWS, edge), *grad = place(4, dtype, ROWS * cols, edge);
-    fill_uniform(dtype, z, n, -20, 20);
+    void *loss_alone = place(5, dtype, 1, edge), *alone = place(6, dtype, cols, edge);
+    for (int64_t i = 0; i < ROWS; i++)
+        labels[i] = i * 7 % cols;
+    fill_logits(dtype, z, ld, cols);
     fill_uniform(dtype, targets, ROWS * cols, 0, 1);
     fill_uniform(dtype, scale, ROWS, 0.5, 2);
     kernels->softmax_loss(loss, grad, cols, z, ld, labelled ? labels : NULL, targets, cols, scale, 1, ROWS, cols);
@@ -280,6 +313,10 @@ static void test_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, in
             expect(is_within(g, (p * sum - t) * s, bound), "gradient (%lld, %lld) is %g, not %Lg", (long long)i,
                    (long long)j, g, (p * sum - t) * s);
         }
+        kernels->softmax_loss(loss_alone, alone, cols, (char *)z + i * ld * size_of(dtype), ld, labelled ? labels + i : NULL,
+                              (char *)targets + i * cols * size_of(dtype), cols, (char *)scale + i * size_of(dtype), 1, 1, cols);
+        expect_same_row(dtype, grad, i, alone, cols, "gradient");
+        expect(got == get(dtype, loss_alone, 0), "loss %lld is %g, and %g alone", (long long)i, got, get(dtype, loss_alone, 0));
     }
     expect_intact();
 }

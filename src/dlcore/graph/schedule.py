@@ -22,15 +22,20 @@ from dlcore.graph.tensor import Slot, Tensor
 ScheduleName = Literal["auto", "row-block", "whole-batch"]
 SCHEDULES: tuple[ScheduleName, ...] = ("auto", "row-block", "whole-batch")
 
-# The cost model, fitted by tools/fit_schedule.py to the times of 32 networks with AVX-512 and with
-# AVX2: what it chooses takes 1.03 times as long as the fastest schedule on average, the whole batch
-# 1.21. Weights beyond this size do not stay in L2 beside a block, which then waits for them where
+# The cost model, fitted by tools/fit_schedule.py to the times of 38 networks with AVX-512 and with
+# AVX2: what it chooses takes 1.02 times as long as the fastest schedule on average, the whole batch
+# 1.18. Weights beyond this size do not stay in L2 beside a block, which then waits for them where
 # the whole batch would use them once.
-LARGEST_WEIGHTS = 192 * 1024
+LARGEST_WEIGHTS = 320 * 1024
+# Matrices of this size on average give ops that are too short for a team where they are shared out
+# one by one. So blocks take larger weights of these, up to a second limit, as sums over rows take
+# as much for each group of blocks.
+NARROW_MATRIX, LARGEST_NARROW_WEIGHTS = 32 * 1024, 2048 * 1024
 # What a block's tensors may take together, and the fewest and most rows that follow from it: larger
-# blocks are faster as long as they stay in L2.
-BLOCK_BYTES = 320 * 1024
-FEWEST_ROWS, MOST_ROWS = 32, 256
+# blocks are faster as long as they stay in L2. In blocks of fewer rows, what has no rows (weights
+# and their gradients) is most of the traffic.
+BLOCK_BYTES = 512 * 1024
+FEWEST_ROWS, MOST_ROWS = 64, 256
 # The multiply-adds with weights in the forward pass of a step from which on two threads are to have
 # as many blocks each, where rounding to whole vectors lets them. Two blocks of 64 rows take one
 # thread 7% longer than one of 128, and two threads 26% less.
@@ -114,14 +119,16 @@ def choose_schedule(
         return WholeBatch(str(error))
     reason = "as asked for"
     if wanted == "auto":
-        weights = sum(_bytes(node, 1) for node in _weights(chosen))
-        if weights == 0:
-            return WholeBatch("there is no product with weights")
-        if weights > LARGEST_WEIGHTS:
-            return WholeBatch(f"weights take {weights} bytes, over {LARGEST_WEIGHTS}")
         if capacity < VECTOR_ROWS:
             return WholeBatch(f"{capacity} rows are fewer than {VECTOR_ROWS}")
-        reason = f"weights take {weights} bytes, up to {LARGEST_WEIGHTS}"
+        matrices = _weights(chosen)
+        if not matrices:
+            return WholeBatch("there is no product with weights")
+        weights = sum(_bytes(node, 1) for node in matrices)
+        largest = largest_weights(weights // len(matrices))
+        if weights > largest:
+            return WholeBatch(f"weights take {weights} bytes, over {largest}")
+        reason = f"weights take {weights} bytes, up to {largest}"
     rows = rows_of_block(_bytes_of_row(chosen), _count_elements(_weights(chosen)), capacity)
     # strides (1, 1) of a single row would not tell columns from rows, and "random" refuses them
     transposed = _transposed(chosen, stored) if rows > 1 else frozenset[Tensor]()
@@ -246,6 +253,11 @@ def _weights(launches: Sequence[Launch]) -> set[Tensor]:
     }
 
 
+def largest_weights(matrix: int) -> int:
+    """The bytes that weights may take for blocks, by those of a matrix on average."""
+    return LARGEST_NARROW_WEIGHTS if matrix <= NARROW_MATRIX else LARGEST_WEIGHTS
+
+
 def _bytes_of_row(launches: Sequence[Launch]) -> int:
     """What all that launches compute takes for a row."""
     return sum(
@@ -269,7 +281,7 @@ def rows_of_block(bytes_of_row: int, weights: int, capacity: int) -> int:
     """
     most = min(max(BLOCK_BYTES // max(bytes_of_row, 1), FEWEST_ROWS), MOST_ROWS)
     blocks = -(-capacity // most)
-    if weights * capacity >= SHARED_PRODUCTS and capacity >= 2 * FEWEST_ROWS:
+    if weights * capacity >= SHARED_PRODUCTS and capacity >= FEWEST_ROWS:
         blocks += blocks % 2
     rows = -(-capacity // blocks)
     return min(-(-rows // VECTOR_ROWS) * VECTOR_ROWS, capacity)
