@@ -1,12 +1,14 @@
 """Blocks of rows: the same training as on whole batches, whatever the rows, layers and threads."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import dlcore as dl
 from dlcore import config
 from dlcore.graph import lower
-from dlcore.graph.schedule import choose_schedule, rows_of_block
+from dlcore.graph.schedule import choose_schedule, largest_weights, rows_of_block
 from dlcore.team import TeamSize
 
 ROWS = 700  # several groups of blocks, the last block shorter
@@ -164,15 +166,28 @@ def test_what_needs_all_rows_takes_the_whole_batch(schedule):
         train("mlp", "cross_entropy", weighted=True)
 
 
-def test_the_cost_model_takes_blocks_for_narrow_layers_only():
+@pytest.mark.parametrize(
+    ("widths", "expected"),
+    [
+        ([5, 32, 3], "schedule: blocks of "),
+        ([5, 20000, 3], "schedule: whole batch, weights"),
+        ([5, *[64] * 40, 3], "schedule: blocks of 64"),  # large, of matrices that are not
+        ([5, *[128] * 8, 3], "schedule: whole batch, weights"),
+    ],
+)
+def test_the_cost_model_takes_blocks_for_narrow_layers_only(widths, expected):
     x, y = data(300, 5, 3, "labels")
-    for width, expected in (
-        (32, "schedule: blocks of "),
-        (20000, "schedule: whole batch, weights"),
-    ):
-        model = dl.nn.Sequential(dl.nn.Linear(5, width), dl.nn.ReLU(), dl.nn.Linear(width, 3))
-        model.fit(x, y, loss="cross_entropy", epochs=1, batch_size=100)
-        assert expected in model.plan_summary()
+    layers = []
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [dl.nn.Linear(n_in, n_out), dl.nn.ReLU()]
+    model = dl.nn.Sequential(*layers[:-1])
+    model.fit(x, y, loss="cross_entropy", epochs=1, batch_size=100)
+    assert expected in model.plan_summary()
+
+
+def test_weights_of_narrow_matrices_may_be_larger():
+    """Those of matrices of 64 x 64 in float32, and not those of 128 x 128."""
+    assert largest_weights(64 * 64 * 4) > largest_weights(128 * 128 * 4) > 128 * 128 * 4
 
 
 def test_an_unknown_schedule_is_refused(schedule):
@@ -188,8 +203,9 @@ def test_an_unknown_schedule_is_refused(schedule):
         (1192, 6784, 128, 64),  # as many for each of two threads
         (1192, 6784, 40, 40),  # too few rows for two
         (1192, 6784, 600, 160),  # four, not three
-        (8000, 6784, 600, 48),  # what fits in L2
-        (10**6, 6784, 600, 32),
+        (2800, 6784, 700, 176),  # what fits in L2
+        (10**6, 6784, 600, 64),
+        (1192, 20000, 64, 32),  # fewer rows, for two threads
         (0, 0, 3, 3),
         (416, 704, 10_000, 256),
     ],

@@ -34,8 +34,8 @@
 
 /* Bytes between the lines that tiles fetch of the next depth, at most. What is fetched all at once before a tile waits for line
  * fill buffers, and the tile with it. Line by line within the tile, every second or third, 1000000 x 50 transposed times itself
- * takes 0.83 of the time (float64: 0.76), and 0.92 with every line, as the hardware fetches those between. Every fourth takes as long
- * as all at once, and none longer. (Intel Xeon, one thread, two builds in turns.) */
+ * takes 0.83 of the time (float64: 0.76), and 0.9 with every line, as the hardware fetches those between. Every fourth takes as
+ * long as all at once, and none longer. (Intel Xeon, one thread, two builds in turns.) */
 #define MOST_APART (3 * DLC_ALIGNMENT)
 
 /* From this depth on the products of a symmetric result that are left out take longer than to copy them. */

@@ -24,7 +24,7 @@ SCHEDULES: tuple[ScheduleName, ...] = ("auto", "row-block", "whole-batch")
 
 # The cost model, fitted by tools/fit_schedule.py to the times of 38 networks with AVX-512 and with
 # AVX2: what it chooses takes 1.02 times as long as the fastest schedule on average, the whole batch
-# 1.18. Weights beyond this size do not stay in L2 beside a block, which then waits for them where
+# 1.19. Weights beyond this size do not stay in L2 beside a block, which then waits for them where
 # the whole batch would use them once.
 LARGEST_WEIGHTS = 320 * 1024
 # Matrices of this size on average give ops that are too short for a team where they are shared out
