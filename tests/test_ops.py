@@ -322,10 +322,12 @@ def test_softmax_along_any_axis_of_any_layout(dtype, axis, rng):
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize("columns", [2, 3, 10, 33])
+@pytest.mark.parametrize("columns", [2, 3, 10, 32, 33])
 def test_a_row_of_softmax_is_the_same_alone(dtype, columns, rng):
     """Whatever stands in the rows beside it, with which it may be computed in one go."""
-    x = (rng.standard_normal((37, columns)) * 3).astype(dtype)
+    x = (rng.standard_normal((53, columns)) * 3).astype(
+        dtype
+    )  # rows from 32 on have nothing special
     x[3, 0], x[4, 0], x[20, 0], x[5, :] = np.inf, np.nan, -np.inf, -np.inf
     x[21] *= 1000
     for function in (ops.softmax, ops.log_softmax):

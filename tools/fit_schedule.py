@@ -1,9 +1,9 @@
 """Fit the constants of the cost model that chooses between schedules (dlcore/graph/schedule.py).
 
-    python tools/fit_schedule.py measure times.json    # ten minutes on an idle machine
+    python tools/fit_schedule.py measure times.json    # a quarter of an hour on an idle machine
     python tools/fit_schedule.py fit times.json [more.json ...]
 
-``measure`` times a step of training of networks from 10-32-2 to 784-256-128-10 under the
+``measure`` times a step of training of networks, narrow, wide and deep, under the
 whole-batch schedule and under row blocks of every size that a candidate of the constants would
 choose, in turns, on one thread and on two. ``fit`` tries all combinations of the candidates: for
 each network, the time of what they choose is divided by that of the fastest schedule, and the mean
@@ -75,19 +75,25 @@ NETWORKS: tuple[tuple[tuple[int, ...], int], ...] = (
     ((32, *32 * (32,), 10), 128),
     ((32, *4 * (128,), 10), 128),
     ((32, *32 * (64,), 10), 128),
+    ((32, *64 * (64,), 10), 128),
+    ((32, *128 * (64,), 10), 128),
 )
 
 CANDIDATES: dict[str, tuple[int, ...]] = {
     "LARGEST_WEIGHTS": tuple(
         1024 * k for k in (32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 768)
     ),
-    "NARROW_MATRIX": tuple(1024 * k for k in (0, 16, 32, 64, 128)),
+    "NARROW_MATRIX": tuple(1024 * k for k in (16, 32, 64, 128)),
+    "LARGEST_NARROW_WEIGHTS": tuple(1024 * k for k in (320, 512, 1024, 2048)),
     "BLOCK_BYTES": tuple(1024 * k for k in (64, 128, 192, 256, 320, 384, 512, 768)),
     "FEWEST_ROWS": (16, 32, 64),
     "MOST_ROWS": (64, 128, 192, 256, 384, 512),
     "SHARED_PRODUCTS": tuple(1 << n for n in (17, 18, 19, 20, 21, 40)),
 }
 """Values of the constants of the model; with the last of SHARED_PRODUCTS nothing is shared out."""
+
+OF_WEIGHTS = ("LARGEST_WEIGHTS", "NARROW_MATRIX", "LARGEST_NARROW_WEIGHTS")
+"""Those that decide on blocks at all, and not on their rows."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ class Case:
 
     def chosen(self) -> int:
         """The rows of a block that the model takes, with its present constants."""
-        weights = 4 * self.weights
-        if weights > schedule.largest_weights(weights // (len(self.widths) - 1)):
+        matrices = [4 * n_in * n_out for n_in, n_out in itertools.pairwise(self.widths)]
+        if schedule.weights_beyond_limits(matrices) is not None:
             return WHOLE
         return schedule.rows_of_block(self.bytes_of_row, self.weights, self.batch)
 
@@ -193,8 +199,7 @@ def trainer(widths: tuple[int, ...], batch: int) -> Callable[[], float]:
 def sizes_of_blocks(seen: dict[str, int], batch: int) -> set[int]:
     """Every size that some candidate of the constants chooses."""
     sizes = set()
-    of_blocks = (name for name in CANDIDATES if name not in ("LARGEST_WEIGHTS", "NARROW_MATRIX"))
-    for values in combinations(of_blocks):
+    for values in combinations(name for name in CANDIDATES if name not in OF_WEIGHTS):
         with constants(values):
             sizes.add(schedule.rows_of_block(seen["bytes_of_row"], seen["weights"], batch))
     return sizes

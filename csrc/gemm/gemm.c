@@ -35,7 +35,8 @@
 /* Bytes between the lines that tiles fetch of the next depth, at most. What is fetched all at once before a tile waits for line
  * fill buffers, and the tile with it. Line by line within the tile, every second or third, 1000000 x 50 transposed times itself
  * takes 0.83 of the time (float64: 0.76), and 0.9 with every line, as the hardware fetches those between. Every fourth takes as
- * long as all at once, and none longer. (Intel Xeon, one thread, two builds in turns.) */
+ * long as all at once, and none longer. What tiles do not come to is left to the hardware. (Intel Xeon, one thread, two builds in
+ * turns; every second line also where tiles are many is level, 0.96 to 1.05.) */
 #define MOST_APART (3 * DLC_ALIGNMENT)
 
 /* From this depth on the products of a symmetric result that are left out take longer than to copy them. */
@@ -283,7 +284,7 @@ static void multiply_dot_blocks(const dlc_gemm *g, path path, int64_t first_row,
 
 /* Memory that is fetched little by little, while tiles are computed. */
 typedef struct ahead {
-    const char *at, *end;
+    uintptr_t at, end;
 } ahead;
 
 /* Rows that are fetched into L2 line by line, while tiles are computed. */
@@ -327,7 +328,7 @@ typedef struct job {
     int64_t higher_tiles;    /* that are as high; the others have a row less */
     ahead next_a, next_b;    /* the rows of b to come, and as many columns of a */
     bool fetches_between;    /* whether a tile fetches them line by line, or they are fetched before it */
-    int64_t apart, step;     /* bytes between the lines that are fetched; for a tile */
+    int64_t apart, step;     /* bytes between the lines that a tile fetches; that are fetched for a tile */
     rows_ahead next_panel;   /* the columns of b to come that are going to be packed */
     bool accumulate;
 } job;
@@ -383,26 +384,28 @@ static rows_ahead look_at_panel(const job *job, int64_t col)
                         .step = dlc_ceil_div(rows * lines, job->tiles)};
 }
 
-/* Fetches what is the next tile's part of it; or has the tile fetch it, and is true. */
-static bool take_ahead(job *job, dlc_gemm_ahead *lines)
+/* Whether the next tile has lines to fetch itself. Lines that are to be fetched before it are. */
+static bool next_lines(job *job, dlc_gemm_ahead *lines)
 {
     ahead *next = job->next_a.at < job->next_a.end ? &job->next_a : &job->next_b;
-    if (next->at >= next->end)
+    const uintptr_t first = next->at, step = (uintptr_t)job->step;
+    if (first >= next->end)
         return false;
-    *lines = (dlc_gemm_ahead){next->at, job->apart};
-    const char *stop = next->end - next->at < job->step ? next->end : next->at + job->step;
-    for (; !job->fetches_between && next->at < stop; next->at += job->apart)
-        __builtin_prefetch(next->at);
-    next->at = stop;
+    next->at = next->end - first < step ? next->end : first + step;
+    *lines = (dlc_gemm_ahead){(const void *)first, job->apart};
+    for (uintptr_t line = first; !job->fetches_between && line < next->at; line += DLC_ALIGNMENT)
+        __builtin_prefetch((const void *)line);
     return job->fetches_between;
 }
 
-/* How many of a panel's columns a tile computes whose rows reach `below` columns of it: of a symmetric c the left vector, where
- * the other one lies right of the diagonal. (1000000 x 50 transposed times itself takes 0.91 of the time in float32.) */
-static int64_t left_of_diagonal(const job *job, int64_t below, int64_t cols)
+/* How many of a panel's columns a tile computes whose last row has `reached` of them left of the diagonal or on it: of a symmetric c
+ * the left vector, where that is enough. Tiles of pairs have other squares. (1000000 x 50 transposed times itself takes 0.91 of the
+ * time in float32.) */
+static int64_t columns_to_compute(const job *job, int64_t reached, int64_t cols)
 {
     const dlc_gemm_kernels *kernels = job->g->kernels;
-    return job->scheme->is_symmetric && !kernels->packs_pairs && below <= kernels->lanes ? dlc_min64(cols, kernels->lanes) : cols;
+    const bool is_left = job->scheme->is_symmetric && !kernels->packs_pairs && reached <= kernels->lanes;
+    return is_left ? dlc_min64(cols, kernels->lanes) : cols;
 }
 
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
@@ -437,7 +440,7 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         if (next <= first)
             continue;
         dlc_gemm_ahead lines;
-        const dlc_gemm_ahead *ahead = take_ahead(job, &lines) ? &lines : NULL;
+        const dlc_gemm_ahead *fetched = next_lines(job, &lines) ? &lines : NULL;
         fetch_rows(&job->next_panel);
         const int64_t rows = next - row;
         const int64_t a_row = job->scheme->pack_a ? 1 : g->a_row, a_col = job->scheme->pack_a ? rows : g->a_col;
@@ -447,13 +450,13 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         if (g->fetch)
             g->fetch(g->context, job->block.row + row, job->block.col + col_in_block, rows, cols);
         if (panel) {
-            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate, ahead);
+            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate, fetched);
             b = panel;
             ldb = kernels->nr;
             panel = NULL;
         } else {
-            const int64_t reached = left_of_diagonal(job, next - first, cols);
-            kernels->tile(c, job->block.ld, a, a_row, a_col, b, ldb, job->packed_depth, rows, reached, job->accumulate, ahead);
+            const int64_t few = columns_to_compute(job, next - first, cols);
+            kernels->tile(c, job->block.ld, a, a_row, a_col, b, ldb, job->packed_depth, rows, few, job->accumulate, fetched);
         }
     }
     if (job->row == 0)
@@ -495,12 +498,17 @@ static void divide_rows(job *job)
     job->higher_tiles = job->rows - (job->height - 1) * job->tiles;
 }
 
-/* About as many tiles as g has; of a symmetric one those that reach the diagonal. */
+/* About as many tiles as there are; of a symmetric c those that reach below the diagonal. */
 static int64_t count_tiles(const job *job)
 {
     const dlc_gemm *g = job->g;
-    const int64_t down = dlc_ceil_div(g->m, g->kernels->mr), across = dlc_ceil_div(g->n, g->kernels->nr);
-    return job->scheme->is_symmetric ? down * (across + 1) / 2 : down * across;
+    const int64_t mr = g->kernels->mr, nr = g->kernels->nr, across = dlc_ceil_div(g->n, nr);
+    if (!job->scheme->is_symmetric)
+        return dlc_ceil_div(g->m, mr) * across;
+    int64_t tiles = 0;
+    for (int64_t row = 0; row < g->m; row += mr)
+        tiles += dlc_min64(across, dlc_ceil_div(job->row_of_first + dlc_min64(row + mr, g->m), nr));
+    return tiles;
 }
 
 /* What is fetched ahead of `depth` rows, or columns, that lie next to each other `apart` elements apart: nothing where they are
@@ -509,9 +517,9 @@ static ahead look_at_rows(const dlc_gemm *g, const void *x, int64_t first, int64
 {
     const int64_t bytes = apart * g->element_size;
     if (bytes <= 0 || bytes > PACK_B_STRIDE)
-        return (ahead){NULL, NULL};
-    const char *at_first = at(g, x, first * apart);
-    return (ahead){at_first, at_first + depth * bytes};
+        return (ahead){0, 0};
+    const uintptr_t begin = (uintptr_t)x + (uintptr_t)(first * bytes);
+    return (ahead){begin, begin + (uintptr_t)(depth * bytes)};
 }
 
 /* Where rows of b, and columns of a, are read in place and shorter than PACK_B_STRIDE, those of the next depth are fetched by the
@@ -520,17 +528,20 @@ static void look_ahead(job *job)
 {
     const dlc_gemm *g = job->g;
     const int64_t next = job->p + job->depth, depth = dlc_min64(job->depth, g->k - next);
-    job->next_a = job->next_b = (ahead){NULL, NULL};
+    job->next_a = job->next_b = (ahead){0, 0};
     if (g->kernels->packs_pairs || depth < g->kernels->steps_per_line)
         return;
     if (!job->scheme->pack_a && g->a_col != 1)
         job->next_a = look_at_rows(g, g->a, next, g->a_col, depth);
-    if (!job->pack_b && g->b != g->a)
+    if (!job->pack_b && g->b != g->a && !job->scheme->is_symmetric)
         job->next_b = look_at_rows(g, g->b, next, g->b_row, depth);
-    const int64_t bytes = (job->next_a.end - job->next_a.at) + (job->next_b.end - job->next_b.at), tiles = count_tiles(job);
+    const int64_t bytes = (int64_t)(job->next_a.end - job->next_a.at + job->next_b.end - job->next_b.at);
+    if (bytes == 0)
+        return;
+    const int64_t tiles = count_tiles(job);
     const int64_t lines = job->depth / g->kernels->steps_per_line;
     job->fetches_between = job->scheme->pack_a || g->a_row == 1;
-    job->apart = job->fetches_between ? dlc_min64(dlc_align_up(dlc_ceil_div(bytes, tiles * lines)), MOST_APART) : DLC_ALIGNMENT;
+    job->apart = job->fetches_between ? dlc_min64(dlc_align_up(dlc_ceil_div(bytes, tiles * lines)), MOST_APART) : 0;
     job->step = job->fetches_between ? lines * job->apart : dlc_align_up(bytes / tiles + 1);
 }
 

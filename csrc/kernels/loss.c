@@ -1,4 +1,5 @@
-/* Softmax, log-softmax and the cross-entropy of logits. Rows are independent: a row gives the same bits alone and in a batch.
+/* Softmax, log-softmax and the cross-entropy of logits. Rows are independent: a row gives the same bits alone and in a batch, and
+ * up to CHUNK columns also where logits are transposed.
  *
  * The largest logit is subtracted first, so that exp does not overflow. Where it is infinite or a NaN, so is the difference or
  * the sum, and with it the whole row: NaN. */
@@ -72,18 +73,19 @@ DLC_INLINE double sum_exp(real *out, const real *x, row_range range, int64_t col
     return range.near ? sum_exp_of(out, x, range.max, cols, true) : sum_exp_of(out, x, range.max, cols, false);
 }
 
-/* Not inlined: of v_log of a splat GCC 12 makes scalar code, lane by lane. */
+/* Not inlined: of v_log of a splat GCC 12 makes scalar code, lane by lane, and in several copies of it a compiler may fuse
+ * different multiply-adds, where a row alone and in a vector of rows shall have the same bits. */
 static __attribute__((noinline)) vreal log_lanes(vreal x) { return v_log(x); }
 static inline real log_of(double x) { return log_lanes(v_splat((real)x))[0]; }
 
 /* ---- A vector of rows ---- */
 
-/* Logits of a vector of rows, those of a column side by side, a leading dimension after those of the column before. Few columns
- * fill no vector; as many rows do. */
+/* Logits of a vector of rows, those of a column side by side, a leading dimension after those of the column before: as many rows
+ * fill a vector where a row itself would not. */
 typedef struct loss_lanes {
     const real *z;
     int64_t ld, cols;
-    int64_t lanes; /* in use: rows that there are */
+    int64_t lanes; /* how many of a vector's are rows; the last vector may have fewer */
 } loss_lanes;
 
 static inline vreal load_lanes(const real *x, int64_t lanes) { return lanes == L ? v_load(x) : v_load_part(x, lanes, 0); }
@@ -104,12 +106,12 @@ static vreal max_of_lanes(const loss_lanes *x, bool *near)
         max = v_larger(z, max);
         min = v_smaller(z, min);
     }
-    const vreal is_far = v_blend(max - min <= DLC_NEAR, (vreal){0}, v_splat(1)); /* also where that is a NaN */
-    *near = v_fold_larger(is_far) == 0;
+    *near = !v_any(~(max - min <= DLC_NEAR)); /* which a NaN is not, either */
     return max;
 }
 
-/* The sum of columns [begin, end) of exp(z_j - max) of each lane, in the order in which sum_exp_of adds up a row. */
+/* The sum of columns [begin, end), one at least, of exp(z_j - max) of each lane, in the order in which sum_exp_of adds up a row.
+ * terms may be the memory of x: a column is read before its terms are stored. */
 DLC_INLINE vreal sum_exp_of_columns(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, int64_t begin, int64_t end,
                                     const bool near)
 {
@@ -155,7 +157,7 @@ static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vin
         const vreal p = load_lanes(grad + j * ld_grad, x->lanes) * share;
         store_lanes(grad + j * ld_grad, v_blend(label == (real_int)j, p - 1, p) * scale, x->lanes);
     }
-    return v_log(total) - (at_label - max);
+    return log_lanes(total) - (at_label - max);
 }
 
 static vint load_labels(const int64_t *labels, int64_t lanes)
@@ -180,12 +182,12 @@ static vreal load_scales(const real *scale, int64_t stride, int64_t lanes)
 /* ---- Narrow rows, transposed ---- */
 
 /* Rows of up to so many columns are transposed as many at a time as a vector has lanes. A row by itself waits for its sum, and
- * for the largest of its lanes before: on an Intel Xeon (AVX-512, float32) 1024 x 10 takes 0.36 of the time so, its
- * cross-entropy 0.24, 1024 x 32 0.68 and 0.48. */
+ * for the largest of its lanes before: transposed, on an Intel Xeon (AVX-512, float32), 1024 x 10 takes
+ * 0.36 of the time, its cross-entropy 0.24, 1024 x 32 0.68 and 0.48. */
 enum { NARROW = 2 * L };
 
 typedef struct narrow_rows {
-    real columns[NARROW * L];
+    _Alignas(DLC_VECTOR_BYTES) real columns[NARROW * L];
 } narrow_rows;
 
 static loss_lanes load_rows(narrow_rows *block, const real *x, int64_t ld, int64_t cols)
@@ -230,7 +232,7 @@ static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64
     bool near;
     const vreal max = max_of_lanes(&x, &near);
     const vreal total = sum_exp_lanes(logarithm ? NULL : block.columns, L, &x, max, near);
-    const vreal share = 1 / total, log_total = logarithm ? v_log(total) : total;
+    const vreal share = 1 / total, log_total = logarithm ? log_lanes(total) : total;
     for (int64_t j = 0; j < cols; j++) {
         const vreal v = v_load(block.columns + j * L);
         v_store(block.columns + j * L, logarithm ? v - max - log_total : v * share);
@@ -320,12 +322,19 @@ DLC_INLINE vreal probability(const loss_row *row, vreal z, const bool near)
     return exp_of(z - row->range.max, near) * row->scale;
 }
 
+/* Not inlined: with the 1 that is subtracted, a compiler might fuse it in a row alone and not in a vector of rows. */
+static __attribute__((noinline)) real probability_at_label(const loss_row *row, bool near)
+{
+    const vreal z = v_splat(row->z[row->label]);
+    return (near ? probability(row, z, true) : probability(row, z, false))[0];
+}
+
 /* Reads z and targets before it writes what may be the same memory. */
 DLC_INLINE void write_grad(real *grad, const loss_row *row, real scale, const bool near)
 {
     int64_t j = 0, cols = row->cols;
     if (!row->targets) {
-        real at_label = probability(row, v_splat(row->z[row->label]), near)[0];
+        real at_label = probability_at_label(row, near);
         for (; j + DLC_LANES <= cols; j += DLC_LANES)
             v_store(grad + j, probability(row, v_load(row->z + j), near) * scale);
         if (j < cols)

@@ -52,7 +52,7 @@ static const void *copy_of(int32_t dtype, const void *x, int64_t n)
 }
 
 static void test_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t rows, int64_t cols, int64_t depth,
-                         bool adjacent, bool accumulate, edge edge)
+                         bool adjacent, bool accumulate, bool fetches, edge edge)
 {
     const int64_t ldb = round_up(cols, kernels->lanes);
     void *c = place(C, dtype, rows * cols, edge);
@@ -65,14 +65,14 @@ static void test_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
     describe("tile %lld x %lld x %lld, a rows %s, accumulate %d, float%d", (long long)rows, (long long)cols,
              (long long)depth, adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
     const dlc_gemm_ahead ahead = {a, 3 * DLC_ALIGNMENT};
-    kernels->tile(c, cols, a, of_a.row, of_a.col, b, ldb, depth, rows, cols, accumulate, accumulate ? &ahead : NULL);
+    kernels->tile(c, cols, a, of_a.row, of_a.col, b, ldb, depth, rows, cols, accumulate, fetches ? &ahead : NULL);
     expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
     expect_intact();
 }
 
 /* The product, and b in the panel. */
 static void test_packing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t rows, int64_t depth, bool adjacent,
-                                 bool accumulate, edge edge)
+                                 bool accumulate, bool fetches, edge edge)
 {
     const int64_t cols = kernels->nr, ldb = cols + 3;
     void *c = place(C, dtype, rows * cols, edge), *panel = place(SECOND, dtype, depth * cols, edge);
@@ -86,7 +86,7 @@ static void test_packing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype,
              adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
     const dlc_gemm_ahead ahead = {a, 3 * DLC_ALIGNMENT};
     kernels->packing_tile(c, cols, a, of_a.row, of_a.col, panel, b, ldb, depth, rows, accumulate,
-                          accumulate ? &ahead : NULL);
+                          fetches ? &ahead : NULL);
     expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
     for (int64_t p = 0; p < depth; p++)
         for (int64_t j = 0; j < cols; j++)
@@ -100,9 +100,9 @@ static void test_packing_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
     static const int64_t depths[] = {0, 1, 2, 7, 19};
     for (int64_t rows = 1; rows <= kernels->mr; rows++)
-        for (int flags = 0; flags < 8; flags++)
+        for (int flags = 0; flags < 16; flags++)
             for (int depth = 0; depth < 5; depth++)
-                test_packing_tile_of(kernels, dtype, rows, depths[depth], flags & 1, flags >> 1 & 1, flags >> 2);
+                test_packing_tile_of(kernels, dtype, rows, depths[depth], flags & 1, flags >> 1 & 1, flags >> 2 & 1, flags >> 3);
 }
 
 static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
@@ -110,9 +110,9 @@ static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
     static const int64_t depths[] = {0, 1, 2, 7, 19};
     for (int64_t rows = 1; rows <= kernels->mr; rows++)
         for (int64_t cols = 1; cols <= kernels->nr; cols++)
-            for (int flags = 0; flags < 8; flags++)
+            for (int flags = 0; flags < 16; flags++)
                 test_tile_of(kernels, dtype, rows, cols, depths[(rows + cols + flags) % 5], flags & 1, flags >> 1 & 1,
-                             flags >> 2);
+                             flags >> 2 & 1, flags >> 3);
 }
 
 /* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up to whole

@@ -182,15 +182,18 @@ static reference_row reference_of(int32_t dtype, const void *z, int64_t first, i
     return row;
 }
 
-/* A vector of rows of every width, and some over */
-enum { ROWS = 19, GAP = 2 };
+/* Two vectors of rows of the widest, and some over */
+enum { ROWS = 35, GAP = 2 };
 
-/* Logits of ROWS rows; those of one lie so far apart that the exponential takes its long form. */
+/* Logits of ROWS rows; those of the second lie so far apart that the exponential takes its long form, in the first vector of rows
+ * alone. */
 static void fill_logits(int32_t dtype, void *z, int64_t ld, int64_t cols)
 {
     fill_uniform(dtype, z, (ROWS - 1) * ld + cols, -20, 20);
-    if (cols > 1)
-        set(dtype, z, ld, -60);
+    if (cols > 1) {
+        set(dtype, z, ld, -55);
+        set(dtype, z, ld + 1, 20);
+    }
 }
 
 /* That row i of a result has the bits of the row alone. */
@@ -231,9 +234,9 @@ static void test_softmax(const dlc_real_kernels *kernels, int32_t dtype, int64_t
     expect_intact();
 }
 
-/* As many rows as leave each number of lanes over; the bits are those of rows that are not transposed. */
+/* As many rows as leave each number of lanes over; the bits are those of rows that are not transposed, up to CHUNK columns. */
 static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_t dtype, int64_t rows, int64_t cols,
-                                         edge edge)
+                                         edge edge, bool same_bits)
 {
     enum { MOST_ROWS = 40 };
     int64_t labels[MOST_ROWS];
@@ -259,7 +262,7 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
         const double got = get(dtype, loss, i);
         kernels->softmax_loss(loss_alone, row_of_grad, cols, row_of_z, cols, labels + i, NULL, 0,
                               (char *)scale + i * size_of(dtype), 1, 1, cols);
-        expect(got == get(dtype, loss_alone, 0), "loss %lld is %g, and %g by its row", (long long)i, got,
+        expect(!same_bits || got == get(dtype, loss_alone, 0), "loss %lld is %g, and %g by its row", (long long)i, got,
                get(dtype, loss_alone, 0));
         expect(is_within(got, expected, 4 * epsilon_of(dtype) * (1 + fabsl(expected) + log_total)),
                "loss %lld is %g, not %Lg", (long long)i, got, expected);
@@ -269,10 +272,40 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
             const double g = get(dtype, grad, j * rows + i);
             expect(is_within(g, (p - t) * s, bound), "gradient (%lld, %lld) is %g, not %Lg", (long long)i, (long long)j,
                    g, (p - t) * s);
-            expect(g == get(dtype, row_of_grad, j), "gradient (%lld, %lld) is %g, and %g by its row", (long long)i,
+            expect(!same_bits || g == get(dtype, row_of_grad, j), "gradient (%lld, %lld) is %g, and %g by its row", (long long)i,
                    (long long)j, g, get(dtype, row_of_grad, j));
         }
     }
+    expect_intact();
+}
+
+/* The gradient may take the place of the logits and the loss that of the scale, one factor may serve all rows, and a result may not
+ * be asked for. */
+static void test_softmax_loss_in_place(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, edge edge)
+{
+    const int64_t size = size_of(dtype), n = ROWS * cols;
+    int64_t labels[ROWS];
+    void *z = place(0, dtype, n, edge), *scale = place(1, dtype, ROWS, edge);
+    void *loss = place(2, dtype, ROWS, edge), *grad = place(3, dtype, n, edge), *other = place(4, dtype, n, edge);
+    for (int64_t i = 0; i < ROWS; i++)
+        labels[i] = i * 5 % cols;
+    fill_logits(dtype, z, cols, cols);
+    fill_uniform(dtype, scale, ROWS, 0.5, 2);
+    describe("softmax loss of %lld columns in place, float%d", (long long)cols, bits_of(dtype));
+    kernels->softmax_loss(loss, grad, cols, z, cols, labels, NULL, 0, NULL, 0, ROWS, cols);
+    set(dtype, other, 0, 1);
+    kernels->softmax_loss(NULL, other, cols, z, cols, labels, NULL, 0, other, 0, 0, cols); /* no rows, no change */
+    expect(get(dtype, other, 0) == 1, "no rows were changed");
+    void *half = place(5, dtype, 1, edge);
+    set(dtype, half, 0, 0.5);
+    kernels->softmax_loss(NULL, other, cols, z, cols, labels, NULL, 0, half, 0, ROWS, cols);
+    for (int64_t i = 0; i < n; i++)
+        expect(get(dtype, other, i) == get(dtype, grad, i) / 2, "gradient %lld by half is %g, of %g", (long long)i,
+               get(dtype, other, i), get(dtype, grad, i));
+    kernels->softmax_loss(NULL, grad, cols, z, cols, labels, NULL, 0, scale, 1, ROWS, cols);
+    kernels->softmax_loss(scale, z, cols, z, cols, labels, NULL, 0, scale, 1, ROWS, cols);
+    expect(memcmp(z, grad, (size_t)(n * size)) == 0, "the gradient in place of the logits differs");
+    expect(memcmp(scale, loss, (size_t)(ROWS * size)) == 0, "the loss in place of the scale differs");
     expect_intact();
 }
 
@@ -353,12 +386,19 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
     test_long_sum(kernels, dtype);
     test_column_reductions(kernels, dtype);
     test_sums_of_rows(kernels, dtype);
+    /* columns beyond CHUNK, whose sums are added up in two goes */
+    test_transposed_softmax_loss(kernels, dtype, 5, 1100, EDGE_BEHIND, false);
     for (int64_t cols = 1; cols < 90; cols += 1 + cols / 8)
         for (edge edge = 0; edge < EDGE_COUNT; edge++) {
+            test_softmax_loss_in_place(kernels, dtype, cols, edge);
             test_softmax(kernels, dtype, cols, edge);
             test_softmax_loss(kernels, dtype, cols, false, edge);
             test_softmax_loss(kernels, dtype, cols, true, edge);
             for (int64_t rows = 1; rows <= 37; rows += 4)
-                test_transposed_softmax_loss(kernels, dtype, rows, cols, edge);
+                test_transposed_softmax_loss(kernels, dtype, rows, cols, edge, true);
         }
+    for (edge edge = 0; edge < EDGE_COUNT; edge++) { /* the widest that is transposed, of whole vectors */
+        test_softmax(kernels, dtype, 32, edge);
+        test_softmax_loss(kernels, dtype, 32, true, edge);
+    }
 }

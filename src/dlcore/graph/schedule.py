@@ -22,18 +22,18 @@ from dlcore.graph.tensor import Slot, Tensor
 ScheduleName = Literal["auto", "row-block", "whole-batch"]
 SCHEDULES: tuple[ScheduleName, ...] = ("auto", "row-block", "whole-batch")
 
-# The cost model, fitted by tools/fit_schedule.py to the times of 38 networks with AVX-512 and with
-# AVX2: what it chooses takes 1.02 times as long as the fastest schedule on average, the whole batch
-# 1.19. Weights beyond this size do not stay in L2 beside a block, which then waits for them where
-# the whole batch would use them once.
+# The cost model, fitted by tools/fit_schedule.py to the times of networks with AVX-512 and AVX2:
+# what it chooses takes 1.02 times as long as the fastest schedule on average, the whole batch 1.19.
+# Weights beyond this size do not stay in L2 beside a block, which then waits for them where the
+# whole batch would use them once.
 LARGEST_WEIGHTS = 320 * 1024
-# Matrices of this size on average give ops that are too short for a team where they are shared out
-# one by one. So blocks take larger weights of these, up to a second limit, as sums over rows take
-# as much for each group of blocks.
+# A matrix up to this size gives ops that are too short for a team where they are shared out one by
+# one, so that deep networks of such gain by blocks all the same. These count towards a second limit
+# alone, as sums over rows take as much for each group of blocks.
 NARROW_MATRIX, LARGEST_NARROW_WEIGHTS = 32 * 1024, 2048 * 1024
 # What a block's tensors may take together, and the fewest and most rows that follow from it: larger
-# blocks are faster as long as they stay in L2. In blocks of fewer rows, what has no rows (weights
-# and their gradients) is most of the traffic.
+# blocks are faster as long as they stay in L2, beside weights in one of 1 MiB. In blocks of fewer
+# rows, what has no rows (weights and their gradients) is most of the traffic.
 BLOCK_BYTES = 512 * 1024
 FEWEST_ROWS, MOST_ROWS = 64, 256
 # The multiply-adds with weights in the forward pass of a step from which on two threads are to have
@@ -121,14 +121,14 @@ def choose_schedule(
     if wanted == "auto":
         if capacity < VECTOR_ROWS:
             return WholeBatch(f"{capacity} rows are fewer than {VECTOR_ROWS}")
-        matrices = _weights(chosen)
-        if not matrices:
+        matrices = [_bytes(node, 1) for node in _weights(chosen)]
+        weights = sum(matrices)
+        if weights == 0:
             return WholeBatch("there is no product with weights")
-        weights = sum(_bytes(node, 1) for node in matrices)
-        largest = largest_weights(weights // len(matrices))
-        if weights > largest:
-            return WholeBatch(f"weights take {weights} bytes, over {largest}")
-        reason = f"weights take {weights} bytes, up to {largest}"
+        excess = weights_beyond_limits(matrices)
+        if excess is not None:
+            return WholeBatch(excess)
+        reason = f"weights take {weights} bytes, up to {LARGEST_WEIGHTS} or of narrow matrices"
     rows = rows_of_block(_bytes_of_row(chosen), _count_elements(_weights(chosen)), capacity)
     # strides (1, 1) of a single row would not tell columns from rows, and "random" refuses them
     transposed = _transposed(chosen, stored) if rows > 1 else frozenset[Tensor]()
@@ -253,9 +253,14 @@ def _weights(launches: Sequence[Launch]) -> set[Tensor]:
     }
 
 
-def largest_weights(matrix: int) -> int:
-    """The bytes that weights may take for blocks, by those of a matrix on average."""
-    return LARGEST_NARROW_WEIGHTS if matrix <= NARROW_MATRIX else LARGEST_WEIGHTS
+def weights_beyond_limits(matrices: Sequence[int]) -> str | None:
+    """Why matrices of so many bytes each are too large for blocks; None where they are not."""
+    wide = sum(size for size in matrices if size > NARROW_MATRIX)
+    if wide > LARGEST_WEIGHTS:
+        return f"weights of over {NARROW_MATRIX} bytes take {wide}, over {LARGEST_WEIGHTS}"
+    if sum(matrices) > LARGEST_NARROW_WEIGHTS:
+        return f"weights take {sum(matrices)} bytes, over {LARGEST_NARROW_WEIGHTS}"
+    return None
 
 
 def _bytes_of_row(launches: Sequence[Launch]) -> int:
@@ -281,7 +286,7 @@ def rows_of_block(bytes_of_row: int, weights: int, capacity: int) -> int:
     """
     most = min(max(BLOCK_BYTES // max(bytes_of_row, 1), FEWEST_ROWS), MOST_ROWS)
     blocks = -(-capacity // most)
-    if weights * capacity >= SHARED_PRODUCTS and capacity >= FEWEST_ROWS:
+    if weights * capacity >= SHARED_PRODUCTS and capacity >= 2 * FEWEST_ROWS:
         blocks += blocks % 2
     rows = -(-capacity // blocks)
     return min(-(-rows // VECTOR_ROWS) * VECTOR_ROWS, capacity)
