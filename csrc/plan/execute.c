@@ -8,6 +8,7 @@
 
 #include "plan/loaded.h"
 #include "plan/operand.h"
+#include "plan/read_ahead.h"
 
 #define NOTHING_FAILED INT64_MAX
 
@@ -17,6 +18,7 @@ typedef struct dlc_team {
     dlc_arena_layout layout;
     int64_t steps_per_epoch;
     int64_t deadline; /* ns of the monotonic clock */
+    bool gathers_from_files;
     int64_t steps_done;
     dlc_barrier barrier;
     /* Serial number (step, then op) of the first op that failed. Two threads that look after the same barrier may
@@ -175,6 +177,7 @@ typedef struct member {
     char *bound;
     dlc_failure *failure;
     int64_t resolved_rows; /* of what is resolved for ops that are no block ops; 0: nothing */
+    dlc_read_ahead ahead;
     block_run blocks;
 } member;
 
@@ -194,6 +197,8 @@ static void join_team(member *member, dlc_team *team, int thread, int n_threads)
     member->bound = part + team->layout.bound;
     member->failure = (dlc_failure *)part;
     member->failure->status = DLC_OK;
+    if (team->gathers_from_files)
+        member->ahead.page_faults = dlc_count_page_faults();
     block_run *blocks = &member->blocks;
     blocks->arenas.block = part + team->layout.block;
     blocks->call = (dlc_op_call){.step = &blocks->block,
@@ -312,6 +317,18 @@ static bool end_step(dlc_team *team, bool *is_done, int64_t number, int64_t next
     return *is_done && !*stop;
 }
 
+/* What the step gathers and what the next one will, if it lies in files. */
+static void read_ahead(member *member, int64_t number)
+{
+    const dlc_team *team = member->team;
+    const bool is_last = number + 1 == team->run->step_end;
+    dlc_step next = member->step;
+    if (!is_last)
+        start_step(&next, team, number + 1);
+    dlc_read_next_rows(&member->ahead, team->plan, team->run, &member->step, is_last ? NULL : &next, member->call.thread,
+                       member->call.n_threads);
+}
+
 /* All ops of a step. False when one failed. */
 static bool run_step(member *member, int64_t number, int64_t serial)
 {
@@ -319,6 +336,8 @@ static bool run_step(member *member, int64_t number, int64_t serial)
     const dlc_plan *plan = team->plan;
     const dlc_run *run = team->run;
     start_step(&member->step, team, number);
+    if (team->gathers_from_files)
+        read_ahead(member, number);
     if (member->step.rows != member->resolved_rows) {
         resolve(member->table, plan->block_operands, plan->header->n_operands, plan, run, (arenas){run->arena, NULL},
                 member->step.rows);
@@ -526,6 +545,7 @@ static dlc_status check_run(dlc_team *team, int *threads)
     team->steps_per_epoch = dlc_ceil_div(run->epoch_rows, run->batch_rows);
     DLC_TRY(check_order(run, team->steps_per_epoch));
     DLC_TRY(check_bindings(team->plan, run));
+    team->gathers_from_files = dlc_gathers_from_files(team->plan, run);
     DLC_TRY(dlc_plan_layout(&team->layout, team->plan));
     return choose_threads(threads, team);
 }

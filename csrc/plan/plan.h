@@ -35,6 +35,7 @@ DLC_API dlc_status dlc_arena_place(int64_t *offsets, int64_t *arena_bytes, const
 typedef struct dlc_binding {
     void *data;
     int64_t count;
+    bool is_mapped; /* from a file: of a DATASET, rows that are not in memory are read a step ahead */
 } dlc_binding;
 
 /* The run goes over epochs of epoch_rows positions; step s is the (s % steps)-th of epoch s / steps, where steps =

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dlcore.memory import is_mapped
+
 cnp.import_array()
 
 
@@ -38,6 +40,7 @@ cdef extern from "plan/plan.h" nogil:
     ctypedef struct dlc_binding:
         void *data
         int64_t count
+        bint is_mapped
 
     ctypedef struct dlc_run:
         const dlc_binding *bindings
@@ -135,6 +138,7 @@ cdef int _bind_nothing(dlc_binding *binding, const dlc_slot_record *slot, int64_
     if slot.bytes != 0:
         raise ValueError(f"{_describe(index, slot)} is None; expected an array")
     binding.data = NULL
+    binding.is_mapped = False
     binding.count = 0 if slot.kind == DLC_SLOT_FIXED else INT64_MAX
     return 0
 
@@ -171,6 +175,7 @@ cdef int _bind(
         raise ValueError(f"{_describe(index, slot)} has {n_bytes} bytes, not a multiple of {unit}")
     binding.data = cnp.PyArray_DATA(array)
     binding.count = n_bytes // unit if unit > 0 else INT64_MAX
+    binding.is_mapped = slot.kind == DLC_SLOT_DATASET and is_mapped(array)
     if binding.count < needed:
         raise ValueError(
             f"{_describe(index, slot)} has {binding.count} {_UNITS[slot.kind]}; the run needs {needed}"

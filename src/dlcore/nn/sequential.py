@@ -167,7 +167,8 @@ class Sequential(Model):
         ----------
         X : array_like, or tuple or dict of them
             Samples along the first axis. float32 and other numeric arrays in C order are used in
-            place and converted batch by batch.
+            place and converted batch by batch, memory-mapped ones (``numpy.load`` with
+            ``mmap_mode="r"``) where they lie in the file.
         y : array_like
             For ``cross_entropy`` class labels (n,) from 0, or distributions (n, classes); for
             ``gaussian_nll`` half as many columns as the model gives; for the other losses numbers
