@@ -157,6 +157,23 @@ def test_rows_that_share_a_set_of_the_cache(rng, dtype, n):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("m", [3, 16, 70])
+def test_rows_of_b_that_share_a_set_of_the_cache(rng, dtype, m):
+    """Their products are cut in more blocks of k than others; what finishes c sees the last alone."""
+    a, wide = matrices(rng, dtype, (m, 700), (700, 2048))
+    for cols in (1024, 990):
+        b, bias = wide[:, 7 : 7 + cols], wide[0, :cols]
+        results = []
+        for threads in THREADS:
+            with team(threads):
+                results.append((ops.matmul(a, b), ops.linear(a, b, bias, activation="relu")))
+        for product, activated in results:
+            assert_product_close(product, a, b)
+            assert_same_bits(activated, np.maximum(product + bias, 0))
+            assert_same_bits(product, results[0][0])
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize(("m", "n", "k"), [(37, 45, 29), (130, 70, 300), (1, 33, 65), (33, 1, 65)])

@@ -32,6 +32,12 @@
  * tile the next one, if the line is still in L1 (5000 x 50 transposed times itself: 128 takes 0.87 of the time of 384). */
 #define STRIDED_A_DEPTH 128
 
+/* The depth of blocks of a b whose rows lie whole pages apart. They share few sets of L2, too, and hold there what the processor fetches
+ * beside a panel for the next one. (Intel Xeon, float32, with rows packed 8 instead of 16 ahead, whose lines share one set of L1:
+ * 16 x 1024 x 1024 takes 0.68 of the time, 32 rows 0.72, 64 0.77, 128 0.86, 256 0.93, 1024 0.98, 4096 as long; 192 suits up to
+ * 64 rows by 1 to 2%, and costs 3% from 1024 on.) */
+#define COLLIDING_B_DEPTH 256
+
 /* Bytes between the lines that tiles fetch of the next depth, at most. What is fetched all at once before a tile waits for line
  * fill buffers, and the tile with it. Line by line within the tile, every second or third, 1000000 x 50 transposed times itself
  * takes 0.83 of the time (float64: 0.76), and 0.9 with every line, as the hardware fetches those between. Every fourth takes as
@@ -154,11 +160,23 @@ static bool is_symmetric(const dlc_gemm *g)
            !g->finish && !g->b_sums && g->m > g->kernels->nr && g->k >= SYMMETRIC_K;
 }
 
-/* Whether the rows of a that a tile reads push each other out of L1. */
-static bool rows_collide(const dlc_gemm *g)
+/* Whether rows so many elements apart share one set of L1. */
+static bool rows_collide(const dlc_gemm *g, int64_t apart)
 {
-    const int64_t apart = g->a_row * g->element_size;
-    return apart != 0 && apart % L1_SET_BYTES == 0 && g->kernels->mr > L1_WAYS && g->n > g->kernels->nr;
+    return apart != 0 && apart * g->element_size % L1_SET_BYTES == 0;
+}
+
+/* Whether the rows of a that a tile reads push each other out of L1. */
+static bool rows_of_a_collide(const dlc_gemm *g)
+{
+    return rows_collide(g, g->a_row) && g->kernels->mr > L1_WAYS && g->n > g->kernels->nr;
+}
+
+/* The most rows of b that are packed at a time: of a transient c all, as its depth is not cut. */
+static int64_t most_depth_of_b(const dlc_gemm *g)
+{
+    const bool is_straight = g->b_col == 1 && !g->packed_b && !g->kernels->packs_pairs;
+    return is_straight && !g->is_transient && rows_collide(g, g->b_row) ? COLLIDING_B_DEPTH : INT64_MAX;
 }
 
 static bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }
@@ -166,13 +184,13 @@ static bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path =
 static scheme choose_scheme(const dlc_gemm *g)
 {
     const bool pack_a = g->kernels->packs_pairs || g->n > PACK_A_COLS || (g->a_row != 1 && g->a_col != 1) ||
-                        (g->is_transient && g->k > STRIDED_A_DEPTH) || rows_collide(g);
+                        (g->is_transient && g->k > STRIDED_A_DEPTH) || rows_of_a_collide(g);
     const bool is_strided = !pack_a && g->a_col != 1;
     return (scheme){
         .path = choose_path(g),
         .pack_a = pack_a,
         .is_symmetric = is_symmetric(g),
-        .most_depth = dlc_min64(g->kernels->kc, is_strided ? STRIDED_A_DEPTH : INT64_MAX),
+        .most_depth = dlc_min64(dlc_min64(g->kernels->kc, is_strided ? STRIDED_A_DEPTH : INT64_MAX), most_depth_of_b(g)),
     };
 }
 
