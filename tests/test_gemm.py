@@ -159,7 +159,7 @@ def test_rows_that_share_a_set_of_the_cache(rng, dtype, n):
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("m", [3, 16, 70])
 def test_rows_of_b_that_share_a_set_of_the_cache(rng, dtype, m):
-    """Their products are cut in more blocks of k than others; what finishes c sees the last alone."""
+    """Their products are cut in more blocks of k than others, and finished after the last."""
     a, wide = matrices(rng, dtype, (m, 700), (700, 2048))
     for cols in (1024, 990):
         b, bias = wide[:, 7 : 7 + cols], wide[0, :cols]
