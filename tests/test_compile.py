@@ -9,14 +9,15 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from dlcore.graph import arena
+from dlcore.graph import arena, lower
 from dlcore.graph.canonical import canonicalise
+from dlcore.graph.encode import ARENA
 from dlcore.graph.fusion import base, fuse
 from dlcore.graph.gradient import gradient
 from dlcore.graph.shape import ROWS
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import apply, evaluate
-from graph_tools import assert_gradients_close, fixed_leaf, row_leaf, run_native
+from graph_tools import assert_gradients_close, compile_outputs, fixed_leaf, row_leaf, run_native
 from plan_runs import large_teams
 
 N_ROWS, WIDTH = 5, 6
@@ -220,6 +221,56 @@ def test_launches_of_random_graphs_read_only_what_is_there(seed, enabled):
         assert made.isdisjoint(launch.outputs), "a result is computed twice"
         made.update(launch.outputs)
     assert all(base(node).op.lowering == "leaf" or base(node) in made for node in outputs)
+
+
+# Rows that would lie whole pages apart
+
+
+def hidden_layer(width):
+    """The outputs of a product of so many columns that more is made of; what to feed it."""
+    rng = np.random.default_rng(3)
+    x0, w0 = rng.normal(size=(9, 4)), rng.normal(size=(4, width))
+    x, w = row_leaf("x", x0), fixed_leaf("w", w0)
+    return apply("tanh", x @ w), {x: x0, w: w0}
+
+
+def strides_of(outputs, width):
+    """The strides of the tensors of so many columns that lie in the arena."""
+    plan, _ = compile_outputs(outputs, capacity=9, schedule="whole-batch")
+    views = [view for record in plan.records for view in (*record.outputs, *record.inputs)]
+    return {view.stride for view in views if view.slot == ARENA and view.shape == (ROWS, width)}
+
+
+@pytest.mark.parametrize(("width", "row"), [(512, 520), (1024, 1032), (500, 500), (256, 256)])
+def test_rows_of_products_that_would_lie_whole_pages_apart_are_a_line_longer(width, row):
+    """Of doubles, 8 of which are a line, and 512 a page."""
+    hidden, feed = hidden_layer(width)
+    outputs = [reduce("sum", hidden * hidden, 1), hidden.T @ hidden]
+    assert strides_of(outputs, width) == {(row, 1)}
+    for got, expected in zip(
+        run_native(outputs, feed, rows=9), evaluate(outputs, feed, 9), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_read_in_another_shape_has_no_longer_rows():
+    """A reshape is a view of contiguous memory."""
+    hidden, feed = hidden_layer(512)
+    outputs = [reduce("max", apply("reshape", hidden, shape=(ROWS, 16, 32)), 2), hidden.T @ hidden]
+    assert strides_of(outputs, 512) == {(512, 1)}
+    for got, expected in zip(
+        run_native(outputs, feed, rows=9), evaluate(outputs, feed, 9), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_longer_rows_change_no_bit_of_random_graphs(seed, monkeypatch):
+    outputs, feed = random_outputs(seed)
+    expected = run_native(outputs, feed, rows=N_ROWS)
+    monkeypatch.setattr(lower, "PAGE", 8)  # so that all rows are longer
+    for got, wanted in zip(run_native(outputs, feed, rows=N_ROWS), expected, strict=True):
+        assert got.tobytes() == wanted.tobytes()
 
 
 # Placement

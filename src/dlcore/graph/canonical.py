@@ -76,6 +76,17 @@ def without_ones(shape: Shape) -> Shape:
     return tuple(extent for extent in shape if extent != 1)
 
 
+def is_reshaped(node: Tensor) -> bool:
+    """Whether it is a view that takes the memory of what it is a view of for contiguous."""
+    while node.op.lowering == "view":
+        source = node.inputs[0]
+        keeps_strides = node.op.name in ("transpose", "broadcast_to", "slice")
+        if not keeps_strides and without_ones(source.shape) != without_ones(node.shape):
+            return True
+        node = source
+    return False
+
+
 def _source_of_reshape(source: Tensor, shape: Shape) -> Tensor:
     """What the reshape is a view of: a copy where the source's memory does not do."""
     if source.op.name == "reshape":

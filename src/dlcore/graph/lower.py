@@ -14,7 +14,7 @@ import numpy as np
 from dlcore import config
 from dlcore._plan import Plan, RowCall
 from dlcore.graph import arena
-from dlcore.graph.canonical import canonicalise, is_contiguous, without_ones
+from dlcore.graph.canonical import canonicalise, is_contiguous, is_reshaped, without_ones
 from dlcore.graph.encode import (
     ARENA,
     BLOCK_ARENA,
@@ -27,12 +27,15 @@ from dlcore.graph.encode import (
 from dlcore.graph.fusion import Launch, base, fuse
 from dlcore.graph.program import Program, build_program, float_bits
 from dlcore.graph.schedule import RowBlocks, ScheduleName, WholeBatch, choose_schedule
-from dlcore.graph.shape import Shape, concrete, describe, element_count
+from dlcore.graph.shape import ROWS, Shape, concrete, describe, element_count
 from dlcore.graph.table.shaping import offsets
 from dlcore.graph.tensor import Slot, Tensor, apply, leaf, literal
 from dlcore.graph.updates import Update, updates_in_store
 from dlcore.memory import ALIGNMENT, native_array
 from dlcore.team import TeamSize
+
+# Bytes. Rows so far apart, or a multiple, fall into one set of a first-level cache.
+PAGE = 4096
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
 
@@ -235,6 +238,7 @@ class _Lowering:
         self.literals: dict[Tensor, None] = {}
         self.block_literals: dict[Tensor, None] = {}
         self.in_block: set[Tensor] = set()
+        self.padded: frozenset[Tensor] = frozenset()
         self.views: dict[Tensor, View] = {}
         self.records: list[Record] = []
 
@@ -282,6 +286,7 @@ class _Lowering:
                 if node in self.in_block
             }
         )
+        self.padded = self._find_padded()
         sums_bytes = 0
         for node in in_block:
             if node in self.blocks.sums:
@@ -305,11 +310,37 @@ class _Lowering:
         self.offsets = offsets
         return sums_bytes, sums_bytes + other_bytes, block_bytes
 
+    def _find_padded(self) -> frozenset[Tensor]:
+        """Factors and results of products whose rows would lie whole pages apart.
+
+        Such rows share one set of the first cache. A line more in each takes 784-1024-1024-10 in
+        batches of 256 to 0.99 of its time on one thread of an Intel Xeon, and to 0.96 on two.
+        """
+        makers = [
+            launch
+            for launch in self.launches
+            if launch.records and launch.records[0].op.name in ("matmul", "gather")
+        ]
+        read = {operand for launch in self.launches for operand in launch.inputs}
+        reshaped = {base(operand) for operand in read if is_reshaped(operand)}
+        return frozenset(
+            node
+            for launch in makers
+            for node in launch.outputs
+            if node.shape[:1] == (ROWS,)
+            and node.ndim == 2
+            and self._dense_strides(node)[0] * node.storage.itemsize % PAGE == 0
+            and node not in reshaped
+            and node not in self.stored
+        )
+
     def _rows(self, node: Tensor) -> int:
         """The most rows that its memory holds."""
         return self.blocks.rows if base(node) in self.in_block else self.capacity
 
     def _bytes(self, node: Tensor) -> int:
+        if node in self.padded:
+            return self.capacity * self._padded_strides(node)[0] * node.storage.itemsize
         return math.prod(concrete(node.shape, self._rows(node))) * node.storage.itemsize
 
     def _slot_index(self, slot: Slot) -> int:
@@ -339,7 +370,9 @@ class _Lowering:
             return self._in_slot(node, slot)
         memory = BLOCK_ARENA if node in self.in_block else ARENA
         stride = self._dense_strides(node)
-        if node in self.blocks.transposed:
+        if node in self.padded:
+            stride = self._padded_strides(node)
+        elif node in self.blocks.transposed:
             stride = (1, self.blocks.rows)
         return View(memory, self.offsets[node], node.shape, stride, node.storage)
 
@@ -350,6 +383,10 @@ class _Lowering:
     def _dense_strides(self, node: Tensor) -> tuple[int, ...]:
         extents = concrete(node.shape, self._rows(node))
         return tuple(math.prod(extents[axis + 1 :]) for axis in range(len(extents)))
+
+    def _padded_strides(self, node: Tensor) -> tuple[int, ...]:
+        row, column = self._dense_strides(node)
+        return row + ALIGNMENT // node.storage.itemsize, column
 
     def _derived_view(self, node: Tensor) -> View:
         source = self.views[node.inputs[0]]

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dlcore.graph.canonical import without_ones
+from dlcore.graph.canonical import is_reshaped
 from dlcore.graph.fusion import Launch, base
 from dlcore.graph.shape import ROWS, Rows, Shape, concrete
 from dlcore.graph.tensor import Slot, Tensor
@@ -339,13 +339,8 @@ def _writes_transposed(launch: Launch) -> bool:
 
 
 def _reads_transposed(launch: Launch, operand: Tensor) -> bool:
-    node = operand
-    while node.op.lowering == "view":
-        source = node.inputs[0]
-        keeps_strides = node.op.name in ("transpose", "broadcast_to", "slice")
-        if not keeps_strides and without_ones(source.shape) != without_ones(node.shape):
-            return False
-        node = source
+    if is_reshaped(operand):
+        return False
     if not launch.records or launch.records[0].op.name == "matmul":
         return True
-    return _is_softmax_loss(launch) and _has_labels(launch) and operand is node
+    return _is_softmax_loss(launch) and _has_labels(launch) and operand is base(operand)
