@@ -313,8 +313,8 @@ class _Lowering:
     def _find_padded(self) -> frozenset[Tensor]:
         """Factors and results of products whose rows would lie whole pages apart.
 
-        Such rows share one set of the first cache. A line more in each takes 784-1024-1024-10 in
-        batches of 256 to 0.99 of its time on one thread of an Intel Xeon, and to 0.96 on two.
+        Such rows share one set of the first cache. With a line more in each, 784-1024-1024-10 in
+        batches of 256 takes 0.99 of its time on one thread of an Intel Xeon, and 0.96 on two.
         """
         makers = [
             launch
