@@ -1,6 +1,7 @@
 /* Rows in a random order are read from a file page by page, each when a thread comes to it, which waits meanwhile. Asked for
  * together (posix_madvise), those of a step are read at once, and while the step before is computed. To ask takes a system call for
  * each row, so nobody does until a page is seen to be missing. */
+#define _GNU_SOURCE /* RUSAGE_THREAD */
 #include "plan/read_ahead.h"
 
 #include <sys/mman.h>
