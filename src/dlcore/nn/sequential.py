@@ -168,7 +168,8 @@ class Sequential(Model):
         X : array_like, or tuple or dict of them
             Samples along the first axis. float32 and other numeric arrays in C order are used in
             place and converted batch by batch, memory-mapped ones (``numpy.load`` with
-            ``mmap_mode="r"``) where they lie in the file.
+            ``mmap_mode="r"``) where they lie in the file. That is float32, float64, uint8, int32,
+            int64 and bool; others are converted in memory first.
         y : array_like
             For ``cross_entropy`` class labels (n,) from 0, or distributions (n, classes); for
             ``gaussian_nll`` half as many columns as the model gives; for the other losses numbers
