@@ -49,6 +49,8 @@ def arrays(dtype, m, n, rows):
         (37, 45, 40),
         (130, 550, 70),
         (300, 40, 600),
+        (40, 512, 300),  # rows of b whole pages apart, of doubles and of floats
+        (40, 1024, 400),
         (9, 8, 6500),
     ],
 )

@@ -25,7 +25,7 @@
 /* Rows a multiple of so many bytes apart share one set of L1, which has 8 or 12 lines; an AVX-512 tile reads 14 rows. From the
  * second panel of columns on, to read them in place took 1.1 to 1.2 times as long as to pack them (256 x 1024 times 64 to
  * 256 columns, float64 512^3). */
-#define L1_SET_BYTES 4096
+#define L1_SET_BYTES 4096 /* as in graph/lower.py */
 #define L1_WAYS 8
 
 /* The depth of blocks of an a that is read in place across its rows: of each of its lines a tile uses a part, and the next
@@ -33,9 +33,11 @@
 #define STRIDED_A_DEPTH 128
 
 /* The depth of blocks of a b whose rows lie whole pages apart. These share few sets of L2, too, where the processor keeps what it
- * fetches beside a panel for the next one. (Intel Xeon, one thread, builds in turns: with rows fetched 8 ahead of packing instead
- * of 16, 16 x 1024 x 1024 takes 0.67 of the time, 32 rows 0.7, 64 0.76, 128 0.86, 256 0.93, 1024 and 4096 0.98 to 1.01. To 352 it
- * is 0.77 with 16 and 32 rows; 192 gains 1 to 2% more up to 64 rows and costs 2 to 3% from 1024 on. AVX2: 0.93 to 1.0.) */
+ * fetches beside a panel for the next one. (Intel Xeon, float32, one thread, builds in turns, with rows fetched 8 ahead of packing
+ * instead of 16: 16 x 1024 x 1024 takes 0.67 of the time, 32 rows 0.7, 64 0.76, 128 0.86, 256 0.93, 1024 and 4096 0.98 to 1.01.
+ * With blocks of 352 it is 0.77 for 16 and 32 rows; 192 gains 1 to 2% more up to 64 rows and costs 2 to 3% from 1024 on. The
+ * depth alone: 2 to 14 rows, which pack nothing, 0.9 to 0.99; depths of 300 to 500, 0.86 to 1.0; 32 of the 1024 columns, 0.84 for
+ * 32 rows, 1.0 for 128 and 1.09 for 1024. AVX2: 0.93 to 1.0.) */
 #define COLLIDING_B_DEPTH 256
 
 /* Bytes between the lines that tiles fetch of the next depth, at most. What is fetched all at once before a tile waits for line
@@ -172,7 +174,8 @@ static bool rows_of_a_collide(const dlc_gemm *g)
     return rows_collide(g, g->a_row) && g->kernels->mr > L1_WAYS && g->n > g->kernels->nr;
 }
 
-/* The most rows of b that are packed at a time: of a transient c all, as its depth is not cut. */
+/* The most rows of b in a block of k: of a transient c all, as its depth is not cut. The same product where c is kept may be cut,
+ * and differ in its last bits. */
 static int64_t most_depth_of_b(const dlc_gemm *g)
 {
     const bool is_straight = g->b_col == 1 && !g->packed_b && !g->kernels->packs_pairs;

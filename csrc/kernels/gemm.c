@@ -8,8 +8,8 @@
 #include "kernels/kernels_decl.h"
 #include "kernels/transpose.h"
 
-/* Rows of b that are fetched ahead of those being packed: they may come from memory. Where they lie whole pages apart, one set of L1
- * holds them, of 8 to 12 lines (16 ahead take up to 1.1 times as long, 5 to 12 are within 4%; rows that lie otherwise are level). */
+/* Rows of b that are fetched ahead of those being packed: they may come from memory. Where they lie whole pages apart, they fall
+ * into one set of L1, which has 8 to 12 lines: 16 ahead take 1.04 to 1.1 times as long there, and 4 to 12 are within 4%. */
 enum { PACK_AHEAD = 8 };
 
 /* x + count * step, where nothing is read that is none of x's elements: after a last row, or only to be fetched */

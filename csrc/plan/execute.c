@@ -317,15 +317,15 @@ static bool end_step(dlc_team *team, bool *is_done, int64_t number, int64_t next
     return *is_done && !*stop;
 }
 
-/* What the step gathers and what the next one will, if it lies in files. */
+/* Asks for what the next step gathers, if it lies in files. */
 static void read_ahead(member *member, int64_t number)
 {
     const dlc_team *team = member->team;
-    const bool is_last = number + 1 == team->run->step_end;
-    dlc_step next = member->step;
-    if (!is_last)
+    const bool has_next = number + 1 < team->run->step_end;
+    dlc_step next;
+    if (has_next)
         start_step(&next, team, number + 1);
-    dlc_read_next_rows(&member->ahead, team->plan, team->run, &member->step, is_last ? NULL : &next, member->call.thread,
+    dlc_read_next_rows(&member->ahead, team->plan, team->run, &member->step, has_next ? &next : NULL, member->call.thread,
                        member->call.n_threads);
 }
 

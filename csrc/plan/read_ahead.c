@@ -1,7 +1,10 @@
 /* Rows in a random order are read from a file page by page, each when a thread comes to it, which waits meanwhile. Asked for
  * together (posix_madvise), those of a step are read at once, and while the step before is computed. To ask takes a system call for
- * each row, so nobody does until a page is seen to be missing. */
+ * each row, so nobody does until a page is seen to be missing; which data set it belongs to is not known, so then all are asked
+ * for. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RUSAGE_THREAD */
+#endif
 #include "plan/read_ahead.h"
 
 #include <sys/mman.h>
@@ -23,7 +26,7 @@ bool dlc_gathers_from_files(const dlc_plan *plan, const dlc_run *run)
 
 int64_t dlc_count_page_faults(void)
 {
-#ifdef RUSAGE_THREAD
+#ifdef __linux__
     const int who = RUSAGE_THREAD;
 #else
     const int who = RUSAGE_SELF;

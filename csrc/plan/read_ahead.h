@@ -13,7 +13,7 @@ typedef struct dlc_read_ahead {
 /* Whether the run gathers from a file. */
 bool dlc_gathers_from_files(const dlc_plan *plan, const dlc_run *run);
 
-/* How often this thread, or where that is not known this process, has waited for the disk to read memory. */
+/* How often this thread, or elsewhere than on Linux this process, has waited for the disk to read memory. */
 int64_t dlc_count_page_faults(void);
 
 /* Before a step: asks for the thread's share of the rows of the next one, once data had to be waited for; `next` NULL: there is

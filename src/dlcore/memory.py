@@ -22,7 +22,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def is_mapped(array: np.ndarray) -> bool:
-    """Whether the array's memory is a file's, as that of ``numpy.memmap`` and its views is."""
+    """Whether the array's memory is that of an ``mmap``, as in ``numpy.memmap`` and its views."""
     owner: Any = array
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
