@@ -821,9 +821,11 @@ def test_checks_of_an_op_from_outside_are_used(custom_ops):
         Plan(builder.build())
 
 
-def test_an_op_that_says_what_it_is_bound_to_can_be_bound(custom_ops):
-    with pytest.raises(ValueError, match="both of bind and bound_bytes or neither"):
-        register_op(address_of(custom_ops, "softsign_unbound"))
+@pytest.mark.parametrize("name", ["softsign_unbound", "softsign_unpacked"])
+def test_an_op_that_says_what_it_binds_or_packs_can_do_so(custom_ops, name):
+    expected = "both of bind and bound_bytes or neither, and all of pack, packed_bytes and packed_"
+    with pytest.raises(ValueError, match=expected):
+        register_op(address_of(custom_ops, name))
 
 
 def test_a_code_is_registered_once(custom_ops):

@@ -178,7 +178,7 @@ static bool rows_of_a_collide(const dlc_gemm *g)
  * and differ in its last bits. */
 static int64_t most_depth_of_b(const dlc_gemm *g)
 {
-    const bool is_straight = g->b_col == 1 && !g->packed_b && !g->kernels->packs_pairs;
+    const bool is_straight = g->b_col == 1 && !g->kernels->packs_pairs;
     return is_straight && !g->is_transient && rows_collide(g, g->b_row) ? COLLIDING_B_DEPTH : INT64_MAX;
 }
 
@@ -429,30 +429,41 @@ static int64_t columns_to_compute(const job *job, int64_t reached, int64_t cols)
     return is_left ? dlc_min64(cols, kernels->lanes) : cols;
 }
 
+/* Columns of b, for the depth in hand */
+typedef struct panel {
+    const void *b; /* where tiles read them */
+    int64_t ldb;
+    void *packed;  /* where the first tile packs them, NULL where it does not */
+    bool by_packing_tile; /* the first tile packs them, or fetches what was packed long ago */
+} panel;
+
+/* The columns [col, col + cols) of b, which are packed here where that is not for a tile to do */
+static panel find_panel(const job *job, int64_t col, int64_t cols)
+{
+    const dlc_gemm *g = job->g;
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const int64_t step = round_up(cols, kernels->lanes);
+    const bool fits_packing_tile = cols == kernels->nr && !kernels->packs_pairs;
+    if (g->packed_b)
+        return (panel){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step, NULL, fits_packing_tile};
+    const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
+    if (!job->pack_b && cols % kernels->lanes == 0)
+        return (panel){b, g->b_row, NULL, false};
+    void *place = at(g, job->b_block, job->keeps_panels ? (col - job->first_col) * job->packed_depth : 0);
+    if (job->keeps_panels && job->row > 0)
+        return (panel){place, step, NULL, false};
+    if (fits_packing_tile && g->b_col == 1)
+        return (panel){b, g->b_row, place, true};
+    kernels->pack(place, step, b, g->b_col, g->b_row, cols, job->depth);
+    return (panel){place, step, NULL, false};
+}
+
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
 static void multiply_panel(job *job, int64_t col, int64_t cols)
 {
     const dlc_gemm *g = job->g;
     const dlc_gemm_kernels *kernels = g->kernels;
-    const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
-    int64_t ldb = g->b_row;
-    void *panel = NULL; /* to be packed by the first tile */
-    if (g->packed_b) {
-        ldb = round_up(cols, kernels->lanes);
-        b = packed_panel(g, g->packed_b, job->col_of_first + col, job->p, ldb);
-    } else if (job->pack_b || cols % kernels->lanes != 0) {
-        void *place = at(g, job->b_block, job->keeps_panels ? (col - job->first_col) * job->packed_depth : 0);
-        const bool is_packed = job->keeps_panels && job->row > 0;
-        const int64_t step = round_up(cols, kernels->lanes);
-        if (!is_packed && cols == kernels->nr && g->b_col == 1 && !kernels->packs_pairs) {
-            panel = place;
-        } else {
-            if (!is_packed)
-                kernels->pack(place, step, b, g->b_col, g->b_row, cols, job->depth);
-            b = place;
-            ldb = step;
-        }
-    }
+    panel panel = find_panel(job, col, cols);
     job->next_panel = look_at_panel(job, col + cols);
     /* the first row that reaches below the diagonal */
     const int64_t first = job->scheme->is_symmetric ? col + job->col_of_first - job->row_of_first - job->row : 0;
@@ -470,18 +481,21 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         void *c = at(g, job->block.data, row * job->block.ld + col_in_block);
         if (g->fetch)
             g->fetch(g->context, job->block.row + row, job->block.col + col_in_block, rows, cols);
-        if (panel) {
-            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel, b, ldb, job->depth, rows, job->accumulate, fetched);
-            b = panel;
-            ldb = kernels->nr;
-            panel = NULL;
+        if (panel.by_packing_tile) {
+            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel.packed, panel.b, panel.ldb, job->depth, rows,
+                                  job->accumulate, fetched);
+            if (panel.packed)
+                panel.b = panel.packed;
+            panel.ldb = kernels->nr;
+            panel.by_packing_tile = false;
         } else {
             const int64_t few = columns_to_compute(job, next - first, cols);
-            kernels->tile(c, job->block.ld, a, a_row, a_col, b, ldb, job->packed_depth, rows, few, job->accumulate, fetched);
+            kernels->tile(c, job->block.ld, a, a_row, a_col, panel.b, panel.ldb, job->packed_depth, rows, few, job->accumulate,
+                          fetched);
         }
     }
     if (job->row == 0)
-        sum_columns(g, col, b, ldb, 1, job->depth, cols, job->accumulate);
+        sum_columns(g, col, panel.b, panel.ldb, 1, job->depth, cols, job->accumulate);
 }
 
 /* Columns [col, end) of the rows in hand become the block. */
@@ -554,7 +568,7 @@ static void look_ahead(job *job)
         return;
     if (!job->scheme->pack_a && g->a_col != 1)
         job->next_a = look_at_rows(g, g->a, next, g->a_col, depth);
-    if (!job->pack_b && g->b != g->a && !job->scheme->is_symmetric)
+    if (!job->pack_b && !g->packed_b && g->b != g->a && !job->scheme->is_symmetric)
         job->next_b = look_at_rows(g, g->b, next, g->b_row, depth);
     const int64_t bytes = (int64_t)(job->next_a.end - job->next_a.at + job->next_b.end - job->next_b.at);
     if (bytes == 0)
@@ -626,6 +640,11 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
     } while (job.p < g->k);
     if (kernels->end)
         kernels->end();
+}
+
+bool dlc_gemm_gains_by_packed_b(const dlc_gemm *g)
+{
+    return choose_path(g) == GENERAL && g->k > 0 && g->k < DEEP_K && !dlc_gemm_is_small(g);
 }
 
 bool dlc_gemm_packed_size(int64_t *size, const dlc_gemm *g)

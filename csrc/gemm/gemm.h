@@ -27,7 +27,9 @@ typedef struct dlc_gemm {
     int64_t b_row, b_col;
     bool accumulate;
     bool is_transient; /* c and c_row are not read; finish is set, accumulate is not */
-    const void *packed_b; /* NULL, or all of b by dlc_gemm_pack_b, instead of b. k is not cut in parts for the team then. */
+    /* NULL, or all of b by dlc_gemm_pack_b, which products of tiles along the columns of c read instead. k is not cut in parts for
+     * the team then. */
+    const void *packed_b;
     /* (n), contiguous, or NULL: = or += the sum of each column of b, taken while a panel of it is in cache (behind a product
      * with a vector, which has none). m is not 0 then, and elements are no pairs. */
     void *b_sums;
@@ -37,11 +39,15 @@ typedef struct dlc_gemm {
     void *context; /* of both */
 } dlc_gemm;
 
+/* Whether a b that is packed once changes the speed and nothing else, for m and most smaller ones (a single row is read as b
+ * lies). Kernels that pack pairs need all of b packed at every product anyhow, and are faster with any. */
+bool dlc_gemm_gains_by_packed_b(const dlc_gemm *gemm);
+
 /* How many elements dlc_gemm_pack_b writes. False: more than 63 bits can count. */
 bool dlc_gemm_packed_size(int64_t *size, const dlc_gemm *gemm);
 
-/* packed = b (k, n), rounded and laid out as tiles read it, for kernels that pack pairs: those need all of b packed at every
- * product else. Every thread of a team calls it and packs columns of its own. c and a are not read. */
+/* packed = b (k, n), laid out as tiles read it, and rounded by kernels that pack pairs. Every thread of a team calls it and packs
+ * columns of its own. c and a are not read. */
 void dlc_gemm_pack_b(void *packed, const dlc_gemm *gemm, int thread, int n_threads);
 
 /* Whether c (m, n) may be transient, for k and any smaller one: every element is complete when its tile is. */

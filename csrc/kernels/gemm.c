@@ -12,6 +12,14 @@
  * into one set of L1, which has 8 to 12 lines: 16 ahead take 1.04 to 1.1 times as long there, and 4 to 12 are within 4%. */
 enum { PACK_AHEAD = 8 };
 
+/* The same of a panel that was packed before: it is read once, from L3, and what processors fetch by themselves ends with a page.
+ * (Intel Xeon, one thread, beside b packed on the way: with 16 rows, 16 x 1024 x 1024 takes 0.88 of the time, float64 0.95;
+ * 0.88 and 1.02 with 32, 0.95 and 0.93 with 8, 0.97 and 1.07 with none.) */
+enum { PANEL_AHEAD = 16 };
+
+/* What a tile does with b beside its products: nothing; packs it, and fetches what comes; fetches what comes of a panel. */
+typedef enum feed { PLAIN, PACK, FETCH } feed;
+
 /* x + count * step, where nothing is read that is none of x's elements: after a last row, or only to be fetched */
 DLC_INLINE const real *after(const real *x, int64_t count, int64_t step)
 {
@@ -19,15 +27,15 @@ DLC_INLINE const real *after(const real *x, int64_t count, int64_t step)
 }
 
 /* left and right (rows) += the products of an element of each row of a and a row of b. The first half of the rows of a lies from
- * `upper` on, the others from `lower` on. With packs, a row of the panel becomes that of b, and what a later
- * one will be is fetched. */
+ * `upper` on, the others from `lower` on. With PACK, a row of the panel becomes that of b. */
 DLC_INLINE void multiply_step(vreal *left, vreal *right, const real *upper, const real *lower, int64_t apart, const real *b,
-                              int64_t ldb, real *panel_row, const int rows, const bool wide, const bool packs)
+                              int64_t ldb, real *panel_row, const int rows, const bool wide, const feed feed)
 {
     const int half = (rows + 1) / 2;
     const vreal b_left = v_load(b), b_right = wide ? v_load(b + L) : b_left;
-    if (packs) {
-        prefetch_row(after(b, PACK_AHEAD, ldb), true);
+    if (feed != PLAIN)
+        prefetch_row(after(b, feed == PACK ? PACK_AHEAD : PANEL_AHEAD, ldb), true);
+    if (feed == PACK) {
         v_store(panel_row, b_left);
         v_store(panel_row + L, b_right);
     }
@@ -77,14 +85,14 @@ enum { STEPS = 4 };
 #endif
 
 /* Both tiles: c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, NR if wide, else L; leading dimension
- * ldb). rows, wide and packs are constants where this is inlined. */
+ * ldb). rows, wide and feed are constants where this is inlined. */
 
 /* Of an a whose rows are contiguous, a_step apart. It ignores `ahead`: with a second loop that fetches, products without it take 2
  * to 4% longer from 64^3 to 256^3. Unrolled, 16 instead of 20 instructions go with 12 multiply-adds of a tile for AVX2. Two pointers
  * share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the speed instead of 99%). */
 DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                              int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const int rows,
-                             const bool wide, const bool packs)
+                             const bool wide, const feed feed)
 {
     (void)ahead;
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
@@ -93,8 +101,8 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
         prefetch_rows(c, ldc, rows, wide);
 #pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++) {
-        real *row = packs ? panel + p * NR : NULL;
-        multiply_step(left, right, upper + p, lower + p, a_step, b + p * ldb, ldb, row, rows, wide, packs);
+        real *row = feed == PACK ? panel + p * NR : NULL;
+        multiply_step(left, right, upper + p, lower + p, a_step, b + p * ldb, ldb, row, rows, wide, feed);
     }
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }
@@ -106,7 +114,7 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
  * its lines fetched at once. */
 DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                            int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const int rows,
-                           const bool wide, const bool packs)
+                           const bool wide, const feed feed)
 {
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
     lines_ahead lines = ahead ? lines_apart(ahead) : lines_of(c, ldc, rows);
@@ -117,16 +125,16 @@ DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, 
         fetch_line(&lines);
         DLC_UNROLL
         for (int step = 0; step < STEPS; step++) {
-            real *row = packs ? panel + (p + step) * NR : NULL;
-            multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, ldb, row, rows, wide, packs);
+            real *row = feed == PACK ? panel + (p + step) * NR : NULL;
+            multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, ldb, row, rows, wide, feed);
             a = after(a, 1, a_step);
             b = after(b, 1, ldb);
             __asm__("" : "+r"(a), "+r"(b)); /* GCC keeps four pointers to each else, more than there are registers for */
         }
     }
     for (; p < depth; p++) {
-        real *row = packs ? panel + p * NR : NULL;
-        multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, ldb, row, rows, wide, packs);
+        real *row = feed == PACK ? panel + p * NR : NULL;
+        multiply_step(left, right, a, a + (rows + 1) / 2, 1, b, ldb, row, rows, wide, feed);
         a = after(a, 1, a_step);
         b = after(b, 1, ldb);
     }
@@ -136,20 +144,21 @@ DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, 
 typedef void tile_function(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                            int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
 
-#define DLC_TILE(name, body, rows, wide, packs)                                                                          \
+#define DLC_TILE(name, body, rows, wide, feed)                                                                           \
     static void name##rows(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel, \
                            int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead)                    \
     {                                                                                                                    \
         (void)panel;                                                                                                     \
-        body(c, ldc, a, a_step, b, ldb, panel, depth, cols, accumulate, ahead, rows, wide, packs);                       \
+        body(c, ldc, a, a_step, b, ldb, panel, depth, cols, accumulate, ahead, rows, wide, feed);                        \
     }
 #define DLC_TILES(rows)                                        \
-    DLC_TILE(wide_panel, panel_tile, rows, true, false)        \
-    DLC_TILE(narrow_panel, panel_tile, rows, false, false)     \
-    DLC_TILE(wide_strided, strided_tile, rows, true, false)    \
-    DLC_TILE(narrow_strided, strided_tile, rows, false, false) \
-    DLC_TILE(packing_panel, panel_tile, rows, true, true)      \
-    DLC_TILE(packing_strided, strided_tile, rows, true, true)
+    DLC_TILE(wide_panel, panel_tile, rows, true, PLAIN)        \
+    DLC_TILE(narrow_panel, panel_tile, rows, false, PLAIN)     \
+    DLC_TILE(wide_strided, strided_tile, rows, true, PLAIN)    \
+    DLC_TILE(narrow_strided, strided_tile, rows, false, PLAIN) \
+    DLC_TILE(packing_panel, panel_tile, rows, true, PACK)      \
+    DLC_TILE(packing_strided, strided_tile, rows, true, PACK)  \
+    DLC_TILE(fetching_panel, panel_tile, rows, true, FETCH)
 DLC_EACH_ROWS(DLC_TILES)
 
 #define DLC_WIDE_PANEL(rows) wide_panel##rows,
@@ -158,10 +167,18 @@ DLC_EACH_ROWS(DLC_TILES)
 #define DLC_WIDE_STRIDED(rows) wide_strided##rows,
 #define DLC_NARROW_STRIDED(rows) narrow_strided##rows,
 #define DLC_PACKING_STRIDED(rows) packing_strided##rows,
-enum { NARROW, WIDE, PACKING };
-static tile_function *const tiles[2][3][DLC_MR] = {
-    {{DLC_EACH_ROWS(DLC_NARROW_STRIDED)}, {DLC_EACH_ROWS(DLC_WIDE_STRIDED)}, {DLC_EACH_ROWS(DLC_PACKING_STRIDED)}},
-    {{DLC_EACH_ROWS(DLC_NARROW_PANEL)}, {DLC_EACH_ROWS(DLC_WIDE_PANEL)}, {DLC_EACH_ROWS(DLC_PACKING_PANEL)}},
+#define DLC_FETCHING_PANEL(rows) fetching_panel##rows,
+enum { NARROW, WIDE, PACKING, FETCHING, KINDS };
+/* Where rows of a are read in place, b is not so wide that it would have to be fetched from beyond L2. */
+static tile_function *const tiles[2][KINDS][DLC_MR] = {
+    {{DLC_EACH_ROWS(DLC_NARROW_STRIDED)},
+     {DLC_EACH_ROWS(DLC_WIDE_STRIDED)},
+     {DLC_EACH_ROWS(DLC_PACKING_STRIDED)},
+     {DLC_EACH_ROWS(DLC_WIDE_STRIDED)}},
+    {{DLC_EACH_ROWS(DLC_NARROW_PANEL)},
+     {DLC_EACH_ROWS(DLC_WIDE_PANEL)},
+     {DLC_EACH_ROWS(DLC_PACKING_PANEL)},
+     {DLC_EACH_ROWS(DLC_FETCHING_PANEL)}},
 };
 
 static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
@@ -176,8 +193,8 @@ static void packing_tile(void *c, int64_t ldc, const void *a, int64_t a_row, int
                          int64_t ldb, int64_t depth, int64_t rows, bool accumulate, const dlc_gemm_ahead *ahead)
 {
     bool a_rows_adjacent = a_row == 1;
-    tiles[a_rows_adjacent][PACKING][rows - 1](c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, panel, depth, NR,
-                                              accumulate, ahead);
+    tile_function *const function = tiles[a_rows_adjacent][panel ? PACKING : FETCHING][rows - 1];
+    function(c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, panel, depth, NR, accumulate, ahead);
 }
 
 /* Panels are written in whole vectors, in ascending order of depth and so that what runs over the width is overwritten

@@ -186,7 +186,7 @@ static void join_team(member *member, dlc_team *team, int thread, int n_threads)
     char *part = thread_part(team, thread);
     memset(member, 0, sizeof *member);
     member->team = team;
-    member->step = (dlc_step){.kernels = team->plan->kernels, .seed = team->run->seed};
+    member->step = (dlc_step){.kernels = team->plan->kernels, .seed = team->run->seed, .packed = team->run->packed};
     member->call = (dlc_op_call){.step = &member->step,
                                  .shared = (char *)team->run->arena + team->layout.shared,
                                  .own = part + team->layout.own,
@@ -426,10 +426,9 @@ static int64_t count_needed(const dlc_slot_record *slot, const dlc_run *run)
     }
 }
 
-static dlc_status check_binding(const dlc_slot_record *slot, const dlc_binding *binding, const dlc_run *run,
-                                int64_t index)
+dlc_status dlc_check_binding(const dlc_slot_record *slot, const dlc_binding *binding, int64_t needed, int64_t index)
 {
-    int64_t needed = count_needed(slot, run), bytes;
+    int64_t bytes;
     if (binding->count < needed)
         return dlc_fail(DLC_INVALID_ARGUMENT, "slot %lld is bound to %lld %s; the run needs %lld", (long long)index,
                         (long long)binding->count,
@@ -481,7 +480,7 @@ static dlc_status check_bindings(const dlc_plan *plan, const dlc_run *run)
         return dlc_fail(DLC_INVALID_ARGUMENT, "there are %lld bindings; the plan has %lld slots",
                         (long long)run->n_bindings, (long long)plan->header->n_slots);
     for (int64_t i = 0; i < run->n_bindings; i++)
-        DLC_TRY(check_binding(&plan->slots[i], &run->bindings[i], run, i));
+        DLC_TRY(dlc_check_binding(&plan->slots[i], &run->bindings[i], count_needed(&plan->slots[i], run), i));
     return check_aliases(plan, run);
 }
 

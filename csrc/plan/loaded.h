@@ -26,6 +26,7 @@ struct dlc_plan {
     int64_t n_moving, n_block_moving;
     int64_t shared_bytes, own_bytes; /* the largest scratch of an op, aligned */
     int64_t bound_bytes;             /* of all ops */
+    int64_t packed_bytes;            /* likewise */
     int64_t cost;     /* of one step at row capacity */
     int64_t barriers; /* within one step */
     int32_t sums_dtype; /* of all that block ops sum */
@@ -67,6 +68,9 @@ static inline int64_t dlc_first_operand(const dlc_plan *plan, const dlc_op *op)
 {
     return op->operands - plan->operands;
 }
+
+/* Whether what is bound to slot `index` is there, aligned, and no less than `needed`, in the units of the slot's kind. */
+dlc_status dlc_check_binding(const dlc_slot_record *slot, const dlc_binding *binding, int64_t needed, int64_t index);
 
 /* The first failure of a thread during a run. */
 typedef struct dlc_failure {

@@ -41,6 +41,7 @@ typedef struct dlc_op {
     bool barrier_before; /* an earlier op of the step since the last barrier conflicts with this one */
     bool moves;          /* an operand lies elsewhere in every step */
     int64_t bound_offset; /* of what def->bind makes, in a thread's memory for it */
+    int64_t packed_offset; /* of what def->pack makes, in dlc_step.packed; -1: nothing */
     int64_t shared_bytes, own_bytes;
 } dlc_op;
 
@@ -78,6 +79,7 @@ typedef struct dlc_step {
     const int64_t *order; /* (rows): the dataset row of each row; NULL: first_row, first_row + 1, ... */
     uint64_t seed;
     uint64_t counter; /* the step's number for the random generator */
+    const char *packed; /* what the ops' def->pack made; NULL: the run has none of it */
 } dlc_step;
 
 typedef struct dlc_op_call {
@@ -118,6 +120,13 @@ typedef struct dlc_op_def {
      * run. bound_bytes is asked once the op is checked. */
     int64_t (*bound_bytes)(const dlc_op *op);
     void (*bind)(void *bound, const dlc_op_call *call);
+    /* All or none, for an operand that stays the same from run to run, as weights do. packed_operand: its index, or -1. If it lies
+     * in a read-only FIXED slot, packed_bytes says how much its packed form takes at row capacity (0: run would not gain), and
+     * pack may be called, by every thread of a team, to make it of that operand alone; the data of others is NULL. run finds it at
+     * op->packed_offset in step->packed, and gives the results that it gives without. */
+    int32_t (*packed_operand)(const dlc_op *op);
+    int64_t (*packed_bytes)(const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels);
+    void (*pack)(void *packed, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels, int thread, int n_threads);
     /* NULL: DLC_ROWS_TOGETHER always. Asked once the op is checked. */
     dlc_row_role (*row_role)(const dlc_op *op, const dlc_operand *operands);
     /* Runs this thread's part. Every thread of the team calls it, also after another one failed. */

@@ -18,6 +18,7 @@ typedef struct prepared_gemm {
     int64_t shared_offset, registers_offset; /* in a thread's scratch, which starts with the product's own */
     bool transposed; /* c^T is computed */
     bool sums_rows;
+    bool has_rows; /* c has them, and not constants alone are multiplied */
     bool sums_b;
     dlc_map_program program; /* all 0 when there is none */
 } prepared_gemm;
@@ -98,6 +99,7 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     const int32_t col = args[0].ndim - 1;
     prepared->transposed = args[0].stride[col] != 1 && operands[0].extents[col] != 1;
     prepared->sums_rows = operands[index_of_a(op)].extents[col] < 0;
+    prepared->has_rows = operands[0].extents[col] < 0 || operands[0].extents[col - 1] < 0;
     prepared->sums_b = op->n_attributes == 1 && op->n_out == 2;
     if (!prepared->sums_b)
         return check_store(&prepared->program, op, args, operands);
@@ -160,6 +162,32 @@ static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_
                       .b_col = b.stride[1],
                       .accumulate = op->attributes[0],
                       .b_sums = prepared->sums_b ? args[1].data : NULL};
+}
+
+/* ---- Weights packed once ---- */
+
+/* The second factor of what is computed. */
+static int32_t packed_operand(const dlc_op *op)
+{
+    const prepared_gemm *prepared = op->prepared;
+    if (!prepared->has_rows)
+        return -1;
+    return prepared->transposed ? index_of_a(op) : index_of_b(op);
+}
+
+static int64_t packed_bytes(const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels)
+{
+    const dlc_gemm product = make_product(op, args, kernels, 0);
+    int64_t size;
+    if (args[0].ndim > 2 || !dlc_gemm_gains_by_packed_b(&product))
+        return 0;
+    return dlc_gemm_packed_size(&size, &product) && dlc_size_mul(&size, size, product.element_size) ? size : -1;
+}
+
+static void pack(void *packed, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels, int thread, int n_threads)
+{
+    const dlc_gemm product = make_product(op, args, kernels, 0);
+    dlc_gemm_pack_b(packed, &product, thread, n_threads);
 }
 
 /* ---- The store ---- */
@@ -236,6 +264,8 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
         product.context = s;
     }
     product.accumulate = product.accumulate || (call->accumulate && prepared->sums_rows);
+    if (call->step->packed && op->packed_offset >= 0)
+        product.packed_b = call->step->packed + op->packed_offset;
     return product;
 }
 
@@ -332,6 +362,9 @@ const dlc_op_def dlc_gemm_def = {
     .cost = cost,
     .bound_bytes = bound_bytes,
     .bind = bind,
+    .packed_operand = packed_operand,
+    .packed_bytes = packed_bytes,
+    .pack = pack,
     .row_role = row_role,
     .run = run,
 };

@@ -35,6 +35,28 @@ static dlc_status place_bound(dlc_plan *plan, dlc_op *op)
     return DLC_OK;
 }
 
+static bool is_constant(const dlc_plan *plan, int32_t tensor)
+{
+    const int64_t slot = plan->tensors[tensor].slot;
+    return slot >= 0 && plan->slots[slot].kind == DLC_SLOT_FIXED && !plan->slots[slot].writable;
+}
+
+static dlc_status place_packed(dlc_plan *plan, dlc_op *op, const dlc_array *args)
+{
+    op->packed_offset = -1;
+    const int32_t operand = op->def->pack ? op->def->packed_operand(op) : -1;
+    if (operand < 0 || !is_constant(plan, op->operands[operand]))
+        return DLC_OK;
+    const int64_t bytes = op->def->packed_bytes(op, args, plan->kernels);
+    DLC_TRY(check_bytes(bytes, "what is packed", op));
+    if (bytes == 0)
+        return DLC_OK;
+    op->packed_offset = plan->packed_bytes;
+    if (!dlc_size_add(&plan->packed_bytes, plan->packed_bytes, dlc_align_up(bytes)))
+        return dlc_fail(DLC_OVERFLOW, "what the ops of a plan pack does not fit in 63 bits");
+    return DLC_OK;
+}
+
 static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
 {
     const int64_t times = dlc_is_block_op(plan, op) ? dlc_count_blocks(plan, plan->header->row_capacity) : 1;
@@ -44,7 +66,8 @@ static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
     DLC_TRY(widen(&plan->shared_bytes, op->shared_bytes, op));
     DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
     plan->cost = dlc_cost_add(plan->cost, dlc_cost_mul(op->def->cost(op, args), times));
-    return place_bound(plan, op);
+    DLC_TRY(place_bound(plan, op));
+    return place_packed(plan, op, args);
 }
 
 static dlc_status measure_ops(dlc_plan *plan)

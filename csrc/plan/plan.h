@@ -50,6 +50,7 @@ typedef struct dlc_run {
     int64_t step_begin, step_end;
     uint64_t seed;
     uint64_t counter; /* random counter of step 0 */
+    const void *packed; /* what dlc_plan_pack made of the values that its slots have now; NULL: nothing */
     void *arena; /* aligned to DLC_ALIGNMENT */
     int64_t arena_bytes;
     int32_t threads;    /* at most; 0: as many as the plan deserves and the arena has room for */
@@ -59,6 +60,14 @@ typedef struct dlc_run {
     int64_t steps_done; /* from step_begin on */
     int32_t threads_used;
 } dlc_run;
+
+/* What the plan's ops read of read-only FIXED slots (weights) can be packed: laid out once for many runs as kernels read it
+ * fastest, with the same results. It takes dlc_plan_packed_bytes, aligned to DLC_ALIGNMENT; 0: no op would gain. */
+DLC_API int64_t dlc_plan_packed_bytes(const dlc_plan *plan);
+/* Whether that is made of a slot. */
+DLC_API bool dlc_plan_packs_slot(const dlc_plan *plan, int64_t slot);
+/* Packs what is bound to those slots; other bindings (of n, one for each slot) are not looked at. */
+DLC_API dlc_status dlc_plan_pack(void *packed, const dlc_plan *plan, const dlc_binding *bindings, int64_t n_bindings);
 
 /* Everything bound is checked before the first step. When a step fails (a label out of range, say), no FIXED slot
  * is changed by that step (its rows and entries in STREAM and STEP slots are unspecified), and steps_done tells how many

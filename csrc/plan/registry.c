@@ -46,9 +46,11 @@ static dlc_status append(const dlc_op_def *def)
 
 dlc_status dlc_op_register(const dlc_op_def *def)
 {
-    if (!def || !def->name || !def->check || !def->cost || !def->run || !def->bind != !def->bound_bytes)
+    if (!def || !def->name || !def->check || !def->cost || !def->run || !def->bind != !def->bound_bytes ||
+        !def->pack != !def->packed_bytes || !def->pack != !def->packed_operand)
         return dlc_fail(DLC_INVALID_ARGUMENT,
-                        "an op needs a name, the functions check, cost and run, and both of bind and bound_bytes or neither");
+                        "an op needs a name, the functions check, cost and run, both of bind and bound_bytes or neither, and all "
+                        "of pack, packed_bytes and packed_operand or none");
     if (def->opcode < DLC_OP_FIRST_CUSTOM)
         return dlc_fail(DLC_INVALID_ARGUMENT, "op %s has opcode %d; codes under %d are dlcore's own", def->name,
                         (int)def->opcode, (int)DLC_OP_FIRST_CUSTOM);

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlcore.memory import is_mapped
+from dlcore.memory import aligned_empty, is_mapped
 
 cnp.import_array()
 
@@ -51,6 +51,7 @@ cdef extern from "plan/plan.h" nogil:
         int64_t step_begin, step_end
         uint64_t seed
         uint64_t counter
+        const void *packed
         void *arena
         int64_t arena_bytes
         int32_t threads
@@ -73,6 +74,11 @@ cdef extern from "plan/plan.h" nogil:
     dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
     dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
     int64_t dlc_plan_cost(const dlc_plan *plan)
+    int64_t dlc_plan_packed_bytes(const dlc_plan *plan)
+    bint dlc_plan_packs_slot(const dlc_plan *plan, int64_t slot)
+    dlc_status dlc_plan_pack(
+        void *packed, const dlc_plan *plan, const dlc_binding *bindings, int64_t n_bindings
+    )
 
     ctypedef struct dlc_repeated_step:
         pass
@@ -273,6 +279,43 @@ cdef class Plan:
         check(dlc_plan_arena_bytes(&n_bytes, self._plan, threads))
         return n_bytes
 
+    @property
+    def packed_bytes(self):
+        """What `pack` takes; 0 where no op would gain by it."""
+        return dlc_plan_packed_bytes(self._plan)
+
+    def packs_slot(self, int64_t slot):
+        """Whether `pack` reads what is bound to a slot."""
+        return dlc_plan_packs_slot(self._plan, slot)
+
+    def pack(self, bindings):
+        """What FIXED slots hold, laid out once as the plan's products read it: an array for `run`.
+
+        Parameters
+        ----------
+        bindings : sequence of ndarray or None
+            One for each slot; only those that `packs_slot` names are looked at.
+        """
+        cdef dlc_run run
+        cdef dlc_status status
+        cdef int64_t i
+        cdef tuple bound = tuple(bindings)
+        if len(bound) != self._n_slots:
+            raise ValueError(f"there are {len(bound)} bindings; the plan has {self._n_slots} slots")
+        cdef cnp.ndarray packed = aligned_empty((self.packed_bytes,), np.uint8)
+        cdef void *memory = cnp.PyArray_DATA(packed)
+        cdef _Workspace workspace = self._take_workspace(1)
+        try:
+            for i in range(self._n_slots):
+                if dlc_plan_packs_slot(self._plan, i):
+                    _bind(&workspace.bindings[i], &self._slots[i], i, bound[i], &run)
+            with nogil:
+                status = dlc_plan_pack(memory, self._plan, workspace.bindings, self._n_slots)
+            check(status)
+        finally:
+            self._idle.append(workspace)
+        return packed
+
     cdef _Workspace _take_workspace(self, int32_t threads):
         cdef int64_t needed
         cdef _Workspace workspace
@@ -299,6 +342,7 @@ cdef class Plan:
         int32_t threads=0,
         bint training=False,
         budget=0.1,
+        packed=None,
     ):
         """Run steps ``step_begin`` to ``step_end``, or as many of them as fit in ``budget``.
 
@@ -325,6 +369,8 @@ cdef class Plan:
             Flush subnormal numbers to zero during the run.
         budget : float or None, default 0.1
             Seconds after which the run stops at the end of a step. None: never.
+        packed : ndarray, optional
+            What `pack` made of the values that are bound.
 
         Returns
         -------
@@ -348,6 +394,7 @@ cdef class Plan:
         if threads < 0:
             raise ValueError(f"threads is {threads}; expected at least 0")
         _set_order(&run, order)
+        run.packed = self._packed_data(packed)
         run.n_bindings = self._n_slots
         run.epoch_rows = epoch_rows
         run.batch_rows = batch_rows
@@ -372,6 +419,20 @@ cdef class Plan:
             self._idle.append(workspace)
         return run.steps_done, run.threads_used
 
+    cdef const void *_packed_data(self, object packed) except? NULL:
+        if packed is None:
+            return NULL
+        if not isinstance(packed, cnp.ndarray):
+            raise TypeError(f"packed is a {type(packed).__name__}; expected what pack returned")
+        cdef cnp.ndarray array = packed
+        if not (
+            cnp.PyArray_TYPE(array) == cnp.NPY_UINT8
+            and cnp.PyArray_ISCARRAY_RO(array)
+            and cnp.PyArray_NBYTES(array) == dlc_plan_packed_bytes(self._plan)
+        ):
+            raise ValueError("packed is not what this plan's pack returned")
+        return cnp.PyArray_DATA(array)
+
 
 cdef void _set_one_step(dlc_run *run, _Workspace workspace, int64_t n_slots) noexcept:
     """A run of one step of one row, on as many threads as the plan deserves, seed and counter 0."""
@@ -379,6 +440,7 @@ cdef void _set_one_step(dlc_run *run, _Workspace workspace, int64_t n_slots) noe
     run.n_bindings = n_slots
     run.order = NULL
     run.n_order = 0
+    run.packed = NULL
     run.epoch_rows = run.batch_rows = 1
     run.step_begin = 0
     run.step_end = 1

@@ -502,9 +502,17 @@ class _TrainingRun:
 
 
 def run_forward(
-    plan: CompiledPlan, bindings: dict[str, np.ndarray], rows: int, *, threads: int = 0
+    plan: CompiledPlan,
+    bindings: dict[str, np.ndarray],
+    rows: int,
+    *,
+    threads: int = 0,
+    packed: np.ndarray | None = None,
 ) -> None:
-    """Runs a plan without updates over all rows, in steps of its capacity."""
+    """Runs a plan without updates over all rows, in steps of its capacity.
+
+    packed: what ``plan.pack`` made of the values that are bound.
+    """
     if rows == 0:
         return
     batch = min(plan.capacity, rows)
@@ -519,5 +527,6 @@ def run_forward(
             step_end=total,
             threads=threads,
             budget=BUDGET,
+            packed=packed,
         )
         done += ran

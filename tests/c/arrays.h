@@ -7,7 +7,7 @@
 /* Where an array touches a page without access. On its other side stand bytes that must not change. */
 typedef enum edge { EDGE_BEHIND, EDGE_BEFORE, EDGE_COUNT } edge;
 
-enum { ROOM_COUNT = 8, ROOM_BYTES = 1 << 22 };
+enum { ROOM_COUNT = 9, ROOM_BYTES = 1 << 22 };
 
 /* Room for an array of n elements that takes the place of the one before in room `room`; its bytes are 0xA5 repeated. */
 void *place(int room, int32_t dtype, int64_t n, edge edge);

@@ -60,6 +60,8 @@ static dlc_status run_gradient(const dlc_op_call *call)
     return DLC_OK;
 }
 
+static int32_t packed_operand(const dlc_op *op) { return op->n_out; }
+
 const dlc_op_def softsign = {.name = "softsign",
                              .opcode = DLC_OP_FIRST_CUSTOM,
                              .check = check,
@@ -75,5 +77,11 @@ const dlc_op_def softsign_unbound = {.name = "softsign_unbound",
                                      .cost = cost,
                                      .bound_bytes = bound_bytes,
                                      .run = run_softsign};
+const dlc_op_def softsign_unpacked = {.name = "softsign_unpacked",
+                                      .opcode = DLC_OP_FIRST_CUSTOM + 2,
+                                      .check = check,
+                                      .cost = cost,
+                                      .packed_operand = packed_operand,
+                                      .run = run_softsign};
 const dlc_op_def softsign_again = {
     .name = "softsign_again", .opcode = DLC_OP_FIRST_CUSTOM, .check = check, .cost = cost, .run = run_softsign};

@@ -11,7 +11,7 @@
 #include "kernels.h"
 #include "products.h"
 
-enum { C, A, B, START, SECOND, SUMS, SECOND_SUMS, BESIDE };
+enum { C, A, B, START, SECOND, SUMS, SECOND_SUMS, BESIDE, PACKED };
 
 static int bits_of(int32_t dtype) { return dtype == DLC_FLOAT32 ? 32 : 64; }
 
@@ -70,9 +70,9 @@ static void test_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
     expect_intact();
 }
 
-/* The product, and b in the panel. */
+/* The product, and b in the panel, if one is packed. */
 static void test_packing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t rows, int64_t depth, bool adjacent,
-                                 bool accumulate, bool fetches, edge edge)
+                                 bool accumulate, bool fetches, bool packs, edge edge)
 {
     const int64_t cols = kernels->nr, ldb = cols + 3;
     void *c = place(C, dtype, rows * cols, edge), *panel = place(SECOND, dtype, depth * cols, edge);
@@ -82,13 +82,13 @@ static void test_packing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype,
     fill_uniform(dtype, c, rows * cols, -1, 1);
     const void *start = accumulate ? copy_of(dtype, c, rows * cols) : NULL;
     const operand of_a = {a, adjacent ? 1 : depth, adjacent ? rows : 1}, of_b = {b, ldb, 1}, of_c = {c, cols, 1};
-    describe("packing tile %lld x %lld, a rows %s, accumulate %d, float%d", (long long)rows, (long long)depth,
-             adjacent ? "adjacent" : "apart", accumulate, bits_of(dtype));
+    describe("packing tile %lld x %lld, a rows %s, accumulate %d, packs %d, float%d", (long long)rows, (long long)depth,
+             adjacent ? "adjacent" : "apart", accumulate, packs, bits_of(dtype));
     const dlc_gemm_ahead ahead = {a, 3 * DLC_ALIGNMENT};
-    kernels->packing_tile(c, cols, a, of_a.row, of_a.col, panel, b, ldb, depth, rows, accumulate,
+    kernels->packing_tile(c, cols, a, of_a.row, of_a.col, packs ? panel : NULL, b, ldb, depth, rows, accumulate,
                           fetches ? &ahead : NULL);
     expect_product(dtype, of_c, of_a, of_b, rows, cols, depth, start);
-    for (int64_t p = 0; p < depth; p++)
+    for (int64_t p = 0; packs && p < depth; p++)
         for (int64_t j = 0; j < cols; j++)
             if (!expect(get(dtype, panel, p * cols + j) == get(dtype, b, p * ldb + j), "packed (%lld, %lld)", (long long)p,
                         (long long)j))
@@ -100,9 +100,10 @@ static void test_packing_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
     static const int64_t depths[] = {0, 1, 2, 7, 19};
     for (int64_t rows = 1; rows <= kernels->mr; rows++)
-        for (int flags = 0; flags < 16; flags++)
+        for (int flags = 0; flags < 32; flags++)
             for (int depth = 0; depth < 5; depth++)
-                test_packing_tile_of(kernels, dtype, rows, depths[depth], flags & 1, flags >> 1 & 1, flags >> 2 & 1, flags >> 3);
+                test_packing_tile_of(kernels, dtype, rows, depths[depth], flags & 1, flags >> 1 & 1, flags >> 2 & 1,
+                                     flags >> 3 & 1, flags >> 4);
 }
 
 static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
@@ -408,23 +409,23 @@ static void test_product_with_sums(const dlc_gemm *gemm, int32_t dtype, const vo
 #define CUT_K 6144
 
 /* The product with a b that is packed ahead, by as many threads, is the product that packs: bit by bit where k is not cut. */
-static void test_product_with_packed_b(const dlc_gemm *gemm, const operand *left, const operand *right, const void *start,
-                                       int threads, const void *expected)
+static void test_product_with_packed_b(const dlc_gemm *gemm, int32_t dtype, const operand *left, const operand *right,
+                                       const void *start, int threads, const void *expected)
 {
     const int64_t of_c = gemm->m * gemm->n;
     int64_t size = 0;
     dlc_gemm ahead = *gemm;
     expect(dlc_gemm_packed_size(&size, gemm), "packed columns cannot be counted");
-    void *packed = place(SUMS, DLC_FLOAT32, size, EDGE_BEHIND);
+    void *packed = place(PACKED, dtype, size, EDGE_BEHIND);
     for (int thread = 0; thread < threads; thread++)
         dlc_gemm_pack_b(packed, gemm, thread, threads);
     ahead.packed_b = packed;
-    ahead.c = memcpy(place(BESIDE, DLC_FLOAT32, of_c, EDGE_BEHIND), start, (size_t)of_c * sizeof(float));
+    ahead.c = memcpy(place(BESIDE, dtype, of_c, EDGE_BEHIND), start, (size_t)(of_c * size_of(dtype)));
     run_on_team(&ahead, threads);
     if (gemm->k < CUT_K)
-        expect_same_bits(DLC_FLOAT32, ahead.c, expected, of_c);
+        expect_same_bits(dtype, ahead.c, expected, of_c);
     else
-        expect_product(DLC_FLOAT32, (operand){ahead.c, gemm->n, 1}, *left, *right, gemm->m, gemm->n, gemm->k,
+        expect_product(dtype, (operand){ahead.c, gemm->n, 1}, *left, *right, gemm->m, gemm->n, gemm->k,
                        gemm->accumulate ? start : NULL);
     expect_intact();
 }
@@ -470,9 +471,9 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
         else
             expect_same_bits(dtype, c, results[0], of_c);
         expect_intact();
-        if (kernels->packs_pairs)
-            test_product_with_packed_b(&gemm, &left, &right, start, threads, c);
-        else
+        if (kernels->packs_pairs || dlc_gemm_gains_by_packed_b(&gemm))
+            test_product_with_packed_b(&gemm, dtype, &left, &right, start, threads, c);
+        if (!kernels->packs_pairs)
             test_product_with_sums(&gemm, dtype, start, threads, c, sums[threads > 1], sums[0]);
     }
 }
@@ -504,7 +505,7 @@ static void test_gram_with_packed_b(const dlc_gemm_kernels *kernels)
     run_on_team(&gemm, 1);
     expect_product(DLC_FLOAT32, (operand){c, N, 1}, left, right, N, N, K, NULL);
     for (int threads = 1; threads <= 3; threads++)
-        test_product_with_packed_b(&gemm, &left, &right, start, threads, c);
+        test_product_with_packed_b(&gemm, DLC_FLOAT32, &left, &right, start, threads, c);
 }
 
 /* Odd sizes, sizes past each block, no depth at all, and depths that are cut for a team. */
@@ -522,6 +523,8 @@ static void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 3, 3}, 0, 1, false);
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 5, kernels->kc + 3}, 0, 0, false);
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
+    /* the rows of b whole pages apart, and in several blocks */
+    test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 4096 / size_of(dtype), 300}, 0, 0, false);
     const int64_t kept = kernels->panels * kernels->nr; /* columns of b, for more than one block of rows */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 9, kept + 5, 3}, 0, 1, true);
 }

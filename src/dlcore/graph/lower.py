@@ -72,6 +72,22 @@ class CompiledPlan:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
         return self.native.run(self._arrays(bindings), **options)
 
+    def pack(self, bindings: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The arrays that products read in every step, laid out once for ``run(packed=...)``.
+
+        None where no product would gain, or where one reads an array of the traced function, which
+        its owner may write.
+        """
+        if self.packed_bytes == 0:
+            return None
+        return self.native.pack(self._arrays(bindings))
+
+    @property
+    def packed_bytes(self) -> int:
+        """What ``pack`` takes."""
+        read = [slot for i, slot in enumerate(self.slots) if self.native.packs_slot(i)]
+        return 0 if any(slot.value is not None for slot in read) else self.native.packed_bytes
+
     def row_call(
         self,
         bindings: Mapping[str, np.ndarray],
@@ -115,6 +131,8 @@ class CompiledPlan:
                 f"{self.blocks.sums_bytes} bytes of sums a group of blocks"
             )
         lines.append(f"memory of a run: {self.native.arena_bytes()} bytes, scratch included")
+        if self.packed_bytes:
+            lines.append(f"weights packed for repeated runs: {self.packed_bytes} bytes")
         return "\n".join(lines)
 
     def _schedule_line(self) -> str:

@@ -17,6 +17,7 @@ from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty
 from dlcore.nn.containers import Chain, walk
 from dlcore.nn.layers import Layer
+from dlcore.nn.packing import PackedWeights
 from dlcore.optim.optimizer import AVERAGE
 from dlcore.train import TrainingState
 
@@ -50,9 +51,10 @@ class Model:
         self._plans_lock = threading.Lock()
         self._fitting = threading.Lock()
         self._row_call: RowCall | None = None
+        self._packed = PackedWeights()
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_plans", "_plans_lock", "_fitting", "_row_call")
+        runtime = ("_plans", "_plans_lock", "_fitting", "_row_call", "_packed")
         return {k: v for k, v in vars(self).items() if k not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -81,6 +83,7 @@ class Model:
             parameters[name] = aligned_empty(value.shape, self.dtype)
             parameters[name][...] = value
         self._parameters = parameters
+        self._packed.outdate()
         self._state = None
         return self
 
@@ -156,6 +159,7 @@ class Model:
             raise
         for name, array in checked.items():
             self._initialised()[name][...] = array
+        self._packed.outdate()
 
     def _checked_parameter(self, name: str, value: Any) -> np.ndarray:
         """The value in the model's dtype."""
