@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from dlcore.graph.lower import CompiledPlan
 from dlcore.nn.packing import CALLS_BEFORE_PACKING
 from helpers import assert_same_bits, team
 
@@ -17,7 +18,12 @@ X = np.random.default_rng(0).normal(size=(20, FEATURES)).astype(np.float32)
 
 def network(*layers):
     return dl.nn.Sequential(
-        dl.nn.Linear(FEATURES, WIDTH), dl.nn.ReLU(), *layers, dl.nn.Linear(WIDTH, 3)
+        dl.nn.Linear(FEATURES, WIDTH),
+        dl.nn.ReLU(),
+        *layers,
+        dl.nn.Linear(WIDTH, 70),
+        dl.nn.Tanh(),
+        dl.nn.Linear(70, 3),
     )
 
 
@@ -56,7 +62,7 @@ def test_weights_are_packed_for_the_17th_prediction(model, threads):
             assert packed_of(model) is None
         model.predict(X)
         packed = packed_of(model)
-        assert packed.nbytes >= FEATURES * WIDTH * 4
+        assert packed.nbytes >= (FEATURES + 70) * WIDTH * 4
         for rows in (1, 2, 20):
             assert_same_bits(model.predict(X[:rows]), predict_anew(model, X[:rows]))
         many = np.tile(X, (60, 1))  # more than a step
@@ -68,9 +74,12 @@ def test_packed_weights_are_used(model):
     """Predictions of the packed weights follow what is packed."""
     expected = predict_often(model)
     packed_of(model)[:] = 0
-    bias = model.parameters()["2.bias"]
-    np.testing.assert_array_equal(model.predict(X), np.broadcast_to(bias, (20, 3)))
-    assert np.abs(expected - bias).max() > 0.1
+    without_weights = network().init()
+    parameters = model.parameters()
+    zeros = {name: np.zeros_like(parameters[name]) for name in ("0.weight", "2.weight")}
+    without_weights.set_parameters({**parameters, **zeros})
+    assert_same_bits(model.predict(X), without_weights.predict(X))
+    assert np.abs(expected - model.predict(X)).max() > 0.1
 
 
 def halve(model):
@@ -87,6 +96,26 @@ def fail_to_fit(model):
 
     with pytest.raises(RuntimeError, match="stop"):
         model.fit(X, X[:, :3], loss="mse", epochs=3, callbacks=stop)
+
+
+def fail_to_set(model, monkeypatch):
+    """After the first of two arrays."""
+
+    def check(self, name, value):
+        return value
+
+    monkeypatch.setattr(type(model), "_checked_parameter", check)
+    weight = model.parameters()["0.weight"] / 2
+    with pytest.raises(ValueError, match="broadcast"):
+        model.set_parameters({"0.weight": weight, "0.bias": np.zeros(7)})
+    monkeypatch.undo()
+
+
+def test_parameters_that_were_set_in_part_are_seen(model, monkeypatch):
+    before = predict_often(model)
+    fail_to_set(model, monkeypatch)
+    assert np.abs(model.predict(X) - before).max() > 1e-3
+    assert_same_bits(model.predict(X), predict_anew(model))
 
 
 @pytest.mark.parametrize("change", [halve, fit, fail_to_fit, lambda model: model.init(5)])
@@ -161,18 +190,56 @@ def test_a_constant_of_a_layer_that_is_changed_in_place_is_seen():
     before = predict_often(model)
     model.layers[2].matrix *= 2
     assert packed_of(model) is None
-    bias = model.parameters()["3.bias"]
-    np.testing.assert_allclose(model.predict(X) - bias, 2 * (before - bias), rtol=1e-5, atol=1e-5)
+    after = model.predict(X)
+    assert np.abs(after - before).max() > 0.1
+    doubled = network().init()
+    p = model.parameters()
+    first = {name: 2 * p[name] for name in ("0.weight", "0.bias")}  # relu(x) @ 2 = relu(2 x)
+    rest = {f"{i - 1}.{kind}": p[f"{i}.{kind}"] for i in (3, 5) for kind in ("weight", "bias")}
+    doubled.set_parameters({**first, **rest})
+    np.testing.assert_allclose(after, doubled.predict(X), rtol=1e-5, atol=1e-5)
 
 
 def test_the_summary_says_how_much_is_packed(model):
     model.predict(X)
     line = next(line for line in model.plan_summary().splitlines() if "packed" in line)
     predict_often(model)
-    assert line == f"weights packed for repeated runs: {packed_of(model).nbytes} bytes"
+    assert line == f"weights, if packed for repeated predictions: {packed_of(model).nbytes} bytes"
     narrow = dl.nn.Sequential(dl.nn.Linear(FEATURES, 3)).init(0)
     narrow.predict(X)
     assert "packed" not in narrow.plan_summary()
+
+
+def test_packing_can_be_switched_off(model, monkeypatch):
+    predict_often(model)
+    monkeypatch.setattr(dl.config, "pack_weights", False)
+    predict_often(model)
+    assert packed_of(model) is None
+
+
+def test_a_model_predicts_where_there_is_no_memory_for_packed_weights(model, monkeypatch):
+    tried = []
+
+    def refuse(plan, bindings):
+        tried.append(plan)
+        raise MemoryError
+
+    monkeypatch.setattr(CompiledPlan, "pack", refuse)
+    expected = predict_often(model)
+    assert_same_bits(predict_often(model), expected)
+    assert len(tried) == 1
+
+
+def test_other_arrays_of_parameters_are_not_taken_for_these(model):
+    """As `init` makes them, also where a prediction that began before it comes to its end."""
+    old, plan = model._initialised(), model._prediction_plan({"x": X}, 560)[0]
+    model.init(5)
+    predict_often(model)
+    kept = packed_of(model)
+    bound = {f"parameter/{name}": value for name, value in old.items()}
+    assert model._packed.find(plan, old, bound) is None
+    assert packed_of(model) is not kept
+    assert_same_bits(model.predict(X), predict_anew(model))
 
 
 def test_threads_predict_at_once(model):

@@ -48,7 +48,7 @@ typedef struct dlc_gemm_kernels {
     void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
     /* The same with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way, or with a panel
-     * of NULL only fetched ahead: b is a packed panel, and far away. */
+     * of NULL are fetched ahead where that gains: b is a packed panel, and may be far away. */
     void (*packing_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
                          int64_t ldb, int64_t depth, int64_t rows, bool accumulate, const dlc_gemm_ahead *ahead);
     /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width and p < depth; rows of a and columns of b are

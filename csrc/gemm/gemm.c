@@ -642,6 +642,7 @@ static void multiply_general(const dlc_gemm *g, int64_t first_row, int64_t first
         kernels->end();
 }
 
+/* Where k may be cut in parts, it would not be with a packed b. */
 bool dlc_gemm_gains_by_packed_b(const dlc_gemm *g)
 {
     return choose_path(g) == GENERAL && g->k > 0 && g->k < DEEP_K && !dlc_gemm_is_small(g);

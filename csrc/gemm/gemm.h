@@ -39,8 +39,8 @@ typedef struct dlc_gemm {
     void *context; /* of both */
 } dlc_gemm;
 
-/* Whether a b that is packed once changes the speed and nothing else, for m and most smaller ones (a single row is read as b
- * lies). Kernels that pack pairs need all of b packed at every product anyhow, and are faster with any. */
+/* Whether products gain by a b that is packed once, which changes no bit of their results, for m or any smaller one: those that
+ * do not read it (a single row) read b, which has to be set then. For kernels that do not pack pairs. */
 bool dlc_gemm_gains_by_packed_b(const dlc_gemm *gemm);
 
 /* How many elements dlc_gemm_pack_b writes. False: more than 63 bits can count. */

@@ -169,7 +169,7 @@ DLC_EACH_ROWS(DLC_TILES)
 #define DLC_PACKING_STRIDED(rows) packing_strided##rows,
 #define DLC_FETCHING_PANEL(rows) fetching_panel##rows,
 enum { NARROW, WIDE, PACKING, FETCHING, KINDS };
-/* Where rows of a are read in place, b is not so wide that it would have to be fetched from beyond L2. */
+/* To fetch b where rows of a are read in place is level (64 x 784 x 256, 32 x 512 x 512). */
 static tile_function *const tiles[2][KINDS][DLC_MR] = {
     {{DLC_EACH_ROWS(DLC_NARROW_STRIDED)},
      {DLC_EACH_ROWS(DLC_WIDE_STRIDED)},

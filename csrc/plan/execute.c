@@ -528,6 +528,8 @@ static dlc_status choose_threads(int *threads, const dlc_team *team)
     if (!run->arena || run->arena_bytes < needed)
         return dlc_fail(DLC_INVALID_ARGUMENT, "the arena has %lld bytes; the run needs %lld",
                         (long long)run->arena_bytes, (long long)needed);
+    if ((uintptr_t)run->packed % DLC_ALIGNMENT != 0)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "what is packed is not aligned to %d bytes", DLC_ALIGNMENT);
     *threads = run->threads;
     if (run->threads == 0) {
         int64_t room = (run->arena_bytes - team->layout.threads) / team->layout.thread_size;

@@ -26,7 +26,7 @@ struct dlc_plan {
     int64_t n_moving, n_block_moving;
     int64_t shared_bytes, own_bytes; /* the largest scratch of an op, aligned */
     int64_t bound_bytes;             /* of all ops */
-    int64_t packed_bytes;            /* likewise */
+    int64_t packed_bytes;            /* of all that ops pack */
     int64_t cost;     /* of one step at row capacity */
     int64_t barriers; /* within one step */
     int32_t sums_dtype; /* of all that block ops sum */

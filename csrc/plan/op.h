@@ -121,9 +121,10 @@ typedef struct dlc_op_def {
     int64_t (*bound_bytes)(const dlc_op *op);
     void (*bind)(void *bound, const dlc_op_call *call);
     /* All or none, for an operand that stays the same from run to run, as weights do. packed_operand: its index, or -1. If it lies
-     * in a read-only FIXED slot, packed_bytes says how much its packed form takes at row capacity (0: run would not gain), and
-     * pack may be called, by every thread of a team, to make it of that operand alone; the data of others is NULL. run finds it at
-     * op->packed_offset in step->packed, and gives the results that it gives without. */
+     * in a read-only FIXED slot, packed_bytes says how much its packed form takes at the capacity that args have (0: run would
+     * not gain). pack may be called, by every thread of a team, to make it of that operand alone; the data of others is NULL. run
+     * finds it at op->packed_offset in step->packed, and gives the results that it gives without. Ops of one kind that pack one
+     * tensor share what the first of them makes. */
     int32_t (*packed_operand)(const dlc_op *op);
     int64_t (*packed_bytes)(const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels);
     void (*pack)(void *packed, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels, int thread, int n_threads);

@@ -18,7 +18,7 @@ typedef struct prepared_gemm {
     int64_t shared_offset, registers_offset; /* in a thread's scratch, which starts with the product's own */
     bool transposed; /* c^T is computed */
     bool sums_rows;
-    bool has_rows; /* c has them, and not constants alone are multiplied */
+    bool may_pack; /* the second factor: c has rows, which it has not */
     bool sums_b;
     dlc_map_program program; /* all 0 when there is none */
 } prepared_gemm;
@@ -37,6 +37,9 @@ static dlc_status decode_program(dlc_map_program *program, const dlc_op *op)
     DLC_TRY(dlc_map_decode(program, op->attributes + 1, op->n_attributes - 1, true));
     return dlc_expect_operands(op, program->n_out, program->n_in + 2, op->n_attributes);
 }
+
+/* Whether a matrix has the same extents for any number of rows. */
+static bool is_fixed(const dlc_operand *operand) { return operand->extents[0] >= 0 && operand->extents[1] >= 0; }
 
 /* Whether axes [0, n) of an operand are those of c, or broadcast against them. */
 static bool fits_c(const dlc_operand *operand, const dlc_operand *of_c, int32_t n)
@@ -99,7 +102,8 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     const int32_t col = args[0].ndim - 1;
     prepared->transposed = args[0].stride[col] != 1 && operands[0].extents[col] != 1;
     prepared->sums_rows = operands[index_of_a(op)].extents[col] < 0;
-    prepared->has_rows = operands[0].extents[col] < 0 || operands[0].extents[col - 1] < 0;
+    const dlc_operand *second = &operands[prepared->transposed ? index_of_a(op) : index_of_b(op)];
+    prepared->may_pack = args[0].ndim == 2 && !is_fixed(&operands[0]) && is_fixed(second);
     prepared->sums_b = op->n_attributes == 1 && op->n_out == 2;
     if (!prepared->sums_b)
         return check_store(&prepared->program, op, args, operands);
@@ -170,7 +174,7 @@ static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_
 static int32_t packed_operand(const dlc_op *op)
 {
     const prepared_gemm *prepared = op->prepared;
-    if (!prepared->has_rows)
+    if (!prepared->may_pack)
         return -1;
     return prepared->transposed ? index_of_a(op) : index_of_b(op);
 }
@@ -179,7 +183,7 @@ static int64_t packed_bytes(const dlc_op *op, const dlc_array *args, const dlc_k
 {
     const dlc_gemm product = make_product(op, args, kernels, 0);
     int64_t size;
-    if (args[0].ndim > 2 || !dlc_gemm_gains_by_packed_b(&product))
+    if (!dlc_gemm_gains_by_packed_b(&product))
         return 0;
     return dlc_gemm_packed_size(&size, &product) && dlc_size_mul(&size, size, product.element_size) ? size : -1;
 }
@@ -336,8 +340,6 @@ static dlc_status run(const dlc_op_call *call)
     }
     return DLC_OK;
 }
-
-static bool is_fixed(const dlc_operand *operand) { return operand->extents[0] >= 0 && operand->extents[1] >= 0; }
 
 /* a (rows, k) @ b (k, n) is computed row by row, a (m, rows) @ b (rows, n) is a sum over rows. */
 static dlc_row_role row_role(const dlc_op *op, const dlc_operand *operands)

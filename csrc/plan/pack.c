@@ -30,11 +30,13 @@ typedef struct packing {
 static void pack_ops(void *context, int thread, int n_threads)
 {
     const packing *p = context;
+    int64_t done = -1; /* the offset of the last that is packed; the op that reads it first comes first */
     for (int64_t i = 0; i < p->plan->header->n_ops; i++) {
         const dlc_op *op = &p->plan->ops[i];
-        if (op->packed_offset >= 0)
-            op->def->pack(p->packed + op->packed_offset, op, p->table + dlc_first_operand(p->plan, op), p->plan->kernels, thread,
-                          n_threads);
+        if (op->packed_offset <= done)
+            continue;
+        done = op->packed_offset;
+        op->def->pack(p->packed + done, op, p->table + dlc_first_operand(p->plan, op), p->plan->kernels, thread, n_threads);
     }
 }
 
@@ -67,7 +69,7 @@ dlc_status dlc_plan_pack(void *packed, const dlc_plan *plan, const dlc_binding *
     const dlc_status status = resolve(table, plan, bindings);
     if (status == DLC_OK) {
         packing context = {packed, plan, table};
-        dlc_team_run(dlc_threads_for(plan->packed_bytes), pack_ops, &context);
+        dlc_team_run(dlc_threads_for(plan->packed_bytes / (int64_t)sizeof(double)), pack_ops, &context);
     }
     free(table);
     return status;

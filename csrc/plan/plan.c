@@ -41,23 +41,37 @@ static bool is_constant(const dlc_plan *plan, int32_t tensor)
     return slot >= 0 && plan->slots[slot].kind == DLC_SLOT_FIXED && !plan->slots[slot].writable;
 }
 
-static dlc_status place_packed(dlc_plan *plan, dlc_op *op, const dlc_array *args)
+/* Whether an op packs the same operand in the same place among its inputs, and in the same way. */
+static bool packs_alike(const dlc_op *a, const dlc_op *b)
+{
+    return a->def == b->def && a->def->packed_operand(a) - a->n_out == b->def->packed_operand(b) - b->n_out;
+}
+
+/* packers: of each tensor, the last op that packs it, or NULL. What several ops read (a matrix that a layer applies again and
+ * again) is packed once. */
+static dlc_status place_packed(dlc_plan *plan, dlc_op *op, const dlc_array *args, const dlc_op **packers)
 {
     op->packed_offset = -1;
     const int32_t operand = op->def->pack ? op->def->packed_operand(op) : -1;
     if (operand < 0 || !is_constant(plan, op->operands[operand]))
         return DLC_OK;
+    const dlc_op **packer = &packers[op->operands[operand]];
+    if (*packer && packs_alike(*packer, op)) {
+        op->packed_offset = (*packer)->packed_offset;
+        return DLC_OK;
+    }
     const int64_t bytes = op->def->packed_bytes(op, args, plan->kernels);
     DLC_TRY(check_bytes(bytes, "what is packed", op));
     if (bytes == 0)
         return DLC_OK;
     op->packed_offset = plan->packed_bytes;
+    *packer = op;
     if (!dlc_size_add(&plan->packed_bytes, plan->packed_bytes, dlc_align_up(bytes)))
         return dlc_fail(DLC_OVERFLOW, "what the ops of a plan pack does not fit in 63 bits");
     return DLC_OK;
 }
 
-static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
+static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args, const dlc_op **packers)
 {
     const int64_t times = dlc_is_block_op(plan, op) ? dlc_count_blocks(plan, plan->header->row_capacity) : 1;
     dlc_op_arrays(args, plan, op);
@@ -67,15 +81,18 @@ static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args)
     DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
     plan->cost = dlc_cost_add(plan->cost, dlc_cost_mul(op->def->cost(op, args), times));
     DLC_TRY(place_bound(plan, op));
-    return place_packed(plan, op, args);
+    return place_packed(plan, op, args, packers);
 }
 
 static dlc_status measure_ops(dlc_plan *plan)
 {
     dlc_array *args = malloc((size_t)(plan->header->n_operands + 1) * sizeof *args);
-    dlc_status status = args ? DLC_OK : dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
+    const dlc_op **packers = calloc((size_t)(plan->header->n_tensors + 1), sizeof(dlc_op *));
+    dlc_status status =
+        args && packers ? DLC_OK : dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the operands of a plan");
     for (int64_t i = 0; i < plan->header->n_ops && status == DLC_OK; i++)
-        status = measure_op(plan, &plan->ops[i], args);
+        status = measure_op(plan, &plan->ops[i], args, packers);
+    free(packers);
     free(args);
     return status;
 }

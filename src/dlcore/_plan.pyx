@@ -296,7 +296,6 @@ cdef class Plan:
         bindings : sequence of ndarray or None
             One for each slot; only those that `packs_slot` names are looked at.
         """
-        cdef dlc_run run
         cdef dlc_status status
         cdef int64_t i
         cdef tuple bound = tuple(bindings)
@@ -304,16 +303,13 @@ cdef class Plan:
             raise ValueError(f"there are {len(bound)} bindings; the plan has {self._n_slots} slots")
         cdef cnp.ndarray packed = aligned_empty((self.packed_bytes,), np.uint8)
         cdef void *memory = cnp.PyArray_DATA(packed)
-        cdef _Workspace workspace = self._take_workspace(1)
-        try:
-            for i in range(self._n_slots):
-                if dlc_plan_packs_slot(self._plan, i):
-                    _bind(&workspace.bindings[i], &self._slots[i], i, bound[i], &run)
-            with nogil:
-                status = dlc_plan_pack(memory, self._plan, workspace.bindings, self._n_slots)
-            check(status)
-        finally:
-            self._idle.append(workspace)
+        cdef _Workspace workspace = _Workspace(0, self._n_slots)
+        for i in range(self._n_slots):
+            if dlc_plan_packs_slot(self._plan, i):  # FIXED, so that no run decides on its size
+                _bind(&workspace.bindings[i], &self._slots[i], i, bound[i], NULL)
+        with nogil:
+            status = dlc_plan_pack(memory, self._plan, workspace.bindings, self._n_slots)
+        check(status)
         return packed
 
     cdef _Workspace _take_workspace(self, int32_t threads):
@@ -431,7 +427,7 @@ cdef class Plan:
             and cnp.PyArray_NBYTES(array) == dlc_plan_packed_bytes(self._plan)
         ):
             raise ValueError("packed is not what this plan's pack returned")
-        return cnp.PyArray_DATA(array)
+        return NULL if cnp.PyArray_NBYTES(array) == 0 else cnp.PyArray_DATA(array)
 
 
 cdef void _set_one_step(dlc_run *run, _Workspace workspace, int64_t n_slots) noexcept:

@@ -22,6 +22,10 @@ update_in_store = True
 # "row-block" or "whole-batch" takes that schedule whatever the cost model says:
 schedule: ScheduleName = "auto"
 
+# Whether models that predict again and again keep their weights packed, which takes as much memory
+# again; see Sequential.predict.
+pack_weights = True
+
 # Whether every tracing of a function is logged, as a warning of the logger "dlcore".
 log_traces = False
 # How many plans of traced functions are kept.

@@ -56,6 +56,8 @@ class CompiledPlan:
     schedule : RowBlocks or WholeBatch
     team_size : TeamSize
         What runs of many steps have found out about its threads.
+    packed_bytes : int
+        What ``pack`` takes.
     """
 
     def __init__(self, encoder: Encoder, schedule: RowBlocks | WholeBatch):
@@ -67,24 +69,25 @@ class CompiledPlan:
         self.schedule = schedule
         self.native = Plan(encoder.encode())
         self.team_size = TeamSize()
+        self.packed_bytes = self._count_packed()
 
     def run(self, bindings: Mapping[str, np.ndarray], **options: Any) -> tuple[int, int]:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
         return self.native.run(self._arrays(bindings), **options)
 
     def pack(self, bindings: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The arrays that products read in every step, laid out once for ``run(packed=...)``.
+        """The weights that products read in every step, laid out once for ``run(packed=...)``.
 
-        None where no product would gain, or where one reads an array of the traced function, which
-        its owner may write.
+        None where ``packed_bytes`` is 0.
         """
         if self.packed_bytes == 0:
             return None
         return self.native.pack(self._arrays(bindings))
 
-    @property
-    def packed_bytes(self) -> int:
-        """What ``pack`` takes."""
+    def _count_packed(self) -> int:
+        """0 where no product would gain, or one reads an array that its owner may write."""
+        if self.native.packed_bytes == 0:
+            return 0
         read = [slot for i, slot in enumerate(self.slots) if self.native.packs_slot(i)]
         return 0 if any(slot.value is not None for slot in read) else self.native.packed_bytes
 
@@ -132,7 +135,7 @@ class CompiledPlan:
             )
         lines.append(f"memory of a run: {self.native.arena_bytes()} bytes, scratch included")
         if self.packed_bytes:
-            lines.append(f"weights packed for repeated runs: {self.packed_bytes} bytes")
+            lines.append(f"weights, if packed for repeated predictions: {self.packed_bytes} bytes")
         return "\n".join(lines)
 
     def _schedule_line(self) -> str:

@@ -157,9 +157,11 @@ class Model:
             if fresh:
                 self._parameters = None
             raise
-        for name, array in checked.items():
-            self._initialised()[name][...] = array
-        self._packed.outdate()
+        try:
+            for name, array in checked.items():
+                self._initialised()[name][...] = array
+        finally:
+            self._packed.outdate()
 
     def _checked_parameter(self, name: str, value: Any) -> np.ndarray:
         """The value in the model's dtype."""

@@ -59,9 +59,10 @@ class Sequential(Model):
     def predict(self, X: Any) -> np.ndarray:
         """The outputs (n, ...) for the rows of X, in the model's dtype.
 
-        From the 17th prediction with the same parameters on, weights of wide layers are kept packed
-        as products read them, in as much memory again: outputs are the same and come sooner, the
-        more so of few rows.
+        From the 17th prediction with the same parameters on (of two rows or more, of inputs of one
+        shape and dtype), weights of wide layers are kept packed as products read them, in as much
+        memory again: outputs are the same and come sooner, the more so of few rows.
+        ``dlcore.config.pack_weights = False`` does without.
 
         Parameters
         ----------
@@ -77,18 +78,14 @@ class Sequential(Model):
         plan, shape = self._prediction_plan(arrays, _PREDICT_ROWS)
         rows = len(next(iter(arrays.values())))
         output = aligned_empty((rows, *shape[1:]), self.dtype)
-        bindings = {**self._parameter_bindings(), **arrays, "prediction": output}
-        train.run_forward(plan, bindings, rows, packed=self._packed_weights(plan, bindings, rows))
+        parameters = self._initialised()
+        bindings = {**_parameter_bindings(parameters), **arrays, "prediction": output}
+        packed = None
+        # a single row is multiplied by weights as they are, and a fit changes them
+        if rows > 1 and not self._fitting.locked():
+            packed = self._packed.find(plan, parameters, bindings)
+        train.run_forward(plan, bindings, rows, packed=packed)
         return output
-
-    def _packed_weights(
-        self, plan: CompiledPlan, bindings: dict[str, np.ndarray], rows: int
-    ) -> np.ndarray | None:
-        """Those for a prediction; None while ``fit`` changes the parameters and for a single row,
-        whose products read weights as they are."""
-        if rows < 2 or self._fitting.locked():
-            return None
-        return self._packed.find(plan, bindings)
 
     def predict_one(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The output for one sample ``x``, with no checks beyond dtype and size.
@@ -128,8 +125,7 @@ class Sequential(Model):
             out = np.empty(shape[1:], self.dtype)
         elif out.dtype != self.dtype or out.shape != shape[1:]:
             raise ValueError(f"out must be {self.dtype} {shape[1:]}, not {out.dtype} {out.shape}")
-        bound = {tracing.parameter_slot(k): v for k, v in parameters.items()}
-        bindings = {**bound, **arrays, "prediction": out[np.newaxis]}
+        bindings = {**_parameter_bindings(parameters), **arrays, "prediction": out[np.newaxis]}
         train.run_forward(plan, bindings, 1, threads=1)
         if not holds_containers(self._chain):
             self._row_call = plan.row_call(bindings, "x", "prediction", parameters, revision)
@@ -140,9 +136,6 @@ class Sequential(Model):
         arrays = train.flatten_inputs(X)
         self._chain.check_input(tracing.unflatten(arrays), "x")
         return arrays
-
-    def _parameter_bindings(self) -> dict[str, np.ndarray]:
-        return {tracing.parameter_slot(k): v for k, v in self._initialised().items()}
 
     def _prediction_plan(self, arrays: dict[str, np.ndarray], capacity: int) -> tuple[Any, Any]:
         inputs = tracing.signature(arrays)
@@ -255,7 +248,8 @@ class Sequential(Model):
                 watchers.append(train.Progress())
             self._state = state
             state.optimizer = fit.optimizer
-            bindings = {**self._parameter_bindings(), **state.arrays}
+            self._packed.outdate()
+            bindings = {**_parameter_bindings(self._initialised()), **state.arrays}
             train.run_training(
                 plan, data, bindings, state, fit, batch_size=batch_size, shuffle=shuffle,
                 callbacks=watchers, after_epoch=validate,
@@ -402,7 +396,8 @@ class Sequential(Model):
         values = np.empty(steps, self.dtype)
         weights = np.full(steps, plan.capacity, self.dtype)
         weights[-1] = len(data) - (steps - 1) * plan.capacity
-        bindings = {**self._parameter_bindings(), **data.bindings(), "loss": values}
+        bound = _parameter_bindings(self._initialised())
+        bindings = {**bound, **data.bindings(), "loss": values}
         if data.weight is not None:
             bindings["loss_weight"] = weights
         train.run_forward(plan, bindings, len(data))
@@ -445,6 +440,10 @@ class Sequential(Model):
         from dlcore.io.model_file import save
 
         save(self, path, training_state=training_state, metadata=metadata)
+
+
+def _parameter_bindings(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {tracing.parameter_slot(name): value for name, value in parameters.items()}
 
 
 def _signatures(data: Data) -> tuple[tracing.Signature, tracing.Signature, str | None]:
