@@ -1,0 +1,90 @@
+/* Products that have no tiles along the columns of c: with a vector, and by dot products. */
+#include "gemm/product.h"
+
+/* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
+#define VECTOR_K 4096
+
+/* y (n) = or += x (k) @ matrix (k, n), either stride of which is 1 */
+static void multiply_vector(const dlc_gemm *g, void *y, int64_t y_stride, const void *x, int64_t x_stride,
+                            const void *matrix, int64_t k_stride, int64_t n_stride, int64_t n, void *own)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    int64_t p = 0;
+    do {
+        int64_t depth = dlc_min64(g->k - p, VECTOR_K);
+        bool accumulate = g->accumulate || p > 0;
+        const void *x_p = at(g, x, p * x_stride), *matrix_p = at(g, matrix, p * k_stride);
+        if (n_stride == 1 && y_stride == 1) {
+            kernels->vector_matrix(y, x_p, x_stride, matrix_p, k_stride, depth, n, accumulate);
+        } else {
+            if (x_stride != 1) {
+                kernels->pack(own, depth, x_p, x_stride, 0, depth, 1);
+                x_p = own;
+            }
+            kernels->matrix_vector(y, y_stride, matrix_p, n_stride, x_p, n, depth, accumulate);
+        }
+        p += VECTOR_K;
+    } while (p < g->k);
+}
+
+void dlc_gemm_by_vector(const dlc_gemm *g, path path, void *own)
+{
+    if (path == MATRIX_TIMES_VECTOR)
+        multiply_vector(g, g->c, g->c_row, g->b, g->b_row, g->a, g->a_col, g->a_row, g->m, own);
+    else
+        multiply_vector(g, g->c, 1, g->a, g->a_col, g->b, g->b_row, g->b_col, g->n, own);
+    sum_columns(g, 0, g->b, g->b_row, g->b_col, g->k, g->n, g->accumulate);
+}
+
+/* Vectors along k that have dot products with others */
+typedef struct vectors {
+    const void *first;
+    int64_t apart, step; /* from one to the next; from one element to the next */
+    int64_t count;
+    int64_t c_stride; /* between their elements of c */
+} vectors;
+
+static vectors rows_of_a(const dlc_gemm *g) { return (vectors){g->a, g->a_row, g->a_col, g->m, g->c_row}; }
+static vectors columns_of_b(const dlc_gemm *g) { return (vectors){g->b, g->b_col, g->b_row, g->n, 1}; }
+
+/* By stretches of k of which the vectors of a tile stay in L1, as do up to about 10 of the few. These are packed unless they lie
+ * as the others do, along k. */
+void dlc_gemm_by_dots(const dlc_gemm *g, path path, void *own)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const bool few_rows = path == DOTS_OF_FEW_ROWS;
+    const vectors few = few_rows ? rows_of_a(g) : columns_of_b(g), many = few_rows ? columns_of_b(g) : rows_of_a(g);
+    const int64_t stretch = round_up(even_blocks(g->k, kernels->kc), kernels->lanes);
+    for (int64_t p = 0; p < g->k; p += stretch) {
+        const int64_t depth = dlc_min64(g->k - p, stretch);
+        const void *x = at(g, few.first, p * few.step);
+        int64_t apart = few.apart;
+        if (few.step != 1) {
+            apart = round_up(depth, kernels->lanes);
+            kernels->pack(own, apart, x, few.step, few.apart, depth, few.count);
+            x = own;
+        }
+        const void *y = at(g, many.first, p * many.step);
+        kernels->dots(g->c, many.c_stride, few.c_stride, y, many.apart, x, apart, many.count, few.count, depth,
+                      g->accumulate || p > 0);
+        sum_columns(g, 0, few_rows ? y : x, 1, few_rows ? many.apart : apart, depth, g->n, g->accumulate || p > 0);
+    }
+}
+
+void dlc_gemm_by_dot_blocks(const dlc_gemm *g, path path, int64_t first_row, int64_t first_col, void *own, int thread)
+{
+    for (int64_t row = 0; row < g->m; row += g->kernels->mc) {
+        const dlc_gemm block = rectangle(g, row, dlc_min64(g->m - row, g->kernels->mc), 0, g->n);
+        dlc_gemm_by_dots(&block, path, own);
+        if (g->finish)
+            finish_in_place(&block, first_row + row, first_col, thread);
+    }
+}
+
+int64_t dlc_gemm_narrow_scratch(const dlc_gemm *g)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
+    const int64_t depth = round_up(dlc_min64(g->k, kernels->kc), kernels->lanes);
+    return dlc_max64(vector, dlc_min64(dlc_max64(g->m, g->n), kernels->nr) * depth);
+}

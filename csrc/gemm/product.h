@@ -1,0 +1,102 @@
+/* What the files of this directory share, and they alone: the parts of a product, and what is decided for it. */
+#ifndef DLC_GEMM_PRODUCT_H
+#define DLC_GEMM_PRODUCT_H
+
+#include <stddef.h>
+
+#include "core/sizes.h"
+#include "gemm/gemm.h"
+
+/* A panel of b that stays in L1 is read in place by few tiles: packing costs 17% of 32 x 256 x 256, 9% at 64 rows, and saves
+ * 2% at 128. Where its rows lie further apart than PACK_B_STRIDE bytes, more pages than the first-level TLB holds and in
+ * powers of two few sets of L1, reading it twice is slower than packing it (32 x 1024 x 1024: 46% of peak, packed 58%). */
+#define PACK_B_ROWS 64
+#define PACK_B_STRIDE 1024
+
+static inline void *at(const dlc_gemm *g, const void *base, int64_t element)
+{
+    return (char *)(uintptr_t)base + element * g->element_size;
+}
+
+static inline int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_div(n, multiple) * multiple; }
+
+/* How many elements of a panel stand for such a depth */
+static inline int64_t packed_depth(const dlc_gemm_kernels *kernels, int64_t depth)
+{
+    return kernels->packs_pairs ? dlc_ceil_div(depth, 2) : depth;
+}
+
+/* The size of equal blocks of at most `most` that `n` is cut in */
+static inline int64_t even_blocks(int64_t n, int64_t most)
+{
+    return n <= most ? n : dlc_ceil_div(n, dlc_ceil_div(n, most));
+}
+
+/* Whether rows of b lie so near each other that a panel of it can be read in place. */
+static inline bool has_near_rows(const dlc_gemm *g)
+{
+    const int64_t apart = g->b_row < 0 ? -g->b_row : g->b_row;
+    return apart <= PACK_B_STRIDE / g->element_size;
+}
+
+/* A part of the product: the elements of c from (row, col) on. That of the first rows has the sums of its columns of b, too. */
+static inline dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    dlc_gemm part = *g;
+    part.m = rows;
+    part.n = cols;
+    if (!g->is_transient)
+        part.c = at(g, g->c, row * g->c_row + col);
+    part.a = at(g, g->a, row * g->a_row);
+    part.b = at(g, g->b, col * g->b_col);
+    part.b_sums = g->b_sums && row == 0 ? at(g, g->b_sums, col) : NULL;
+    return part;
+}
+
+typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS_OF_FEW_COLUMNS, DOTS_OF_FEW_ROWS } path;
+
+/* What is decided for the whole product and not for a thread's share of it, as it decides on the order of summation. */
+typedef struct scheme {
+    path path;
+    bool pack_a;
+    bool is_symmetric;  /* only what lies on or below the diagonal is computed */
+    int64_t most_depth; /* of the blocks that k is cut in */
+} scheme;
+
+static inline bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }
+
+static inline bool is_by_vector(path path) { return path == MATRIX_TIMES_VECTOR || path == VECTOR_TIMES_MATRIX; }
+
+static inline void sum_columns(const dlc_gemm *g, int64_t col, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n,
+                               bool accumulate)
+{
+    if (g->b_sums)
+        g->kernels->sum_columns(at(g, g->b_sums, col), b, b_row, b_col, k, n, accumulate);
+}
+
+/* All of a part of the product whose first element is (row, col) of the whole */
+static inline void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, int thread)
+{
+    const dlc_gemm_block block = {g->c, g->c_row, row, col, g->m, g->n};
+    g->finish(g->context, &block, thread);
+}
+
+/* For the kernels, shape and strides of the whole product */
+scheme dlc_gemm_choose_scheme(const dlc_gemm *gemm);
+
+/* Products with a vector. own may be NULL where the vector is contiguous, or stands left of contiguous rows. */
+void dlc_gemm_by_vector(const dlc_gemm *gemm, path path, void *own);
+/* Products by dots, whose `finish` is not called */
+void dlc_gemm_by_dots(const dlc_gemm *gemm, path path, void *own);
+/* The same for many rows, finished block by block */
+void dlc_gemm_by_dot_blocks(const dlc_gemm *gemm, path path, int64_t first_row, int64_t first_col, void *own, int thread);
+/* Tiles of blocks of rows and columns. A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is
+ * packed for L1 just before its use, and where more blocks of rows follow it is kept for them. (first_row, first_col): where the
+ * part begins in the whole product. */
+void dlc_gemm_by_blocks(const dlc_gemm *gemm, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread);
+
+/* The room of `own` in elements, of the first three and of the last */
+int64_t dlc_gemm_narrow_scratch(const dlc_gemm *gemm);
+int64_t dlc_gemm_blocks_scratch(const dlc_gemm *gemm);
+
+#endif
