@@ -205,7 +205,7 @@ def test_the_summary_says_how_much_is_packed(model):
     line = next(line for line in model.plan_summary().splitlines() if "packed" in line)
     predict_often(model)
     assert line == f"weights, if packed for repeated predictions: {packed_of(model).nbytes} bytes"
-    narrow = dl.nn.Sequential(dl.nn.Linear(FEATURES, 3)).init(0)
+    narrow = dl.nn.Sequential(dl.nn.Linear(FEATURES, 2)).init(0)
     narrow.predict(X)
     assert "packed" not in narrow.plan_summary()
 

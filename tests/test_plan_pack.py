@@ -121,7 +121,7 @@ def test_weights_as_the_first_factor_are_not_packed(rng):
     assert_same_bits(run(plan, bindings, 1, plan.pack(bindings)), run(plan, bindings, 1, None))
 
 
-@pytest.mark.parametrize(("k", "n"), [(20, 30), (100, 1), (100, 3), (6144, 40)])
+@pytest.mark.parametrize(("k", "n"), [(20, 30), (100, 1), (100, 2), (6144, 40)])
 def test_what_is_packed_nowhere_takes_no_memory(k, n):
     """Small products, products with a vector, dot products, and those that are cut along k."""
     plan = Plan(linear_builder("f4", k, n).build())
