@@ -227,11 +227,12 @@ PEERS = {peer.name: peer for peer in (NumPy, OnnxRuntime, Torch, ScikitLearn, Ja
 
 
 def _infer() -> list[NetworkRow]:
-    images, small = (784, 256, 128, 10), (10, 32, 2)
+    images, small, wide = (784, 256, 128, 10), (10, 32, 2), (784, 1024, 1024, 10)
     rows = []
     for units, count, limit, goal in (
         (images, 1, "none", Goal(vs={"best": 1.5})),
         (small, 1, "none", Goal(vs={"numpy": 5.0})),
+        (wide, 16, "none", Goal()),
         (images, 10_000, "fma", Goal(vs={"best": 1.2})),
     ):
         network = Network(units, rows=count, batch=count)
