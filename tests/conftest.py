@@ -5,6 +5,14 @@ import shlex
 import pytest
 
 from dlcore import cli
+from plan_runs import large_teams
+
+
+@pytest.fixture
+def teams():
+    """Runs of any size may have teams of up to 8 threads."""
+    with large_teams():
+        yield
 
 
 @pytest.fixture

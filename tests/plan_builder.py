@@ -109,6 +109,11 @@ class PlanBuilder:
         )
         return len(self.tensors) - 1
 
+    def view(self, tensor, shape, stride=None):
+        """Another tensor in the place of one in the arena."""
+        dtype, _, _, offset, *_ = self.tensors[tensor]
+        return self.tensor(DTYPES[dtype], shape, offset=offset, stride=stride)
+
     def bound(self, kind, dtype, shape, *, writable=False):
         """A slot and the tensor that spans it; for STREAM and DATASET, shape is that of a row."""
         size = math.prod(shape) * np.dtype(dtype).itemsize

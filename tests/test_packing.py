@@ -10,6 +10,7 @@ import pytest
 import dlcore as dl
 from dlcore.graph.lower import CompiledPlan
 from dlcore.nn.packing import CALLS_BEFORE_PACKING
+from dlcore.nn.tracing import parameter_slot
 from helpers import assert_same_bits, team
 
 FEATURES, WIDTH = 150, 600  # too many weights for the cache that blocks of rows would stay in
@@ -236,7 +237,7 @@ def test_other_arrays_of_parameters_are_not_taken_for_these(model):
     model.init(5)
     predict_often(model)
     kept = packed_of(model)
-    bound = {f"parameter/{name}": value for name, value in old.items()}
+    bound = {parameter_slot(name): value for name, value in old.items()}
     assert model._packed.find(plan, old, bound) is None
     assert packed_of(model) is not kept
     assert_same_bits(model.predict(X), predict_anew(model))

@@ -8,15 +8,12 @@ import plan_builder as pb
 from dlcore import DlcoreError
 from dlcore._plan import Plan
 from plan_builder import ROWS, PlanBuilder, program
-from plan_runs import epoch_slices, large_teams, run_teams
+from plan_runs import epoch_slices, run_teams
 
 REALS = ["f4", "f8"]
 
 
-@pytest.fixture(autouse=True)
-def _teams():
-    with large_teams():
-        yield
+pytestmark = pytest.mark.usefixtures("teams")
 
 
 @pytest.fixture

@@ -7,13 +7,9 @@ import plan_builder as pb
 from dlcore._plan import Plan
 from dlcore.errors import DlcoreError
 from plan_builder import ROWS, PlanBuilder, step_attributes
-from plan_runs import large_teams, run_teams
+from plan_runs import run_teams
 
-
-@pytest.fixture(autouse=True)
-def _teams():
-    with large_teams():
-        yield
+pytestmark = pytest.mark.usefixtures("teams")
 
 
 M, N, CAPACITY = 37, 45, 40

@@ -11,7 +11,7 @@ import plan_builder as pb
 from dlcore import DlcoreError
 from dlcore._plan import Plan
 from plan_builder import ROWS, PlanBuilder, bits, program, step_attributes
-from plan_runs import epoch_slices, large_teams, run_teams
+from plan_runs import epoch_slices, run_teams
 
 REALS = ["f4", "f8"]
 DTYPES = ["f4", "f8", "u1", "i4", "i8", "?"]
@@ -19,10 +19,7 @@ DTYPES = ["f4", "f8", "u1", "i4", "i8", "?"]
 RUN = {"epoch_rows": 107, "batch_rows": 40, "step_end": 6}
 
 
-@pytest.fixture(autouse=True)
-def _teams():
-    with large_teams():
-        yield
+pytestmark = pytest.mark.usefixtures("teams")
 
 
 @pytest.fixture

@@ -12,15 +12,12 @@ import plan_builder as pb
 from dlcore._plan import Plan
 from helpers import assert_same_bits
 from plan_builder import ROWS, PlanBuilder, program
-from plan_runs import TEAMS, large_teams
+from plan_runs import TEAMS
 
 CAPACITY = 40
 
 
-@pytest.fixture(autouse=True)
-def _teams():
-    with large_teams():
-        yield
+pytestmark = pytest.mark.usefixtures("teams")
 
 
 @pytest.fixture
@@ -78,7 +75,7 @@ def test_results_are_those_without(dtype, transpose_w, in_blocks, k, n, rng):
     builder = linear_builder(dtype, k, n, b_strides=strides, in_blocks=in_blocks)
     plan = Plan(builder.build())
     assert plan.packed_bytes >= k * n * np.dtype(dtype).itemsize
-    assert [plan.packs_slot(slot) for slot in range(4)] == [False, True, False, False]
+    assert plan.packed_slots == (1,)
     for rows in (1, 2, 15, CAPACITY, CAPACITY + 17):
         bindings = linear_bindings(rng, dtype, k, n, rows)
         x, w, bias, _ = bindings
@@ -105,7 +102,7 @@ def test_runs_read_what_was_packed(in_blocks, rng):
 
 def test_every_team_packs_the_same(rng):
     plan = Plan(linear_builder("f4", 700, 333).build())
-    bindings = linear_bindings(rng, "f4", 700, 333, 1)
+    bindings = linear_bindings(rng, "f4", 700, 333, 20)
     dl.set_num_threads(1)
     first = run(plan, bindings, 1, plan.pack(bindings))
     for threads in TEAMS:
@@ -126,7 +123,7 @@ def test_what_is_packed_nowhere_takes_no_memory(k, n):
     """Small products, products with a vector, dot products, and those that are cut along k."""
     plan = Plan(linear_builder("f4", k, n).build())
     assert plan.packed_bytes == 0
-    assert not plan.packs_slot(1)
+    assert plan.packed_slots == ()
 
 
 def chain_builder(widths, *, as_one=False):

@@ -1,5 +1,6 @@
 /* Operands that stay the same from run to run, laid out once as kernels read them. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "plan/loaded.h"
 
@@ -11,14 +12,14 @@ static int32_t packed_tensor(const dlc_op *op)
     return op->packed_offset < 0 ? -1 : op->operands[op->def->packed_operand(op)];
 }
 
-bool dlc_plan_packs_slot(const dlc_plan *plan, int64_t slot)
+void dlc_plan_packed_slots(bool *is_packed, const dlc_plan *plan)
 {
+    memset(is_packed, 0, (size_t)plan->header->n_slots * sizeof *is_packed);
     for (int64_t i = 0; i < plan->header->n_ops; i++) {
         const int32_t tensor = packed_tensor(&plan->ops[i]);
-        if (tensor >= 0 && plan->tensors[tensor].slot == slot)
-            return true;
+        if (tensor >= 0)
+            is_packed[plan->tensors[tensor].slot] = true;
     }
-    return false;
 }
 
 typedef struct packing {

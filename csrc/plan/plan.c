@@ -41,7 +41,7 @@ static bool is_constant(const dlc_plan *plan, int32_t tensor)
     return slot >= 0 && plan->slots[slot].kind == DLC_SLOT_FIXED && !plan->slots[slot].writable;
 }
 
-/* Whether an op packs the same operand in the same place among its inputs, and in the same way. */
+/* Whether two ops that pack one tensor do it alike: for a product, as the same factor. */
 static bool packs_alike(const dlc_op *a, const dlc_op *b)
 {
     return a->def == b->def && a->def->packed_operand(a) - a->n_out == b->def->packed_operand(b) - b->n_out;

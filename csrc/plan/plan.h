@@ -64,8 +64,8 @@ typedef struct dlc_run {
 /* What the plan's ops read of read-only FIXED slots (weights) can be packed: laid out once for many runs as kernels read it
  * fastest, with the same results. It takes dlc_plan_packed_bytes, aligned to DLC_ALIGNMENT; 0: no op would gain. */
 DLC_API int64_t dlc_plan_packed_bytes(const dlc_plan *plan);
-/* Whether that is made of a slot. */
-DLC_API bool dlc_plan_packs_slot(const dlc_plan *plan, int64_t slot);
+/* is_packed (n slots): whether that is made of a slot. */
+DLC_API void dlc_plan_packed_slots(bool *is_packed, const dlc_plan *plan);
 /* Packs what is bound to those slots; other bindings (of n, one for each slot) are not looked at. */
 DLC_API dlc_status dlc_plan_pack(void *packed, const dlc_plan *plan, const dlc_binding *bindings, int64_t n_bindings);
 

@@ -75,7 +75,7 @@ cdef extern from "plan/plan.h" nogil:
     dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
     int64_t dlc_plan_cost(const dlc_plan *plan)
     int64_t dlc_plan_packed_bytes(const dlc_plan *plan)
-    bint dlc_plan_packs_slot(const dlc_plan *plan, int64_t slot)
+    void dlc_plan_packed_slots(void *is_packed, const dlc_plan *plan)  # bool, as NumPy's
     dlc_status dlc_plan_pack(
         void *packed, const dlc_plan *plan, const dlc_binding *bindings, int64_t n_bindings
     )
@@ -284,9 +284,12 @@ cdef class Plan:
         """What `pack` takes; 0 where no op would gain by it."""
         return dlc_plan_packed_bytes(self._plan)
 
-    def packs_slot(self, int64_t slot):
-        """Whether `pack` reads what is bound to a slot."""
-        return dlc_plan_packs_slot(self._plan, slot)
+    @property
+    def packed_slots(self):
+        """The slots that `pack` reads: a tuple of their indices."""
+        cdef cnp.ndarray is_packed = np.empty(self._n_slots, np.bool_)
+        dlc_plan_packed_slots(cnp.PyArray_DATA(is_packed), self._plan)
+        return tuple(np.flatnonzero(is_packed).tolist())
 
     def pack(self, bindings):
         """What FIXED slots hold, laid out once as the plan's products read it: an array for `run`.
@@ -294,7 +297,7 @@ cdef class Plan:
         Parameters
         ----------
         bindings : sequence of ndarray or None
-            One for each slot; only those that `packs_slot` names are looked at.
+            One for each slot; only those of `packed_slots` are looked at.
         """
         cdef dlc_status status
         cdef int64_t i
@@ -304,9 +307,8 @@ cdef class Plan:
         cdef cnp.ndarray packed = aligned_empty((self.packed_bytes,), np.uint8)
         cdef void *memory = cnp.PyArray_DATA(packed)
         cdef _Workspace workspace = _Workspace(0, self._n_slots)
-        for i in range(self._n_slots):
-            if dlc_plan_packs_slot(self._plan, i):  # FIXED, so that no run decides on its size
-                _bind(&workspace.bindings[i], &self._slots[i], i, bound[i], NULL)
+        for i in self.packed_slots:  # FIXED, so that no run decides on their size
+            _bind(&workspace.bindings[i], &self._slots[i], i, bound[i], NULL)
         with nogil:
             status = dlc_plan_pack(memory, self._plan, workspace.bindings, self._n_slots)
         check(status)

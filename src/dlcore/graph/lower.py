@@ -57,7 +57,8 @@ class CompiledPlan:
     team_size : TeamSize
         What runs of many steps have found out about its threads.
     packed_bytes : int
-        What ``pack`` takes.
+        What ``pack`` takes: 0 where no product would gain, or where one reads an array that its
+        owner may write.
     """
 
     def __init__(self, encoder: Encoder, schedule: RowBlocks | WholeBatch):
@@ -75,20 +76,12 @@ class CompiledPlan:
         """Runs steps with arrays bound by slot name; see ``dlcore._plan.Plan.run``."""
         return self.native.run(self._arrays(bindings), **options)
 
-    def pack(self, bindings: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The weights that products read in every step, laid out once for ``run(packed=...)``.
-
-        None where ``packed_bytes`` is 0.
-        """
-        if self.packed_bytes == 0:
-            return None
+    def pack(self, bindings: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The weights that products read in every step, laid out once for ``run(packed=...)``."""
         return self.native.pack(self._arrays(bindings))
 
     def _count_packed(self) -> int:
-        """0 where no product would gain, or one reads an array that its owner may write."""
-        if self.native.packed_bytes == 0:
-            return 0
-        read = [slot for i, slot in enumerate(self.slots) if self.native.packs_slot(i)]
+        read = [self.slots[index] for index in self.native.packed_slots]
         return 0 if any(slot.value is not None for slot in read) else self.native.packed_bytes
 
     def row_call(
