@@ -165,3 +165,23 @@ def test_interrupts_are_seen_within_a_long_native_run():
     """
     result = run_python(code)
     assert result.stdout.strip() == "interrupted True", result.stderr
+
+
+def test_signals_are_seen_within_a_long_prediction():
+    """A handler runs more often than once, which is what a signal after the end would make it."""
+    code = """
+    import signal
+    import numpy as np, dlcore as dl
+    dl.set_num_threads(1)
+    x = np.ones((60_000, 64), np.float32)
+    layers = dl.nn.Linear(64, 1024), dl.nn.ReLU(), dl.nn.Linear(1024, 1024), dl.nn.Linear(1024, 1)
+    model = dl.nn.Sequential(*layers).init()
+    expected = model.predict(x[:1])
+    seen = []
+    signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    result = model.predict(x)
+    print(len(seen) > 1, np.allclose(result, expected, rtol=1e-4))
+    """
+    result = run_python(code)
+    assert result.stdout.strip() == "True True", result.stderr

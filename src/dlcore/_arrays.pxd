@@ -15,6 +15,7 @@ from libc.string cimport memcmp
 
 cdef cnp.ndarray plain_array(object value)
 cdef cnp.ndarray real_array(object value, str name)
+cdef cnp.ndarray aligned_array(int ndim, const cnp.npy_intp *shape, int type_number)
 cdef int describe(dlc_array *view, cnp.ndarray array, str name) except -1
 cdef bint same_array(cnp.ndarray a, cnp.ndarray b) noexcept
 cdef tuple shape_of(cnp.ndarray array)

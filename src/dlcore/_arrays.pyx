@@ -1,8 +1,15 @@
 """NumPy arrays as the core sees them, for the modules that call it."""
 
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.stdint cimport uintptr_t
+
 import numpy as np
 
 cnp.import_array()
+
+cdef enum:
+    ALIGNMENT = 64  # a cache line, and the widest vector
+    MOST_AXES = 32  # of NumPy's arrays before NumPy 2
 
 
 cdef cnp.ndarray plain_array(object value):
@@ -17,6 +24,35 @@ cdef cnp.ndarray real_array(object value, str name):
     if not is_real(cnp.PyArray_TYPE(array)):
         raise TypeError(f"{name} has dtype {array.dtype}; expected float32 or float64")
     return array
+
+
+cdef cnp.ndarray aligned_array(int ndim, const cnp.npy_intp *shape, int type_number):
+    """An uninitialised array in C order that begins at a multiple of 64 bytes."""
+    cdef cnp.npy_intp size = cnp.PyArray_DescrFromType(type_number).itemsize
+    cdef int axis
+    for axis in range(ndim):
+        if shape[axis] > 0 and size > (PY_SSIZE_T_MAX - ALIGNMENT) // shape[axis]:
+            raise MemoryError(f"no memory for an array of shape {tuple([shape[i] for i in range(ndim)])}")
+        size *= shape[axis]
+    size += ALIGNMENT
+    cdef cnp.ndarray memory = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, False)
+    cdef char *data = <char *>cnp.PyArray_DATA(memory)
+    cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(
+        ndim, <cnp.npy_intp *>shape, type_number, data + (ALIGNMENT - <uintptr_t>data % ALIGNMENT) % ALIGNMENT
+    )
+    cnp.set_array_base(array, memory)
+    return array
+
+
+def aligned_empty(tuple shape not None, dtype):
+    """An uninitialised C-contiguous array that begins at a multiple of 64 bytes."""
+    cdef cnp.npy_intp[MOST_AXES] extents
+    cdef Py_ssize_t axis
+    if len(shape) > MOST_AXES:
+        raise ValueError(f"shape has {len(shape)} axes; the limit is {MOST_AXES}")
+    for axis in range(len(shape)):
+        extents[axis] = shape[axis]
+    return aligned_array(<int>len(shape), extents, (<cnp.dtype>np.dtype(dtype)).type_num)
 
 
 cdef int describe(dlc_array *view, cnp.ndarray array, str name) except -1:

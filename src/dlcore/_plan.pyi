@@ -42,30 +42,5 @@ class Plan:
         packed: NDArray[np.uint8] | None = None,
     ) -> tuple[int, int]: ...
 
-class Call:
-    def __init__(
-        self,
-        plan: Plan,
-        arguments: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
-        results: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
-        constants: Sequence[tuple[int, NDArray[Any]]],
-        as_one: bool,
-    ) -> None: ...
-    def __call__(self, arguments: tuple[Any, ...], seed: int = 0, counter: int = 0) -> Any: ...
-
-class RowCall:
-    def __init__(
-        self,
-        plan: Plan,
-        bindings: list[NDArray[Any]],
-        row: int,
-        result: int,
-        parameters: object,
-        revision: int,
-    ) -> None: ...
-    def __call__(self, row: Any, result: Any, parameters: object) -> Any: ...
-
-def outdate_row_calls() -> None: ...
-def row_call_revision() -> int: ...
 def register_op(address: int) -> None: ...
 def place_buffers(buffers: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]: ...

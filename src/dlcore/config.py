@@ -32,6 +32,11 @@ log_traces = False
 max_plans = 256
 
 
+def plan_flags() -> tuple[bool, bool, str]:
+    """The debug flags, which plans depend on."""
+    return fusion, update_in_store, schedule
+
+
 def config_info() -> dict[str, str]:
     """Version, kernels, threads and libraries, by name.
 

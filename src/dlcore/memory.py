@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 from typing import Any
 
 import numpy as np
 
+from dlcore._arrays import aligned_empty
+
+__all__ = ["ALIGNMENT", "NATIVE_DTYPES", "aligned_empty", "is_mapped", "native_array"]
+
 ALIGNMENT = 64  # a cache line, and the widest vector
 NATIVE_DTYPES = tuple(np.dtype(t) for t in ("f4", "f8", "u1", "i4", "i8", "?"))
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised C-contiguous array that begins at a multiple of 64 bytes."""
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -43,6 +37,8 @@ def native_array(value: Any, name: str) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
+    if array.dtype in NATIVE_DTYPES and array.flags.c_contiguous and array.flags.aligned:
+        return array
     dtype = array.dtype.newbyteorder("=")
     if dtype not in NATIVE_DTYPES:
         fits_int64 = dtype.kind != "f" and (dtype.itemsize < 8 or np.all(array < 1 << 63))

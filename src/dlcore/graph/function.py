@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dlcore import config, random
-from dlcore._plan import Call
+from dlcore._calls import Call
 from dlcore.graph import tree
 from dlcore.graph.lower import CompiledPlan, compile_plan
 from dlcore.graph.plan_cache import PLANS, identity_of

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dlcore import config
-from dlcore._plan import Plan, RowCall
+from dlcore._calls import BatchCall, RowCall
+from dlcore._plan import Plan
 from dlcore.graph import arena
 from dlcore.graph.canonical import canonicalise, is_contiguous, is_reshaped, without_ones
 from dlcore.graph.encode import (
@@ -92,17 +93,44 @@ class CompiledPlan:
         parameters: object,
         revision: int,
     ) -> RowCall | None:
-        """A plan of one row as a function of that row; see ``dlcore._plan.RowCall``.
+        """A plan of one row as a function of that row; see ``dlcore._calls.RowCall``.
 
         None where a constant is not read in place, so that it has to be copied at each run.
         """
+        arrays = self._arrays_in_place(bindings)
+        if arrays is None:
+            return None
+        places = self._place(row), self._place(result)
+        return RowCall(self.native, arrays, *places, parameters, revision)
+
+    def batch_call(
+        self,
+        bindings: Mapping[str, np.ndarray],
+        rows: str,
+        results: str,
+        parameters: object,
+        revision: int,
+    ) -> BatchCall | None:
+        """The plan as a function of its rows; see ``dlcore._calls.BatchCall``.
+
+        None where a constant is not read in place, so that it has to be copied at each run.
+        """
+        arrays = self._arrays_in_place(bindings)
+        if arrays is None:
+            return None
+        places = self._place(rows), self._place(results)
+        return BatchCall(self.native, arrays, *places, parameters, revision)
+
+    def _place(self, name: str) -> int:
+        return [slot.name for slot in self.slots].index(name)
+
+    def _arrays_in_place(self, bindings: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
+        """What slots are bound to, or None where a constant is bound to a copy."""
         arrays = self._arrays(bindings)
         for slot, array in zip(self.slots, arrays, strict=True):
             if slot.value is not None and array is not slot.value:
                 return None
-        names = [slot.name for slot in self.slots]
-        places = names.index(row), names.index(result)
-        return RowCall(self.native, arrays, *places, parameters, revision)
+        return arrays
 
     def _arrays(self, bindings: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         return [

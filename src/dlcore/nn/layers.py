@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dlcore import random
-from dlcore._plan import outdate_row_calls
+from dlcore._calls import outdate_calls
 from dlcore.graph import table  # noqa: F401  (fills the op table)
 from dlcore.graph.shape import Rows, describe, fixed, flat_rows
 from dlcore.graph.table.shaping import reduce
@@ -77,11 +77,11 @@ class Layer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        outdate_row_calls()
+        outdate_calls()
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
-        outdate_row_calls()
+        outdate_calls()
 
     def init(self, initializer: random.Initializer) -> Mapping[str, Any]:
         """The first values of parameters and state by name; none unless overridden.

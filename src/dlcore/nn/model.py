@@ -12,10 +12,11 @@ from typing import Any, Self
 import numpy as np
 
 from dlcore import config, random, train
-from dlcore._plan import RowCall
+from dlcore._calls import RowCall
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty
 from dlcore.nn.containers import Chain, walk
+from dlcore.nn.kept_call import KeptCall
 from dlcore.nn.layers import Layer
 from dlcore.nn.packing import PackedWeights
 from dlcore.optim.optimizer import AVERAGE
@@ -51,10 +52,11 @@ class Model:
         self._plans_lock = threading.Lock()
         self._fitting = threading.Lock()
         self._row_call: RowCall | None = None
+        self._kept_call: KeptCall | None = None
         self._packed = PackedWeights()
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_plans", "_plans_lock", "_fitting", "_row_call", "_packed")
+        runtime = ("_plans", "_plans_lock", "_fitting", "_row_call", "_kept_call", "_packed")
         return {k: v for k, v in vars(self).items() if k not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -307,8 +309,13 @@ class Model:
 
     def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` gave for the key and the layers as they are; the least used goes."""
-        debug = (config.fusion, config.update_in_store, config.schedule)
-        key = (key, debug, _layer_key(self._chain), tuple(self._aliases().items()), self._frozen)
+        key = (
+            key,
+            config.plan_flags(),
+            _layer_key(self._chain),
+            tuple(self._aliases().items()),
+            self._frozen,
+        )
         with self._plans_lock:
             plan = self._plans.pop(key, None)
             if plan is None:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from dlcore import train
-from dlcore._plan import row_call_revision
+from dlcore._calls import calls_revision
 from dlcore.graph.lower import CompiledPlan
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty, native_array
 from dlcore.nn import losses, tracing
+from dlcore.nn.kept_call import KeptCall
 from dlcore.nn.losses import Loss
 from dlcore.nn.model import Model, holds_containers
 from dlcore.optim import Adam, Optimizer
@@ -74,18 +75,37 @@ class Sequential(Model):
         ValueError
             If the samples' shape does not fit, or the model has no parameters yet.
         """
+        kept, parameters = self._kept_call, self._parameters
+        if kept is not None and parameters is not None and kept.fits(X, parameters):
+            self._chain.check_input(X, "x")
+            return kept.call(X, self._find_packed(kept.plan, parameters, kept.bindings, len(X)))
+        return self._predict_anew(X)
+
+    def _predict_anew(self, X: Any) -> np.ndarray:
+        """The same by a plan that is looked up; it is kept for the next call."""
         arrays = self._inputs(X)
+        revision, parameters = calls_revision(), self._initialised()
         plan, shape = self._prediction_plan(arrays, _PREDICT_ROWS)
         rows = len(next(iter(arrays.values())))
         output = aligned_empty((rows, *shape[1:]), self.dtype)
-        parameters = self._initialised()
         bindings = {**_parameter_bindings(parameters), **arrays, "prediction": output}
-        packed = None
-        # a single row is multiplied by weights as they are, and a fit changes them
-        if rows > 1 and not self._fitting.locked():
-            packed = self._packed.find(plan, parameters, bindings)
+        packed = self._find_packed(plan, parameters, bindings, rows)
         train.run_forward(plan, bindings, rows, packed=packed)
+        if arrays.get("x") is X and not holds_containers(self._chain):
+            self._kept_call = KeptCall.of(plan, bindings, parameters, revision)
         return output
+
+    def _find_packed(
+        self,
+        plan: CompiledPlan,
+        parameters: Mapping[str, np.ndarray],
+        bindings: Mapping[str, np.ndarray],
+        rows: int,
+    ) -> np.ndarray | None:
+        # a single row is multiplied by weights as they are, and a fit changes them
+        if rows == 1 or self._fitting.locked():
+            return None
+        return self._packed.find(plan, parameters, bindings)
 
     def predict_one(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The output for one sample ``x``, with no checks beyond dtype and size.
@@ -119,7 +139,7 @@ class Sequential(Model):
         if x.dtype != self.dtype:
             raise TypeError(f"x is {x.dtype}, but the model computes in {self.dtype}")
         arrays = {"x": x[np.newaxis]}
-        revision, parameters = row_call_revision(), self._initialised()
+        revision, parameters = calls_revision(), self._initialised()
         plan, shape = self._prediction_plan(arrays, 1)
         if out is None:
             out = np.empty(shape[1:], self.dtype)
