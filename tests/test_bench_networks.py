@@ -81,11 +81,12 @@ def test_infer_beside_numpy(run):
     command = ALONE.replace("none", "numpy")
     status, out, err = run(f"bench infer --rows 10-32-2 {command}")
     assert status == 0, err
-    assert "10-32-2 1 row" in out
-    (row,) = json.loads(Path("now.json").read_text())["rows"]
-    assert set(row["nominal"]["ratios"]) == {"numpy"}
-    assert row["nominal"]["flops"] == 2 * (10 * 32 + 32 * 2)
-    assert all(error < 1e-5 for error in row["nominal"]["errors"].values())
+    rows = json.loads(Path("now.json").read_text())["rows"]
+    for row, (name, count) in zip(rows, (("1 row", 1), ("32 rows", 32)), strict=True):
+        assert f"10-32-2 {name}" in out
+        assert set(row["nominal"]["ratios"]) == {"numpy"}
+        assert row["nominal"]["flops"] == 2 * (10 * 32 + 32 * 2) * count
+        assert all(error < 1e-5 for error in row["nominal"]["errors"].values())
 
 
 def test_a_wrong_prediction_fails_the_run(run, monkeypatch):
@@ -225,6 +226,8 @@ def test_losses_are_judged_by_their_mean(losses, complaint):
         ("784-256-128-10 first step", 1, "10 ms"),
         ("784-256-128-10 1 row", 1, "best 1.5"),
         ("10-32-2 1 row", 1, "numpy 5"),
+        ("10-32-2 32 rows", 1, "-"),
+        ("784-256-128-10 16 rows", 1, "-"),
         ("784-1024-1024-10 16 rows", 1, "-"),
         ("784-256-128-10 10000 rows", 2, "best 1.2"),
     ],

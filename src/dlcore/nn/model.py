@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from dlcore import config, random, train
-from dlcore._calls import RowCall
+from dlcore._calls import RowCall, calls_revision
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty
 from dlcore.nn.containers import Chain, walk
@@ -24,6 +24,17 @@ from dlcore.train import TrainingState
 
 # Compiled plans that a model keeps.
 _MAX_PLANS = 16
+
+# Attributes that copies and pickles leave behind; see _reset_runtime.
+_RUNTIME = {
+    "_plans",
+    "_plans_lock",
+    "_fitting",
+    "_row_call",
+    "_kept_call",
+    "_known_layers",
+    "_packed",
+}
 
 
 class Model:
@@ -53,11 +64,11 @@ class Model:
         self._fitting = threading.Lock()
         self._row_call: RowCall | None = None
         self._kept_call: KeptCall | None = None
+        self._known_layers: tuple[int, Any] | None = None  # revision and key
         self._packed = PackedWeights()
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_plans", "_plans_lock", "_fitting", "_row_call", "_kept_call", "_packed")
-        return {k: v for k, v in vars(self).items() if k not in runtime}
+        return {name: value for name, value in vars(self).items() if name not in _RUNTIME}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -309,13 +320,7 @@ class Model:
 
     def _cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` gave for the key and the layers as they are; the least used goes."""
-        key = (
-            key,
-            config.plan_flags(),
-            _layer_key(self._chain),
-            tuple(self._aliases().items()),
-            self._frozen,
-        )
+        key = (key, config.plan_flags(), self._layers_key(), self._frozen)
         with self._plans_lock:
             plan = self._plans.pop(key, None)
             if plan is None:
@@ -324,6 +329,15 @@ class Model:
             if len(self._plans) > _MAX_PLANS:
                 del self._plans[next(iter(self._plans))]
         return plan
+
+    def _layers_key(self) -> Any:
+        """What tells the layers, as they are now, from others; kept while no layer is changed."""
+        revision = calls_revision()
+        if self._known_layers is not None and self._known_layers[0] == revision:
+            return self._known_layers[1]
+        key = _layer_key(self._chain), tuple(self._aliases().items())
+        self._known_layers = None if holds_containers(self._chain) else (revision, key)
+        return key
 
 
 def _read_only(arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
