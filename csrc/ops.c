@@ -181,7 +181,7 @@ static bool apply_at_once(const dlc_kernels *kernels, const dlc_array *out, int3
     return true;
 }
 
-dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
+dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs, bool out_is_new)
 {
     dlc_map_program program;
     dlc_array arrays[4];
@@ -198,6 +198,7 @@ dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
         DLC_TRY(prepend_axes(&arrays[1 + i], &inputs[i], out->ndim));
     dlc_map_program_init(&program, out->dtype, 1, arity, DLC_REDUCE_NONE);
     dlc_map_emit(&program, (dlc_map_op)op, 0, 1, 2, 3);
+    program.new_outputs = out_is_new;
     return run_program(&program, arrays, out->shape, out->ndim, 1);
 }
 

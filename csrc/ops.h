@@ -28,8 +28,9 @@ DLC_API dlc_status dlc_bfloat16_kind(const char **kind);
 DLC_API dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
                               int32_t activation, double parameter, bool in_bfloat16, const void *packed_w);
 
-/* out = op(inputs[0], ...), computed in the dtype of out; inputs broadcast to out's shape and may be of any dtype. */
-DLC_API dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs);
+/* out = op(inputs[0], ...), computed in the dtype of out; inputs broadcast to out's shape and may be of any dtype. out_is_new:
+ * whether its memory was never written. */
+DLC_API dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs, bool out_is_new);
 
 /* Any map program, as words, over `shape`; arrays: outputs, then inputs. */
 DLC_API dlc_status dlc_run_map(const int64_t *words, int64_t n_words, const dlc_array *arrays, int32_t n_arrays,

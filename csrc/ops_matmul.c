@@ -24,7 +24,7 @@ static dlc_status run_on_copy(const dlc_array *out, dlc_status (*run)(const dlc_
         return dlc_fail(DLC_OUT_OF_MEMORY, "%lld bytes for a copy of out are not to be had", (long long)bytes);
     dlc_status status = run(&temporary, context);
     if (status == DLC_OK)
-        status = dlc_apply(out, DLC_MAP_COPY, &temporary);
+        status = dlc_apply(out, DLC_MAP_COPY, &temporary, false);
     free(temporary.data);
     return status;
 }

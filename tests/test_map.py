@@ -293,6 +293,24 @@ def test_reductions_are_the_same_bits_at_any_number_of_threads(dtype, shape, rng
                 assert_same_bits(actual, expected)
 
 
+def test_reductions_beyond_the_cache_are_the_same_bits_wherever_arrays_lie(rng):
+    """What is streamed begins with a line of its output, and sums are cut alike all the same."""
+    x = np.resize(rng.standard_normal(99_991), (1, 5 << 20))
+    frame = np.empty((2, x.size + 8))
+    program = [("square", 0, 2), ("tanh", 1, 2)]
+    words = words_of(program, n_out=2, reduction="sum", n_reduced=1)
+    results = []
+    for offset in (0, 1, 6):
+        total, values = frame[:1, offset : offset + 1], frame[1:, offset : offset + x.size]
+        _native.run_map(words, [total, values], [x], x.shape, 1)
+        results.append((total.copy(), values.copy()))
+    assert results[0][0] == pytest.approx(np.sum(x**2), rel=1e-12)
+    np.testing.assert_allclose(results[0][1], np.tanh(x), rtol=1e-14)
+    for result in results[1:]:
+        for actual, expected in zip(result, results[0], strict=True):
+            assert_same_bits(actual, expected)
+
+
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("reduction", ["sum", "mean", "max", "min"])
 @pytest.mark.parametrize("shape", [*SPACES, (300, 200), (5000, 10)])

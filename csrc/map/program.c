@@ -73,7 +73,7 @@ void dlc_map_program_init(dlc_map_program *program, int32_t dtype, int32_t n_out
     program->n_out = n_out;
     program->n_in = n_in;
     program->n_literals = program->n_temps = program->n_instructions = 0;
-    program->filled_literals = 0;
+    program->filled_literals = program->new_outputs = 0;
     program->reduction = reduction;
     program->n_reduced = reduction == DLC_REDUCE_NONE ? 0 : n_out;
 }
@@ -161,7 +161,7 @@ static dlc_status decode_counts(dlc_map_program *program, const int64_t *words, 
     program->n_literals = (int32_t)words[5];
     program->n_temps = (int32_t)words[6];
     program->n_instructions = (int32_t)words[7];
-    program->filled_literals = 0;
+    program->filled_literals = program->new_outputs = 0;
     if (program->n_out + program->n_in > DLC_MAP_MAX_OPERANDS)
         return dlc_fail(DLC_INVALID_PLAN, "a map program has %d operands; the limit is %d",
                         program->n_out + program->n_in, DLC_MAP_MAX_OPERANDS);

@@ -3,17 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu/cache.h"
+
 /* Rows at least this long are run one at a time where the array itself can be the register, rather than be copied
  * several to a block: from about here on a copy in and out costs more than the additional kernel calls. */
 #define ROW_IN_PLACE 128
 
-/* Bytes of all arrays from which on inputs are fetched ahead and outputs are streamed: three quarters of 32 MB, what a core
- * reaches of the last-level cache of most servers. (What the system reports may be that of all cores.) A copy of 8 MB is
- * 1.3 times as fast by plain stores there, and one of 16 MB 1.5 times by streaming ones (x86-64-v3 on Zen 3). */
-#define CACHE_BYTES (24.0 * (1 << 20))
+/* Bytes of all arrays from which on outputs are streamed past the caches: three quarters of the last-level cache, within what has
+ * been measured, as the cache that the system reports may be that of all cores and of other machines on the same host. With 32 MB
+ * (Zen 3) a copy of 8 MB is 1.3 times as fast by plain stores, and one of 16 MB 1.5 times by streaming ones; where 480 MB are
+ * reported (an Intel Xeon), streaming wins from 64 MB of arrays on for relu, and from 64 to 100 MB for costlier functions. */
+enum { LEAST_STREAMED = 24 << 20, MOST_CACHED = 64 << 20 };
 
-/* Instructions up to this cost keep up with memory: of relu, streaming makes 1.3 times the speed on 64 MB, though its blocks
- * are computed in L1 first; of exp it makes 0.8. */
+/* Instructions up to this cost keep up with memory. */
 #define SHORT_COST 8
 
 /* The blocks that one call of a kernel takes where no register is needed: rows that are reduced where they lie, of which a call
@@ -93,6 +95,13 @@ static void prepend_axis(dlc_map_walk *w)
         w->operands[i].stride[0] = 0;
 }
 
+static bool exceeds_cache(double bytes)
+{
+    if (bytes <= LEAST_STREAMED) /* without asking for more */
+        return false;
+    return bytes > (double)dlc_min64(dlc_last_cache_bytes() / 4 * 3, MOST_CACHED);
+}
+
 void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dlc_real_kernels *kernels,
                        const dlc_array *arrays, const int64_t *shape, int32_t ndim, int64_t rows)
 {
@@ -129,8 +138,7 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     }
     while (w->ndim < 2)
         prepend_axis(w);
-    w->exceeds_cache = count_bytes(w) > CACHE_BYTES;
-    w->streams = w->exceeds_cache && dlc_map_instruction_cost(program) <= SHORT_COST;
+    w->streams = exceeds_cache(count_bytes(w));
 }
 
 static double number_at(const char *p, int64_t size)
@@ -195,11 +203,20 @@ static int64_t rows_of_block(const dlc_map_walk *w, int64_t rows, int64_t cols, 
     return limit / dlc_max64(cols, 1);
 }
 
+/* Columns that the first block has less than others, so that blocks of an output that is streamed begin with a line. One that two
+ * blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long (Intel Xeon, arrays as NumPy
+ * allocates them, 16 bytes after a line). */
+static int64_t columns_before_line(const dlc_map_walk *w)
+{
+    const int64_t behind = (int64_t)((uintptr_t)w->operands[0].data % DLC_ALIGNMENT);
+    const bool is_one_row = w->ndim == 2 && w->extent[0] == 1 && w->block_cols < w->extent[1];
+    const bool adds_up = w->program->reduction != DLC_REDUCE_NONE; /* block by block, wherever arrays lie */
+    return w->streams && is_one_row && !adds_up ? behind / w->size : 0;
+}
+
 static void choose_blocks(dlc_map_walk *w)
 {
-    /* Half of a register where memory is the limit: so that what is fetched ahead arrives in time (exp of 64 MB: 1.3 times
-     * the speed, relu 1.15). */
-    int64_t limit = dlc_map_block_elements(w->program) / (w->exceeds_cache ? 2 : 1);
+    int64_t limit = dlc_map_block_elements(w->program);
     if (w->direct) /* needs no register */
         limit *= BLOCKS_AT_ONCE;
     int64_t rows = w->extent[w->ndim - 2], cols = w->extent[w->ndim - 1];
@@ -211,7 +228,8 @@ static void choose_blocks(dlc_map_walk *w)
                 w->block_rows = 1;
     w->block_rows = dlc_max64(w->block_rows, 1);
     w->row_blocks = count_blocks(rows, w->block_rows);
-    w->col_blocks = count_blocks(cols, w->block_cols);
+    w->missing_cols = columns_before_line(w);
+    w->col_blocks = count_blocks(cols + w->missing_cols, w->block_cols);
 }
 
 /* Whether a block of the array is one run of its elements. */
@@ -228,6 +246,8 @@ static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->progra
 static bool is_streamed(const dlc_map_walk *w, int i)
 {
     if (!w->streams || i < count_accumulated(w) || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
+        return false;
+    if (w->program->new_outputs >> i & 1)
         return false;
     for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
         if (w->operands[in].data == w->operands[i].data)
@@ -402,17 +422,6 @@ static void run_instructions(const dlc_map_walk *w, int64_t n)
     }
 }
 
-/* Starts to load what most likely comes next: else memory waits while a block is computed. */
-static void fetch_next(const dlc_map_walk *w, char *const *place, int64_t count)
-{
-    for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
-        const char *next = place[i] + count * w->operands[i].size;
-        if (has_whole_blocks(w, &w->operands[i]))
-            for (int64_t byte = 0; byte < count * w->operands[i].size; byte += 64)
-                __builtin_prefetch(next + byte);
-    }
-}
-
 static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
 {
     const dlc_map_program *program = w->program;
@@ -425,8 +434,6 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
         else if (i >= program->n_out || (i == 0 && w->first_defined))
             load(w, o, place[i], rows, cols);
     }
-    if (w->exceeds_cache)
-        fetch_next(w, place, rows * cols);
     run_instructions(w, rows * cols);
     if (w->sums)
         dlc_map_accumulate(w, row, rows, col, cols);
@@ -439,7 +446,7 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
 static bool takes_blocks_at_once(const dlc_map_walk *w)
 {
     const dlc_map_program *program = w->program;
-    if (w->col_blocks == 1 || w->direct || w->exceeds_cache || w->block_rows != 1)
+    if (w->col_blocks == 1 || w->direct || w->streams || w->block_rows != 1)
         return false;
     if (program->n_instructions != 1 || program->filled_literals || dlc_map_instruction_cost(program) > SHORT_COST)
         return false;
@@ -447,6 +454,11 @@ static bool takes_blocks_at_once(const dlc_map_walk *w)
         if (!w->operands[i].in_place)
             return false;
     return true;
+}
+
+static int64_t first_column_of(const dlc_map_walk *w, int64_t col_block)
+{
+    return dlc_max64(col_block * w->block_cols - w->missing_cols, 0);
 }
 
 void dlc_map_walk_run(dlc_map_walk *w, int64_t begin, int64_t end)
@@ -459,9 +471,9 @@ void dlc_map_walk_run(dlc_map_walk *w, int64_t begin, int64_t end)
     for (int64_t block = begin, blocks = 1; block < end; block += blocks, advance(w, blocks)) {
         if (at_once)
             blocks = dlc_min64(dlc_min64(BLOCKS_AT_ONCE, end - block), w->col_blocks - w->col_block);
-        int64_t row = w->row_block * w->block_rows, col = w->col_block * w->block_cols;
+        int64_t row = w->row_block * w->block_rows, col = first_column_of(w, w->col_block);
         int64_t rows = dlc_min64(w->block_rows, w->extent[w->ndim - 2] - row);
-        int64_t cols = dlc_min64(blocks * w->block_cols, w->extent[w->ndim - 1] - col);
+        int64_t cols = dlc_min64(first_column_of(w, w->col_block + blocks), w->extent[w->ndim - 1]) - col;
         if (w->direct)
             dlc_map_accumulate(w, row, rows, col, cols);
         else

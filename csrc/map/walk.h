@@ -30,7 +30,6 @@ typedef struct dlc_map_walk {
     int64_t size;       /* of an element as it is computed */
     double rows;        /* that literals refer to */
     bool first_defined; /* register 0 is read as well as written */
-    bool exceeds_cache; /* all arrays together */
     bool streams;       /* outputs go past the caches where that can be done */
 
     int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
@@ -38,6 +37,7 @@ typedef struct dlc_map_walk {
     bool reduced[DLC_MAX_NDIM];
 
     int64_t block_rows, block_cols;
+    int64_t missing_cols; /* of the first block of a row */
     int64_t row_blocks, col_blocks; /* for each outer index */
     int64_t blocks;                 /* all of them */
     int64_t index[DLC_MAX_NDIM];    /* where the walk is on the outer axes */

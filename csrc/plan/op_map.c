@@ -81,6 +81,9 @@ static dlc_status check_program(prepared_map *prepared, const dlc_op *op, const 
         DLC_TRY(check_reduction(op, operands));
     DLC_TRY(find_space(prepared, shape, op, args, operands));
     DLC_TRY(check_outputs(prepared, operands));
+    for (int32_t i = 0; i < prepared->program.n_out; i++)
+        if (operands[i].slot_kind >= 0) /* the caller's, who often makes it for the run */
+            prepared->program.new_outputs |= 1u << i;
     prepared->sums_rows = prepared->ndim > 0 && prepared->space[0] < 0 && operands[0].extents[0] == 1;
     if (dlc_element_count(&count, shape, prepared->ndim, "the space of a map") != DLC_OK)
         return dlc_fail(DLC_INVALID_PLAN, "its operands span more elements than fit in 63 bits");

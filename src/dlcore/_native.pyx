@@ -45,7 +45,7 @@ cdef extern from "map/map.h" nogil:
 
 cdef extern from "ops.h" nogil:
     dlc_status dlc_map_instruction_info(const char **name, int32_t *arity, int32_t op)
-    dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
+    dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs, bint out_is_new)
     dlc_status dlc_run_map(const int64_t *words, int64_t n_words, const dlc_array *arrays, int32_t n_arrays,
                            const int64_t *shape, int32_t ndim, int64_t rows)
     dlc_status dlc_random_fill(int32_t dtype, void *out, int64_t n, int32_t kind, double keep, uint64_t seed,
@@ -105,6 +105,7 @@ def apply(str name, *inputs, out=None):
     cdef cnp.npy_intp[8] dims
     cdef cnp.ndarray array, result
     cdef dlc_status status
+    cdef bint is_new = out is None
     cdef int op, arity, i, axis, ndim = 0, number = cnp.NPY_FLOAT32
     op, arity = _INSTRUCTIONS[name]
     if len(inputs) != arity:
@@ -127,7 +128,7 @@ def apply(str name, *inputs, out=None):
             if dims[ndim - views[i].ndim + axis] not in (1, views[i].shape[axis]):
                 raise ValueError(f"the inputs have shapes {[a.shape for a in arrays]}, which do not broadcast")
             dims[ndim - views[i].ndim + axis] = views[i].shape[axis]
-    if out is None:
+    if is_new:
         result = cnp.PyArray_EMPTY(ndim, dims, number, 0)
     else:
         result = checked_out(out, ndim, dims, number)
@@ -136,9 +137,9 @@ def apply(str name, *inputs, out=None):
                 check_overlap(result, arrays[i], f"input {i}")
     describe(&out_view, result, "out")
     with nogil:
-        status = dlc_apply(&out_view, op, views)
+        status = dlc_apply(&out_view, op, views, is_new)
     check(status)
-    return result_of(result, out is None)
+    return result_of(result, is_new)
 
 
 def run_map(words, outputs, inputs, shape, rows):

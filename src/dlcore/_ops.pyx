@@ -54,7 +54,7 @@ cdef extern from "ops.h" nogil:
                                    const void *packed_b)
     dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array *w, const dlc_array *b,
                           int32_t activation, double parameter, bint in_bfloat16, const void *packed_w)
-    dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs)
+    dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs, bint out_is_new)
     dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bint logarithm)
 
 
@@ -418,8 +418,9 @@ cdef object elementwise(object x, object out, int op, str name, double parameter
     cdef dlc_array out_view
     cdef dlc_array[2] inputs
     cdef dlc_status status
+    cdef bint is_new = out is None
     describe(&inputs[0], array, "x")
-    if out is None:
+    if is_new:
         result = PyArray_NewLikeArray(array, cnp.NPY_KEEPORDER, NULL, 0)
     else:
         result = checked_out(out, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
@@ -431,12 +432,12 @@ cdef object elementwise(object x, object out, int op, str name, double parameter
         inputs[1].dtype = DLC_FLOAT64
         inputs[1].ndim = 0
     if cnp.PyArray_SIZE(array) <= SMALL_ELEMENTS:
-        status = dlc_apply(&out_view, op, inputs)
+        status = dlc_apply(&out_view, op, inputs, is_new)
     else:
         with nogil:
-            status = dlc_apply(&out_view, op, inputs)
+            status = dlc_apply(&out_view, op, inputs, is_new)
     check(status)
-    return result_of(result, out is None)
+    return result_of(result, is_new)
 
 
 def relu(x, *, out=None):

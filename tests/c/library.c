@@ -176,7 +176,7 @@ static void test_errors(void)
     expect(dlc_matmul(&out, &a, &a) == DLC_INVALID_ARGUMENT, "a product of shapes that do not fit is no error");
     expect(strstr(dlc_last_error(), "a has 3 columns, but b has 2 rows") != NULL, "the message is '%s'",
            dlc_last_error());
-    expect(dlc_apply(&out, DLC_MAP_OP_COUNT, &out) == DLC_INVALID_ARGUMENT, "an unknown instruction is no error");
+    expect(dlc_apply(&out, DLC_MAP_OP_COUNT, &out, false) == DLC_INVALID_ARGUMENT, "an unknown instruction is no error");
     expect(dlc_set_num_threads(-1) == DLC_INVALID_ARGUMENT, "-1 threads are no error");
 }
 

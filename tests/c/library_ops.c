@@ -25,7 +25,7 @@ static void test_apply(int32_t dtype, const unary_reference *reference)
         const dlc_array out = vector_of(dtype, y, N);
         describe("apply %s, %d threads, float%d", name_of(reference->op), threads, bits_of(dtype));
         use_team(threads);
-        expect(dlc_apply(&out, reference->op, &in) == DLC_OK, "%s", dlc_last_error());
+        expect(dlc_apply(&out, reference->op, &in, false) == DLC_OK, "%s", dlc_last_error());
         if (threads > 1)
             expect_same_bits(dtype, y, first, N);
         expect_intact();
@@ -51,7 +51,7 @@ static void test_apply_broadcasts(int32_t dtype)
     const dlc_array inputs[2] = {matrix_of(DLC_INT32, column, ROWS, 1, 1, 1), vector_of(DLC_UINT8, row, COLS)};
     const dlc_array result = matrix_of(dtype, out, ROWS, COLS, COLS, 1);
     describe("apply add of integers that broadcast, float%d", bits_of(dtype));
-    expect(dlc_apply(&result, DLC_MAP_ADD, inputs) == DLC_OK, "%s", dlc_last_error());
+    expect(dlc_apply(&result, DLC_MAP_ADD, inputs, true) == DLC_OK, "%s", dlc_last_error());
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLS; j++)
             expect(get(dtype, out, i * COLS + j) == column[i] + row[j], "element (%d, %d)", i, j);
