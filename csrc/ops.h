@@ -29,7 +29,7 @@ DLC_API dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dl
                               int32_t activation, double parameter, bool in_bfloat16, const void *packed_w);
 
 /* out = op(inputs[0], ...), computed in the dtype of out; inputs broadcast to out's shape and may be of any dtype. out_is_new:
- * whether its memory was never written. */
+ * whether it was just allocated. */
 DLC_API dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs, bool out_is_new);
 
 /* Any map program, as words, over `shape`; arrays: outputs, then inputs. */

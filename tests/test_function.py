@@ -575,3 +575,13 @@ def test_threads_that_trace_do_not_see_one_another():
         assert isinstance(plain(1.0), np.float64)
         called.set()
         assert pending.result() == 2.0
+
+
+@pytest.mark.parametrize("rows", [1 << 20, (1 << 20) + 3])
+def test_intermediate_results_beyond_the_cache(rows):
+    """What a product reads lies in the arena, and the result in memory of the caller's."""
+    x = np.resize(np.random.default_rng(0).standard_normal(99_991), (rows, 8))
+    w = np.random.default_rng(1).standard_normal((8, 2))
+    got, scaled = dl.jit(lambda x, w: (np.tanh(x) @ w, 3 * x))(x, w)
+    np.testing.assert_allclose(got, np.tanh(x) @ w, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(scaled, 3 * x)

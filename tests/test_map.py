@@ -293,6 +293,22 @@ def test_reductions_are_the_same_bits_at_any_number_of_threads(dtype, shape, rng
                 assert_same_bits(actual, expected)
 
 
+@pytest.mark.parametrize("offsets", [(0, 5), (3, 0), (1, 1)])
+def test_two_outputs_beyond_the_cache_may_begin_anywhere_in_a_line(offsets, rng):
+    """Blocks begin with the lines of one of them."""
+    x = np.resize(rng.standard_normal(99_991), (1, 5 << 20))
+    frame = np.full((2, x.size + 16), 7.0)
+    outputs = [frame[i : i + 1, offset : offset + x.size] for i, offset in enumerate(offsets)]
+    words = words_of([("square", 0, 2), ("tanh", 1, 2)], n_out=2)
+    with team(3):
+        _native.run_map(words, outputs, [x], x.shape, 1)
+    assert_same_bits(outputs[0], x * x)
+    np.testing.assert_allclose(outputs[1], np.tanh(x), rtol=1e-14)
+    for row, offset in zip(frame, offsets, strict=True):
+        assert np.all(row[:offset] == 7)
+        assert np.all(row[offset + x.size :] == 7)
+
+
 def test_reductions_beyond_the_cache_are_the_same_bits_wherever_arrays_lie(rng):
     """What is streamed begins with a line of its output, and sums are cut alike all the same."""
     x = np.resize(rng.standard_normal(99_991), (1, 5 << 20))

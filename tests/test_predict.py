@@ -158,6 +158,28 @@ def test_a_list_of_a_layer_that_is_changed_in_place_is_seen():
             np.testing.assert_allclose(model.predict(X), np.tanh(X * value), rtol=1e-5)
 
 
+class Quiet(dl.nn.Layer):
+    """Sets attributes in a way of its own."""
+
+    def __init__(self):
+        self.factor = 2.0
+
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+
+    def apply(self, parameters, x, training):
+        return x * self.factor
+
+
+def test_attributes_that_a_layer_sets_in_its_own_way_are_seen():
+    model = dl.nn.Sequential(dl.nn.Chain(Quiet(), dl.nn.Tanh())).init()
+    for value in (2.0, 5.0):
+        model.layers[0].layers[0].factor = value
+        for _ in range(2):
+            np.testing.assert_allclose(model.predict(X), np.tanh(X * value), rtol=1e-5)
+            np.testing.assert_allclose(model.predict_one(X[0]), np.tanh(X[0] * value), rtol=1e-5)
+
+
 def test_debug_flags_are_seen(model, monkeypatch):
     """A plan is compiled for the flags of now."""
     first = [model.predict(X) for _ in range(2)][1]
@@ -266,6 +288,14 @@ def test_neither_rows_nor_results_are_kept_alive(model):
     assert [each() for each in kept] == [None, None, None]
 
 
+def test_new_parameters_leave_no_old_ones_alive(model):
+    model.predict(X)
+    model.predict_one(X[0])
+    old = weakref.ref(model._parameters["0.weight"])
+    model.init(1)
+    assert old() is None
+
+
 def test_copies_and_pickles_have_calls_of_their_own(model):
     expected = [model.predict(X) for _ in range(2)][1]
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -305,5 +335,7 @@ def test_a_call_looks_at_the_rows_itself(model):
         with pytest.raises(ValueError, match="fit"):
             call(wrong)
     assert not call.fits(X[:0], model._parameters)
+    with pytest.raises(ValueError, match="fit"):
+        call(X[:0])
     assert not call.fits(X, dict(model._parameters))
     assert call.fits(X, model._parameters)

@@ -3,7 +3,8 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-/* Asked for once: the answer takes CPUID, which a virtual machine is interrupted by. */
+/* Asked for once: the answer takes CPUID, which a virtual machine is interrupted by. All threads get the same, whatever their
+ * cores would say: they share out blocks by it. */
 int64_t dlc_last_cache_bytes(void)
 {
 #ifdef _SC_LEVEL3_CACHE_SIZE
@@ -11,8 +12,8 @@ int64_t dlc_last_cache_bytes(void)
     int64_t bytes = atomic_load_explicit(&known, memory_order_relaxed);
     if (bytes < 0) {
         const long reported = sysconf(_SC_LEVEL3_CACHE_SIZE);
-        bytes = reported > 0 ? reported : 0;
-        atomic_store_explicit(&known, bytes, memory_order_relaxed);
+        const int64_t found = reported > 0 ? reported : 0;
+        bytes = atomic_compare_exchange_strong(&known, &bytes, found) ? found : bytes;
     }
     return bytes;
 #else

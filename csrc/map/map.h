@@ -44,8 +44,8 @@ typedef struct dlc_map_program {
     int32_t reduction; /* of the first n_reduced outputs over the axes where their extent is 1 and that of the space is not */
     int32_t n_reduced; /* 0 where there is none; the outputs behind them span the space */
     uint32_t filled_literals; /* as bits: those that some instruction reads as an array */
-    uint32_t new_outputs; /* as bits: those in memory that nobody has written; the system clears it as it is first touched, which
-                           * leaves it in the caches */
+    uint32_t new_outputs; /* as bits: those just allocated. The system clears such memory as it is first written, which leaves it
+                           * in the caches */
     dlc_map_literal literals[DLC_MAP_MAX_LITERALS];
     dlc_map_instruction instructions[DLC_MAP_MAX_INSTRUCTIONS];
 } dlc_map_program;

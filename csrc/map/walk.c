@@ -15,7 +15,10 @@
  * reported (an Intel Xeon), streaming wins from 64 MB of arrays on for relu, and from 64 to 100 MB for costlier functions. */
 enum { LEAST_STREAMED = 24 << 20, MOST_CACHED = 64 << 20 };
 
-/* Instructions up to this cost keep up with memory. */
+/* Bytes up to which glibc's malloc may give out what was freed before; beyond, new arrays are new to the system as well. */
+enum { MOST_REUSED = 32 << 20 };
+
+/* Instructions up to this cost keep up with memory: streaming is faster than plain stores even where blocks share lines. */
 #define SHORT_COST 8
 
 /* The blocks that one call of a kernel takes where no register is needed: rows that are reduced where they lie, of which a call
@@ -138,7 +141,8 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     }
     while (w->ndim < 2)
         prepend_axis(w);
-    w->streams = exceeds_cache(count_bytes(w));
+    w->exceeds_cache = exceeds_cache(count_bytes(w));
+    w->streams = false;
 }
 
 static double number_at(const char *p, int64_t size)
@@ -203,15 +207,61 @@ static int64_t rows_of_block(const dlc_map_walk *w, int64_t rows, int64_t cols, 
     return limit / dlc_max64(cols, 1);
 }
 
-/* Columns that the first block has less than others, so that blocks of an output that is streamed begin with a line. One that two
- * blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long (Intel Xeon, arrays as NumPy
+/* Whether a block of the array is one run of its elements. */
+static bool has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
+{
+    const int row = w->ndim - 2, col = w->ndim - 1;
+    return (o->stride[col] == 1 || w->extent[col] == 1) && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
+}
+
+/* The first outputs, that are accumulated and not stored. */
+static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
+
+static bool is_new(const dlc_map_walk *w, int out)
+{
+    double bytes = (double)w->size;
+    for (int axis = 0; axis < w->ndim; axis++)
+        bytes *= (double)w->extent[axis];
+    return (w->program->new_outputs >> out & 1) && bytes > MOST_REUSED;
+}
+
+/* Whether an output is written past the caches, if its lines permit: it is not in them anyway, as an input that is the same array
+ * is, and as a new array is that the system has just cleared. */
+static bool may_stream(const dlc_map_walk *w, int i)
+{
+    if (!w->exceeds_cache || i < count_accumulated(w) || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
+        return false;
+    for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
+        if (w->operands[in].data == w->operands[i].data)
+            return false;
+    return !is_new(w, i) && !(i == 0 && w->first_defined);
+}
+
+static bool is_one_row(const dlc_map_walk *w) { return w->ndim == 2 && w->extent[0] == 1; }
+
+/* Columns that the first block has less than others, so that blocks of the first output that is streamed begin with a line. One
+ * that two blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long (Intel Xeon, arrays as NumPy
  * allocates them, 16 bytes after a line). */
 static int64_t columns_before_line(const dlc_map_walk *w)
 {
-    const int64_t behind = (int64_t)((uintptr_t)w->operands[0].data % DLC_ALIGNMENT);
-    const bool is_one_row = w->ndim == 2 && w->extent[0] == 1 && w->block_cols < w->extent[1];
     const bool adds_up = w->program->reduction != DLC_REDUCE_NONE; /* block by block, wherever arrays lie */
-    return w->streams && is_one_row && !adds_up ? behind / w->size : 0;
+    if (adds_up || !is_one_row(w))
+        return 0;
+    for (int i = 0; i < w->program->n_out; i++)
+        if (may_stream(w, i))
+            return (int64_t)((uintptr_t)w->operands[i].data % DLC_ALIGNMENT) / w->size;
+    return 0;
+}
+
+static bool begins_with_lines(const dlc_map_walk *w, const dlc_map_operand *o)
+{
+    return is_one_row(w) && ((uintptr_t)o->data - (uintptr_t)(w->missing_cols * w->size)) % DLC_ALIGNMENT == 0;
+}
+
+static bool is_streamed(const dlc_map_walk *w, int i)
+{
+    return may_stream(w, i) &&
+           (begins_with_lines(w, &w->operands[i]) || dlc_map_instruction_cost(w->program) <= SHORT_COST);
 }
 
 static void choose_blocks(dlc_map_walk *w)
@@ -230,29 +280,6 @@ static void choose_blocks(dlc_map_walk *w)
     w->row_blocks = count_blocks(rows, w->block_rows);
     w->missing_cols = columns_before_line(w);
     w->col_blocks = count_blocks(cols + w->missing_cols, w->block_cols);
-}
-
-/* Whether a block of the array is one run of its elements. */
-static bool has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
-{
-    const int row = w->ndim - 2, col = w->ndim - 1;
-    return (o->stride[col] == 1 || w->extent[col] == 1) && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
-}
-
-/* The first outputs, that are accumulated and not stored. */
-static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
-
-/* Whether an output is better written past the caches: it is not in them anyway, as an input that is the same array is. */
-static bool is_streamed(const dlc_map_walk *w, int i)
-{
-    if (!w->streams || i < count_accumulated(w) || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
-        return false;
-    if (w->program->new_outputs >> i & 1)
-        return false;
-    for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
-        if (w->operands[in].data == w->operands[i].data)
-            return false;
-    return !(i == 0 && w->first_defined);
 }
 
 static bool is_in_place(const dlc_map_walk *w, int i)
@@ -302,6 +329,7 @@ int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
     for (; r < dlc_map_operand_count(program); r++) {
         dlc_map_operand *o = &w->operands[r];
         o->streams = is_streamed(w, r);
+        w->streams = w->streams || o->streams;
         o->in_place = !o->streams && is_in_place(w, r);
         if (!o->in_place) {
             w->registers[r] = o->buffer = own;
@@ -446,7 +474,7 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
 static bool takes_blocks_at_once(const dlc_map_walk *w)
 {
     const dlc_map_program *program = w->program;
-    if (w->col_blocks == 1 || w->direct || w->streams || w->block_rows != 1)
+    if (w->col_blocks == 1 || w->direct || w->block_rows != 1)
         return false;
     if (program->n_instructions != 1 || program->filled_literals || dlc_map_instruction_cost(program) > SHORT_COST)
         return false;

@@ -30,7 +30,8 @@ typedef struct dlc_map_walk {
     int64_t size;       /* of an element as it is computed */
     double rows;        /* that literals refer to */
     bool first_defined; /* register 0 is read as well as written */
-    bool streams;       /* outputs go past the caches where that can be done */
+    bool exceeds_cache; /* all arrays together */
+    bool streams;       /* some output goes past the caches */
 
     int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
     int64_t extent[DLC_MAX_NDIM];

@@ -28,6 +28,7 @@ struct dlc_plan {
     int64_t bound_bytes;             /* of all ops */
     int64_t packed_bytes;            /* of all that ops pack */
     int64_t cost;     /* of one step at row capacity */
+    int64_t fixed_cost; /* of its ops that have no rows */
     int64_t barriers; /* within one step */
     int32_t sums_dtype; /* of all that block ops sum */
     int64_t block_operands; /* those of block ops: the first of the table */

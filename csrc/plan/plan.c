@@ -71,6 +71,17 @@ static dlc_status place_packed(dlc_plan *plan, dlc_op *op, const dlc_array *args
     return DLC_OK;
 }
 
+static bool has_rows(const dlc_plan *plan, const dlc_op *op)
+{
+    for (int32_t i = 0; i < op->n_out + op->n_in; i++) {
+        const dlc_tensor_record *tensor = &plan->tensors[op->operands[i]];
+        for (int32_t axis = 0; axis < tensor->ndim; axis++)
+            if (tensor->shape[axis] < 0)
+                return true;
+    }
+    return false;
+}
+
 static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args, const dlc_op **packers)
 {
     const int64_t times = dlc_is_block_op(plan, op) ? dlc_count_blocks(plan, plan->header->row_capacity) : 1;
@@ -79,7 +90,10 @@ static dlc_status measure_op(dlc_plan *plan, dlc_op *op, dlc_array *args, const 
         op->def->scratch(&op->shared_bytes, &op->own_bytes, op, args, plan->kernels);
     DLC_TRY(widen(&plan->shared_bytes, op->shared_bytes, op));
     DLC_TRY(widen(&plan->own_bytes, op->own_bytes, op));
-    plan->cost = dlc_cost_add(plan->cost, dlc_cost_mul(op->def->cost(op, args), times));
+    const int64_t cost = dlc_cost_mul(op->def->cost(op, args), times);
+    plan->cost = dlc_cost_add(plan->cost, cost);
+    if (!has_rows(plan, op))
+        plan->fixed_cost = dlc_cost_add(plan->fixed_cost, cost);
     DLC_TRY(place_bound(plan, op));
     return place_packed(plan, op, args, packers);
 }
@@ -175,6 +189,8 @@ const dlc_slot_record *dlc_plan_slots(int64_t *n_slots, const dlc_plan *plan)
 int64_t dlc_plan_row_capacity(const dlc_plan *plan) { return plan->header->row_capacity; }
 
 int64_t dlc_plan_cost(const dlc_plan *plan) { return plan->cost; }
+
+int64_t dlc_plan_fixed_cost(const dlc_plan *plan) { return plan->fixed_cost; }
 
 /* ---- The arena ---- */
 

@@ -85,6 +85,8 @@ DLC_API dlc_status dlc_repeated_step_run(dlc_repeated_step *step);
 
 /* The cost of a step at the capacity of rows, in about flops or elements: what a run's threads are chosen by. */
 DLC_API int64_t dlc_plan_cost(const dlc_plan *plan);
+/* The part of it that fewer rows cost, too. */
+DLC_API int64_t dlc_plan_fixed_cost(const dlc_plan *plan);
 
 /* order (n): the permutation of 0..n-1 that shuffles epoch `epoch` under `seed` (Fisher-Yates over Philox). */
 DLC_API void dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);

@@ -16,6 +16,7 @@ from dlcore._plan cimport (
     bind,
     dlc_binding,
     dlc_plan_cost,
+    dlc_plan_fixed_cost,
     dlc_plan_run,
     dlc_repeated_step,
     dlc_repeated_step_free,
@@ -316,7 +317,7 @@ cdef bint _overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     return a_begin < b_begin + cnp.PyArray_NBYTES(b) and b_begin < a_begin + cnp.PyArray_NBYTES(a)
 
 
-# Seconds after which a run returns at the next step, so that Ctrl-C is seen.
+# Nanoseconds after which a run returns at the next step, so that Ctrl-C is seen; as team.BUDGET.
 cdef int64_t BUDGET_NS = 100_000_000
 
 
@@ -342,7 +343,7 @@ cdef class BatchCall:
     cdef list _bound  # holds the arrays whose memory is bound
     cdef _Array _rows, _results
     cdef int64_t _capacity
-    cdef double _cost_of_row
+    cdef double _fixed_cost, _cost_of_row
     cdef unsigned long long _revision
     cdef object _parameters
 
@@ -364,7 +365,8 @@ cdef class BatchCall:
         self._parameters = parameters
         self._revision = revision
         self._capacity = plan.row_capacity
-        self._cost_of_row = <double>dlc_plan_cost(plan._plan) / self._capacity
+        self._fixed_cost = <double>dlc_plan_fixed_cost(plan._plan)
+        self._cost_of_row = (dlc_plan_cost(plan._plan) - self._fixed_cost) / self._capacity
         _describe_array(&self._rows, (rows, bindings[rows].dtype, bindings[rows].shape))
         _describe_array(&self._results, (results, bindings[results].dtype, bindings[results].shape))
         self._bindings = <dlc_binding *>malloc(<size_t>n_slots * sizeof(dlc_binding))
@@ -396,7 +398,7 @@ cdef class BatchCall:
 
         ``packed`` is what the plan's ``pack`` made of the values that are bound, or None.
         """
-        if not _fits(&self._rows, rows, 1):
+        if not _fits(&self._rows, rows, 1) or cnp.PyArray_DIM(rows, 0) == 0:
             raise ValueError("rows are none that fit")
         cdef dlc_run run
         cdef cnp.npy_intp[DLC_MAX_NDIM] shape
@@ -417,7 +419,7 @@ cdef class BatchCall:
         run.step_end = (shape[0] + run.batch_rows - 1) // run.batch_rows
         run.budget_ns = BUDGET_NS
         try:
-            self._run(&run, shape[0] * self._cost_of_row > MOST_COST_WITH_GIL)
+            self._run(&run, self._fixed_cost + shape[0] * self._cost_of_row > MOST_COST_WITH_GIL)
         finally:
             self._plan._idle.append(workspace)
         return results

@@ -60,6 +60,7 @@ cdef extern from "plan/plan.h" nogil:
     dlc_status dlc_plan_arena_bytes(int64_t *bytes, const dlc_plan *plan, int32_t threads)
     dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
     int64_t dlc_plan_cost(const dlc_plan *plan)
+    int64_t dlc_plan_fixed_cost(const dlc_plan *plan)
     int64_t dlc_plan_packed_bytes(const dlc_plan *plan)
     void dlc_plan_packed_slots(void *is_packed, const dlc_plan *plan)  # bool, as NumPy's
     dlc_status dlc_plan_pack(

@@ -29,17 +29,18 @@ class KeptCall:
         bindings: dict[str, np.ndarray],
         parameters: object,
         revision: int,
+        flags: tuple[bool, bool, str],
     ) -> KeptCall | None:
         """None where a call would have to copy what a layer holds.
 
         bindings: what the prediction at hand was bound to, with rows ``x`` and ``prediction``.
-        revision: ``dlcore._calls.calls_revision`` of before the plan was looked up.
+        revision, flags: ``calls_revision`` and ``plan_flags`` of before the plan was looked up.
         """
         call = plan.batch_call(bindings, "x", "prediction", parameters, revision)
         if call is None:
             return None
         empty = {name: bindings[name][:0].copy() for name in ("x", "prediction")}
-        return cls(call, plan, {**bindings, **empty}, config.plan_flags())
+        return cls(call, plan, {**bindings, **empty}, flags)
 
     def fits(self, x: Any, parameters: object) -> bool:
         """Whether it is right for these rows, while the model's parameters are in these arrays."""

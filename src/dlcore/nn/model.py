@@ -97,6 +97,7 @@ class Model:
             parameters[name][...] = value
         self._parameters = parameters
         self._packed.outdate()
+        self._kept_call = self._row_call = None  # they hold the old ones
         self._state = None
         return self
 
@@ -336,7 +337,7 @@ class Model:
         if self._known_layers is not None and self._known_layers[0] == revision:
             return self._known_layers[1]
         key = _layer_key(self._chain), tuple(self._aliases().items())
-        self._known_layers = None if holds_containers(self._chain) else (revision, key)
+        self._known_layers = None if may_change_unseen(self._chain) else (revision, key)
         return key
 
 
@@ -382,10 +383,16 @@ def _value_key(value: Any) -> Any:
     return _Same(value)
 
 
-def holds_containers(value: Any) -> bool:
-    """Whether a layer, or one in it, has a list or a dict, which may change in place."""
+def may_change_unseen(value: Any) -> bool:
+    """Whether a layer, or one in it, can change without an attribute being set that outdates calls.
+
+    It has a list or a dict, which may change in place, or sets attributes in a way of its own.
+    """
     if isinstance(value, Layer):
-        return any(map(holds_containers, vars(value).values()))
+        kind = type(value)
+        if kind.__setattr__ is not Layer.__setattr__ or kind.__delattr__ is not Layer.__delattr__:
+            return True
+        return any(map(may_change_unseen, vars(value).values()))
     if isinstance(value, tuple):
-        return any(map(holds_containers, value))
+        return any(map(may_change_unseen, value))
     return isinstance(value, list | dict)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlcore import train
+from dlcore import config, train
 from dlcore._calls import calls_revision
 from dlcore.graph.lower import CompiledPlan
 from dlcore.graph.tensor import Tensor
@@ -17,7 +17,7 @@ from dlcore.memory import aligned_empty, native_array
 from dlcore.nn import losses, tracing
 from dlcore.nn.kept_call import KeptCall
 from dlcore.nn.losses import Loss
-from dlcore.nn.model import Model, holds_containers
+from dlcore.nn.model import Model, may_change_unseen
 from dlcore.optim import Adam, Optimizer
 from dlcore.train import Data, Fit, History, TrainingState
 
@@ -84,15 +84,15 @@ class Sequential(Model):
     def _predict_anew(self, X: Any) -> np.ndarray:
         """The same by a plan that is looked up; it is kept for the next call."""
         arrays = self._inputs(X)
-        revision, parameters = calls_revision(), self._initialised()
+        revision, flags, parameters = calls_revision(), config.plan_flags(), self._initialised()
         plan, shape = self._prediction_plan(arrays, _PREDICT_ROWS)
         rows = len(next(iter(arrays.values())))
         output = aligned_empty((rows, *shape[1:]), self.dtype)
         bindings = {**_parameter_bindings(parameters), **arrays, "prediction": output}
         packed = self._find_packed(plan, parameters, bindings, rows)
         train.run_forward(plan, bindings, rows, packed=packed)
-        if arrays.get("x") is X and not holds_containers(self._chain):
-            self._kept_call = KeptCall.of(plan, bindings, parameters, revision)
+        if arrays.get("x") is X and not may_change_unseen(self._chain):
+            self._kept_call = KeptCall.of(plan, bindings, parameters, revision, flags)
         return output
 
     def _find_packed(
@@ -147,7 +147,7 @@ class Sequential(Model):
             raise ValueError(f"out must be {self.dtype} {shape[1:]}, not {out.dtype} {out.shape}")
         bindings = {**_parameter_bindings(parameters), **arrays, "prediction": out[np.newaxis]}
         train.run_forward(plan, bindings, 1, threads=1)
-        if not holds_containers(self._chain):
+        if not may_change_unseen(self._chain):
             self._row_call = plan.row_call(bindings, "x", "prediction", parameters, revision)
         return out
 
