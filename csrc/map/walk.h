@@ -38,7 +38,7 @@ typedef struct dlc_map_walk {
     bool reduced[DLC_MAX_NDIM];
 
     int64_t block_rows, block_cols;
-    int64_t missing_cols; /* of the first block of a row */
+    int64_t missing_cols;           /* that the first block of a row has less than others */
     int64_t row_blocks, col_blocks; /* for each outer index */
     int64_t blocks;                 /* all of them */
     int64_t index[DLC_MAX_NDIM];    /* where the walk is on the outer axes */

@@ -7,8 +7,11 @@ import numpy as np
 
 cnp.import_array()
 
+cdef extern from "core/sizes.h" nogil:
+    enum:
+        DLC_ALIGNMENT
+
 cdef enum:
-    ALIGNMENT = 64  # a cache line, and the widest vector
     MOST_AXES = 32  # of NumPy's arrays before NumPy 2
 
 
@@ -31,21 +34,22 @@ cdef cnp.ndarray aligned_array(int ndim, const cnp.npy_intp *shape, int type_num
     cdef cnp.npy_intp size = cnp.PyArray_DescrFromType(type_number).itemsize
     cdef int axis
     for axis in range(ndim):
-        if shape[axis] > 0 and size > (PY_SSIZE_T_MAX - ALIGNMENT) // shape[axis]:
+        if shape[axis] > 0 and size > (PY_SSIZE_T_MAX - DLC_ALIGNMENT) // shape[axis]:
             raise MemoryError(f"no memory for an array of shape {tuple([shape[i] for i in range(ndim)])}")
         size *= shape[axis]
-    size += ALIGNMENT
+    size += DLC_ALIGNMENT
     cdef cnp.ndarray memory = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, False)
-    cdef char *data = <char *>cnp.PyArray_DATA(memory)
+    cdef uintptr_t address = <uintptr_t>cnp.PyArray_DATA(memory)
+    address += (DLC_ALIGNMENT - address % DLC_ALIGNMENT) % DLC_ALIGNMENT
     cdef cnp.ndarray array = cnp.PyArray_SimpleNewFromData(
-        ndim, <cnp.npy_intp *>shape, type_number, data + (ALIGNMENT - <uintptr_t>data % ALIGNMENT) % ALIGNMENT
+        ndim, <cnp.npy_intp *>shape, type_number, <void *>address
     )
     cnp.set_array_base(array, memory)
     return array
 
 
 def aligned_empty(tuple shape not None, dtype):
-    """An uninitialised C-contiguous array that begins at a multiple of 64 bytes."""
+    """An uninitialised C-contiguous array of a native dtype that begins at a multiple of 64 bytes."""
     cdef cnp.npy_intp[MOST_AXES] extents
     cdef Py_ssize_t axis
     if len(shape) > MOST_AXES:

@@ -65,6 +65,10 @@ class Sequential(Model):
         memory again: outputs are the same and come sooner, the more so of few rows.
         ``dlcore.config.pack_weights = False`` does without.
 
+        For a C-contiguous array of a sample shape and dtype that the last prediction had, a call is
+        kept that does little more than compute. What changes in a layer is seen as by
+        ``predict_one``; what is written into its ``vars`` is not.
+
         Parameters
         ----------
         X : array_like, or tuple or dict of them
