@@ -72,6 +72,8 @@ static inline int64_t dlc_first_operand(const dlc_plan *plan, const dlc_op *op)
 
 /* Whether what is bound to slot `index` is there, aligned, and no less than `needed`, in the units of the slot's kind. */
 dlc_status dlc_check_binding(const dlc_slot_record *slot, const dlc_binding *binding, int64_t needed, int64_t index);
+/* Steps, order and bindings of a run. */
+dlc_status dlc_check_run(const dlc_plan *plan, const dlc_run *run);
 
 /* The first failure of a thread during a run. */
 typedef struct dlc_failure {
