@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -69,6 +70,12 @@ def assert_same_bits(actual, expected):
     np.testing.assert_array_equal(np.isnan(actual), nan)
     np.testing.assert_array_equal(actual[~nan], expected[~nan])
     np.testing.assert_array_equal(np.signbit(actual[~nan]), np.signbit(expected[~nan]))
+
+
+def in_threads(work, count):
+    """Runs ``work(i)`` in a Python thread of its own for each i; raises what one of them raised."""
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count)))
 
 
 def layouts(x: np.ndarray) -> Iterator[np.ndarray]:

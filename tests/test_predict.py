@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import threading
 import weakref
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 import dlcore as dl
 from dlcore._calls import BatchCall
-from helpers import assert_same_bits, team
+from helpers import assert_same_bits, in_threads, team
 
 FEATURES = 9
 X = np.random.default_rng(0).normal(size=(1300, FEATURES)).astype(np.float32)
@@ -310,19 +309,12 @@ def test_threads_predict_at_once(width):
     model = network(width=width).init(0)
     parts = [X[i : i + 3] for i in range(0, 60, 3)] + [X]
     expected = [model.predict(part) for part in parts]
-    wrong = []
 
     def work(first):
         for i in range(first, first + 60):
-            if not np.array_equal(model.predict(parts[i % 21]), expected[i % 21]):
-                wrong.append(i)
+            assert_same_bits(model.predict(parts[i % 21]), expected[i % 21])
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(work, 4)
 
 
 def test_a_call_looks_at_the_rows_itself(model):

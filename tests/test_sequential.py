@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import weakref
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy import special
 import dlcore as dl
 from dlcore import config
 from dlcore.nn.initializers import NAMES
+from helpers import in_threads
 
 
 def two_layers(**options):
@@ -186,19 +186,12 @@ def test_predict_one_from_many_threads_at_once(width):
     model = dl.nn.Sequential(*layers).init()
     rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     expected = [model.predict_one(row) for row in rows]
-    wrong = []
 
     def work(first):
         for i in range(first, first + 100):
-            if not np.array_equal(model.predict_one(rows[i % 20]), expected[i % 20]):
-                wrong.append(i)
+            np.testing.assert_array_equal(model.predict_one(rows[i % 20]), expected[i % 20])
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(work, 4)
 
 
 def test_predict_uses_the_parameters_of_now():
@@ -210,22 +203,11 @@ def test_predict_uses_the_parameters_of_now():
     np.testing.assert_array_equal(model.predict(x), [[1.0, 2.0, 3.0]] * 2)
 
 
-def test_predict_from_many_threads_at_once():
+def test_first_predictions_from_many_threads_at_once():
     model = two_layers().init()
     x = np.random.default_rng(0).normal(size=(2000, 4)).astype(np.float32)
-    expected = model.predict(x)
-    results = [None] * 8
-
-    def work(i):
-        results[i] = model.predict(x)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result in results:
-        np.testing.assert_array_equal(result, expected)
+    expected = copy.deepcopy(model).predict(x)
+    in_threads(lambda _: np.testing.assert_array_equal(model.predict(x), expected), 8)
 
 
 def test_parameters_are_live_and_read_only():

@@ -17,19 +17,7 @@ class Call:
     ) -> None: ...
     def __call__(self, arguments: tuple[Any, ...], seed: int = 0, counter: int = 0) -> Any: ...
 
-class RowCall:
-    def __init__(
-        self,
-        plan: Plan,
-        bindings: list[NDArray[Any]],
-        row: int,
-        result: int,
-        parameters: object,
-        revision: int,
-    ) -> None: ...
-    def __call__(self, row: Any, result: Any, parameters: object) -> Any: ...
-
-class BatchCall:
+class _BoundCall:
     def __init__(
         self,
         plan: Plan,
@@ -39,6 +27,11 @@ class BatchCall:
         parameters: object,
         revision: int,
     ) -> None: ...
+
+class RowCall(_BoundCall):
+    def __call__(self, row: Any, result: Any, parameters: object) -> Any: ...
+
+class BatchCall(_BoundCall):
     def fits(self, rows: Any, parameters: object) -> bool: ...
     def __call__(self, rows: Any, packed: NDArray[np.uint8] | None = None) -> NDArray[Any]: ...
 

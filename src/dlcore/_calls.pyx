@@ -219,15 +219,16 @@ def calls_revision():
     return _revision
 
 
-cdef class RowCall:
-    """A plan of one row as a function of that row, bound to everything else once.
+cdef class _BoundCall:
+    """A plan as a function of rows, bound to everything else once.
 
     Parameters
     ----------
     plan : Plan
     bindings : list of ndarray
-        One for each slot. Those of the row and of its result serve as examples of shape and dtype.
-    row, result : int
+        One for each slot. Those of the rows and of their results serve as examples of dtype and of
+        a row's shape.
+    rows, results : int
         Their STREAM slots.
     parameters : object
         What was bound is right for calls that name this very object.
@@ -236,31 +237,43 @@ cdef class RowCall:
     """
 
     cdef Plan _plan
-    cdef Workspace _workspace
-    cdef dlc_repeated_step *_step
     cdef list _bound  # holds the arrays whose memory is bound
-    cdef _Array _row, _result
-    cdef bint _is_long, _is_running
-    cdef unsigned long long _revision
     cdef object _parameters
+    cdef unsigned long long _revision
 
     def __cinit__(
         self,
         Plan plan,
         list bindings,
-        int64_t row,
-        int64_t result,
+        int64_t rows,
+        int64_t results,
         object parameters,
         unsigned long long revision,
     ):
-        cdef dlc_run run
-        cdef Py_ssize_t i
         self._plan = plan
-        self._workspace = plan.take_workspace(1)
         self._bound = list(bindings)
-        self._bound[row] = self._bound[result] = None  # of the caller, who binds others
+        self._bound[rows] = self._bound[results] = None  # of the caller, who binds others
         self._parameters = parameters
         self._revision = revision
+
+    cdef bint _is_current(self, object parameters) noexcept:
+        return self._revision == _revision and self._parameters is parameters
+
+
+cdef class RowCall(_BoundCall):
+    """A plan of one row; `bindings` have one row."""
+
+    cdef Workspace _workspace
+    cdef dlc_repeated_step *_step
+    cdef _Array _row, _result
+    cdef bint _is_long, _is_running
+
+    def __cinit__(
+        self, Plan plan, list bindings, int64_t row, int64_t result, object parameters, revision
+    ):
+        cdef dlc_run run
+        cdef Py_ssize_t i
+        self._workspace = plan.take_workspace(1)
         self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
         _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
         _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
@@ -282,7 +295,7 @@ cdef class RowCall:
         """
         cdef dlc_status status
         cdef cnp.ndarray out
-        if self._is_running or self._revision != _revision or self._parameters is not parameters:
+        if self._is_running or not self._is_current(parameters):
             return None
         if not _fits(&self._row, row):
             return None
@@ -317,53 +330,29 @@ cdef bint _overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     return a_begin < b_begin + cnp.PyArray_NBYTES(b) and b_begin < a_begin + cnp.PyArray_NBYTES(a)
 
 
+cdef inline void _bind_rows(dlc_binding *binding, cnp.ndarray array) noexcept:
+    binding.data = cnp.PyArray_DATA(array)
+    binding.count = cnp.PyArray_DIM(array, 0)
+
+
 # Nanoseconds after which a run returns at the next step, so that Ctrl-C is seen; as team.BUDGET.
 cdef int64_t BUDGET_NS = 100_000_000
 
 
-cdef class BatchCall:
-    """A plan of rows as a function of them, bound to everything else once.
+cdef class BatchCall(_BoundCall):
+    """A plan of any number of rows."""
 
-    Parameters
-    ----------
-    plan : Plan
-    bindings : list of ndarray
-        One for each slot. Those of the rows and of their results serve as examples of dtype and of
-        a row's shape.
-    rows, results : int
-        Their STREAM slots.
-    parameters : object
-        What was bound is right for calls that name this very object.
-    revision : int
-        `calls_revision` of before the plan was looked up.
-    """
-
-    cdef Plan _plan
     cdef dlc_binding *_bindings
-    cdef list _bound  # holds the arrays whose memory is bound
     cdef _Array _rows, _results
     cdef int64_t _capacity
     cdef double _fixed_cost, _cost_of_row
-    cdef unsigned long long _revision
-    cdef object _parameters
 
     def __cinit__(
-        self,
-        Plan plan,
-        list bindings,
-        int64_t rows,
-        int64_t results,
-        object parameters,
-        unsigned long long revision,
+        self, Plan plan, list bindings, int64_t rows, int64_t results, object parameters, revision
     ):
         cdef dlc_run run
         cdef Py_ssize_t i
         cdef int64_t n_slots = plan._n_slots
-        self._plan = plan
-        self._bound = list(bindings)
-        self._bound[rows] = self._bound[results] = None  # of each call
-        self._parameters = parameters
-        self._revision = revision
         self._capacity = plan.row_capacity
         self._fixed_cost = <double>dlc_plan_fixed_cost(plan._plan)
         self._cost_of_row = (dlc_plan_cost(plan._plan) - self._fixed_cost) / self._capacity
@@ -386,21 +375,20 @@ cdef class BatchCall:
 
         Not when ``parameters`` are others, or a layer has changed.
         """
-        return (
-            self._revision == _revision
-            and self._parameters is parameters
-            and _fits(&self._rows, rows, 1)
-            and cnp.PyArray_DIM(rows, 0) > 0
-        )
+        return self._is_current(parameters) and self._has_rows(rows)
+
+    cdef bint _has_rows(self, object rows) noexcept:
+        return _fits(&self._rows, rows, 1) and cnp.PyArray_DIM(rows, 0) > 0
 
     def __call__(self, rows, packed=None):
         """The results of rows that fit, a new array that begins at a multiple of 64 bytes.
 
         ``packed`` is what the plan's ``pack`` made of the values that are bound, or None.
         """
-        if not _fits(&self._rows, rows, 1) or cnp.PyArray_DIM(rows, 0) == 0:
+        if not self._has_rows(rows):
             raise ValueError("rows are none that fit")
         cdef dlc_run run
+        cdef const void *packed_data = self._plan.packed_data(packed)
         cdef cnp.npy_intp[DLC_MAX_NDIM] shape
         memcpy(shape, self._results.shape, sizeof(shape))
         shape[0] = cnp.PyArray_DIM(rows, 0)
@@ -409,11 +397,10 @@ cdef class BatchCall:
         )
         cdef Workspace workspace = self._plan.take_workspace(0)
         memcpy(workspace.bindings, self._bindings, <size_t>self._plan._n_slots * sizeof(dlc_binding))
-        for slot, array in ((self._rows.slot, rows), (self._results.slot, results)):
-            workspace.bindings[slot].data = cnp.PyArray_DATA(array)
-            workspace.bindings[slot].count = shape[0]
+        _bind_rows(&workspace.bindings[self._rows.slot], rows)
+        _bind_rows(&workspace.bindings[self._results.slot], results)
         _set_one_step(&run, workspace, self._plan._n_slots)
-        run.packed = self._plan.packed_data(packed)
+        run.packed = packed_data
         run.epoch_rows = shape[0]
         run.batch_rows = min(shape[0], self._capacity)
         run.step_end = (shape[0] + run.batch_rows - 1) // run.batch_rows

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ from dlcore.team import TeamSize
 
 # Rows so far apart, or a multiple, share one set of a first-level cache; as in csrc/gemm/gemm.c.
 L1_SET_BYTES = 4096
+
+_CallOfRows = TypeVar("_CallOfRows", RowCall, BatchCall)
 
 RANDOM_KINDS = {"uniform": 0, "normal": 1, "keep_mask": 2}
 
@@ -85,44 +87,25 @@ class CompiledPlan:
         read = [self.slots[index] for index in self.native.packed_slots]
         return 0 if any(slot.value is not None for slot in read) else self.native.packed_bytes
 
-    def row_call(
+    def call_of_rows(
         self,
-        bindings: Mapping[str, np.ndarray],
-        row: str,
-        result: str,
-        parameters: object,
-        revision: int,
-    ) -> RowCall | None:
-        """A plan of one row as a function of that row; see ``dlcore._calls.RowCall``.
-
-        None where a constant is not read in place, so that it has to be copied at each run.
-        """
-        arrays = self._arrays_in_place(bindings)
-        if arrays is None:
-            return None
-        places = self._place(row), self._place(result)
-        return RowCall(self.native, arrays, *places, parameters, revision)
-
-    def batch_call(
-        self,
+        kind: type[_CallOfRows],
         bindings: Mapping[str, np.ndarray],
         rows: str,
         results: str,
         parameters: object,
         revision: int,
-    ) -> BatchCall | None:
-        """The plan as a function of its rows; see ``dlcore._calls.BatchCall``.
+    ) -> _CallOfRows | None:
+        """The plan as a function of rows: a ``RowCall`` or ``BatchCall`` of ``dlcore._calls``.
 
         None where a constant is not read in place, so that it has to be copied at each run.
         """
         arrays = self._arrays_in_place(bindings)
         if arrays is None:
             return None
-        places = self._place(rows), self._place(results)
-        return BatchCall(self.native, arrays, *places, parameters, revision)
-
-    def _place(self, name: str) -> int:
-        return [slot.name for slot in self.slots].index(name)
+        names = [slot.name for slot in self.slots]
+        places = names.index(rows), names.index(results)
+        return kind(self.native, arrays, *places, parameters, revision)
 
     def _arrays_in_place(self, bindings: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
         """What slots are bound to, or None where a constant is bound to a copy."""

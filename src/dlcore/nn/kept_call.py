@@ -36,9 +36,10 @@ class KeptCall:
         bindings: what the prediction at hand was bound to, with rows ``x`` and ``prediction``.
         revision, flags: ``calls_revision`` and ``plan_flags`` of before the plan was looked up.
         """
-        call = plan.batch_call(bindings, "x", "prediction", parameters, revision)
+        call = plan.call_of_rows(BatchCall, bindings, "x", "prediction", parameters, revision)
         if call is None:
             return None
+        # of the caller's arrays only what they are like is kept
         empty = {name: bindings[name][:0].copy() for name in ("x", "prediction")}
         return cls(call, plan, {**bindings, **empty}, flags)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlcore import config, train
-from dlcore._calls import calls_revision
+from dlcore._calls import RowCall, calls_revision
 from dlcore.graph.lower import CompiledPlan
 from dlcore.graph.tensor import Tensor
 from dlcore.memory import aligned_empty, native_array
@@ -107,7 +107,7 @@ class Sequential(Model):
         rows: int,
     ) -> np.ndarray | None:
         # a single row is multiplied by weights as they are, and a fit changes them
-        if rows == 1 or self._fitting.locked():
+        if rows < 2 or self._fitting.locked():
             return None
         return self._packed.find(plan, parameters, bindings)
 
@@ -152,7 +152,9 @@ class Sequential(Model):
         bindings = {**_parameter_bindings(parameters), **arrays, "prediction": out[np.newaxis]}
         train.run_forward(plan, bindings, 1, threads=1)
         if not may_change_unseen(self._chain):
-            self._row_call = plan.row_call(bindings, "x", "prediction", parameters, revision)
+            self._row_call = plan.call_of_rows(
+                RowCall, bindings, "x", "prediction", parameters, revision
+            )
         return out
 
     def _inputs(self, X: Any) -> dict[str, np.ndarray]:
