@@ -80,6 +80,13 @@ bool dlc_cpu_enable_amx(void)
 #endif
 }
 
+bool dlc_cpu_is_intel(void)
+{
+    uint32_t eax, ebx, ecx, edx;
+    return __get_cpuid(0, &eax, &ebx, &ecx, &edx) && ebx == signature_INTEL_ebx && ecx == signature_INTEL_ecx &&
+           edx == signature_INTEL_edx;
+}
+
 #else
 
 int dlc_cpu_x86_64_level(void) { return 0; }
@@ -87,5 +94,7 @@ int dlc_cpu_x86_64_level(void) { return 0; }
 bool dlc_cpu_has_avx512_bf16(void) { return false; }
 
 bool dlc_cpu_enable_amx(void) { return false; }
+
+bool dlc_cpu_is_intel(void) { return false; }
 
 #endif

@@ -12,15 +12,29 @@
  * threads take 2 to 5% longer for 784-1024-1024-10; one, and 784-256-128-10, are level). */
 #define TRANSIENT_TILES 4
 
+/* And the bytes of such a block, about. Up to 8192 columns (float32, AVX-512) it has whole rows, so that what finish reads and
+ * writes beside it runs on from row to row (ARCHITECTURE.md has what that gains). */
+#define TRANSIENT_BYTES (448 << 10)
+
 /* A thread's share of a b that is packed ahead of its tiles, beyond this size, does not stay in L2: what a panel of it is packed
  * from is fetched while the tiles of the one before are computed. (256 x 1024 x 1024 takes 0.95 of its time with b transposed,
  * and in bfloat16 0.91; of a b that lies in L2, the loop takes 2 to 3%.) A tile that packs fetches for itself. */
 #define FAR_B_BYTES (1 << 20)
 
 /* Of a block of c */
+static int64_t most_cols(const dlc_gemm *g)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    return g->is_transient ? round_up(TRANSIENT_BYTES / (kernels->mr * g->element_size), kernels->nr) : kernels->nc;
+}
+
 static int64_t most_rows(const dlc_gemm *g)
 {
-    return g->is_transient ? dlc_min64(g->kernels->mc, TRANSIENT_TILES * g->kernels->mr) : g->kernels->mc;
+    const dlc_gemm_kernels *kernels = g->kernels;
+    if (!g->is_transient)
+        return kernels->mc;
+    const int64_t tile_bytes = kernels->mr * dlc_max64(dlc_min64(g->n, most_cols(g)), 1) * g->element_size;
+    return dlc_max64(dlc_min64(TRANSIENT_BYTES / tile_bytes, TRANSIENT_TILES), 1) * kernels->mr;
 }
 
 /* Memory that is fetched little by little, while tiles are computed. */
@@ -197,10 +211,7 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         const int64_t rows = next - row;
         const int64_t a_row = job->scheme->pack_a ? 1 : g->a_row, a_col = job->scheme->pack_a ? rows : g->a_col;
         const void *a = job->scheme->pack_a ? a_panel(job, row) : a_rows(job, row);
-        const int64_t col_in_block = job->col_of_first + col - job->block.col;
-        void *c = at(g, job->block.data, row * job->block.ld + col_in_block);
-        if (g->fetch)
-            g->fetch(g->context, job->block.row + row, job->block.col + col_in_block, rows, cols);
+        void *c = at(g, job->block.data, row * job->block.ld + job->col_of_first + col - job->block.col);
         if (panel.by_packing_tile) {
             kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel.packed, panel.b, panel.ldb, job->depth, rows,
                                   job->accumulate, fetched);
@@ -234,12 +245,12 @@ static void begin_block(job *job, int64_t col, int64_t end)
 static void multiply_columns(job *job, bool is_complete)
 {
     const dlc_gemm *g = job->g;
-    const dlc_gemm_kernels *kernels = g->kernels;
-    for (int64_t col = job->first_col; col < job->end_col; col += kernels->nc) {
-        const int64_t end = dlc_min64(job->end_col, col + kernels->nc);
+    const int64_t block_cols = most_cols(g), nr = g->kernels->nr;
+    for (int64_t col = job->first_col; col < job->end_col; col += block_cols) {
+        const int64_t end = dlc_min64(job->end_col, col + block_cols);
         begin_block(job, col, end);
-        for (int64_t j = col; j < end; j += kernels->nr)
-            multiply_panel(job, j, dlc_min64(kernels->nr, end - j));
+        for (int64_t j = col; j < end; j += nr)
+            multiply_panel(job, j, dlc_min64(nr, end - j));
         if (is_complete && g->finish)
             g->finish(g->context, &job->block, job->thread);
     }
@@ -384,10 +395,12 @@ void dlc_gemm_pack_b(void *packed, const dlc_gemm *g, int thread, int n_threads)
 int64_t dlc_gemm_blocks_scratch(const dlc_gemm *g)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
-    const int64_t depth = dlc_min64(g->k, kernels->kc), rows = dlc_min64(g->m, most_rows(g));
+    /* a thread's share has fewer columns, and so perhaps more rows in a block */
+    const int64_t rows = dlc_min64(g->m, g->is_transient ? TRANSIENT_TILES * kernels->mr : kernels->mc);
+    const int64_t depth = dlc_min64(g->k, kernels->kc);
     const int64_t most_kept = kernels->panels * kernels->nr * packed_depth(kernels, kernels->kc);
     const int64_t all_cols = packed_depth(kernels, depth) * round_up(dlc_min64(g->n, most_kept), kernels->nr);
     const int64_t kept = g->m > most_rows(g) ? dlc_min64(all_cols, most_kept) : packed_depth(kernels, depth) * kernels->nr;
-    const int64_t transient = g->is_transient ? rows * dlc_min64(g->n, kernels->nc) : 0;
+    const int64_t transient = g->is_transient ? dlc_min64(rows * g->n, kernels->mr * most_cols(g)) : 0;
     return packed_depth(kernels, depth) * rows + kept + transient + kernels->lanes;
 }

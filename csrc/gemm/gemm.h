@@ -34,9 +34,7 @@ typedef struct dlc_gemm {
      * with a vector, which has none). m is not 0 then, and elements are no pairs. */
     void *b_sums;
     void (*finish)(void *context, const dlc_gemm_block *block, int thread);
-    /* Of a transient c, may be NULL: fetches what finish is going to need for the rectangle, which is computed next. */
-    void (*fetch)(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols);
-    void *context; /* of both */
+    void *context; /* of finish */
 } dlc_gemm;
 
 /* Whether products gain by a b that is packed once, which changes no bit of their results, for m or any smaller one: those that

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpu/cache.h"
+#include "cpu/detect.h"
 
 /* Rows at least this long are run one at a time where the array itself can be the register, rather than be copied
  * several to a block: from about here on a copy in and out costs more than the additional kernel calls. */
@@ -14,6 +15,9 @@
  * (Zen 3) a copy of 8 MB is 1.3 times as fast by plain stores, and one of 16 MB 1.5 times by streaming ones; where 480 MB are
  * reported (an Intel Xeon), streaming wins from 64 MB of arrays on for relu, and from 64 to 100 MB for costlier functions. */
 enum { LEAST_STREAMED = 24 << 20, MOST_CACHED = 64 << 20 };
+
+/* Blocks of what exceeds the cache have that part of the size of others where inputs are fetched a block ahead. */
+#define FETCHED_PART 2
 
 /* Bytes up to which glibc's malloc may give out what was freed before; beyond, new arrays are new to the system as well. */
 enum { MOST_REUSED = 32 << 20 };
@@ -142,6 +146,7 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     while (w->ndim < 2)
         prepend_axis(w);
     w->exceeds_cache = exceeds_cache(count_bytes(w));
+    w->fetches = w->exceeds_cache && !dlc_cpu_is_intel(); /* ARCHITECTURE.md has what it gains */
     w->streams = false;
 }
 
@@ -267,6 +272,8 @@ static bool is_streamed(const dlc_map_walk *w, int i)
 static void choose_blocks(dlc_map_walk *w)
 {
     int64_t limit = dlc_map_block_elements(w->program);
+    if (w->fetches && w->program->reduction == DLC_REDUCE_NONE)
+        limit /= FETCHED_PART;
     if (w->direct) /* needs no register */
         limit *= BLOCKS_AT_ONCE;
     int64_t rows = w->extent[w->ndim - 2], cols = w->extent[w->ndim - 1];
@@ -484,6 +491,20 @@ static bool takes_blocks_at_once(const dlc_map_walk *w)
     return true;
 }
 
+/* Fetches what the next block reads, where it lies behind this one. Addresses may lie beyond the arrays: they are hints. */
+static void fetch_next_block(const dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
+        const dlc_map_operand *o = &w->operands[i];
+        if (!has_whole_blocks(w, o))
+            continue;
+        const uintptr_t bytes = (uintptr_t)(rows * cols * o->size);
+        const uintptr_t next = (uintptr_t)o->data + (uintptr_t)((row * o->stride[w->ndim - 2] + col) * o->size) + bytes;
+        for (uintptr_t line = next; line < next + bytes; line += DLC_ALIGNMENT)
+            __builtin_prefetch((const void *)line);
+    }
+}
+
 static int64_t first_column_of(const dlc_map_walk *w, int64_t col_block)
 {
     return dlc_max64(col_block * w->block_cols - w->missing_cols, 0);
@@ -495,17 +516,20 @@ void dlc_map_walk_run(dlc_map_walk *w, int64_t begin, int64_t end)
         return;
     if (begin > 0)
         seek(w, begin);
-    const bool at_once = takes_blocks_at_once(w);
+    const bool at_once = takes_blocks_at_once(w), fetches = w->fetches && !at_once;
     for (int64_t block = begin, blocks = 1; block < end; block += blocks, advance(w, blocks)) {
         if (at_once)
             blocks = dlc_min64(dlc_min64(BLOCKS_AT_ONCE, end - block), w->col_blocks - w->col_block);
         int64_t row = w->row_block * w->block_rows, col = first_column_of(w, w->col_block);
         int64_t rows = dlc_min64(w->block_rows, w->extent[w->ndim - 2] - row);
         int64_t cols = dlc_min64(first_column_of(w, w->col_block + blocks), w->extent[w->ndim - 1]) - col;
-        if (w->direct)
+        if (w->direct) {
             dlc_map_accumulate(w, row, rows, col, cols);
-        else
-            run_block(w, row, rows, col, cols);
+            continue;
+        }
+        if (fetches)
+            fetch_next_block(w, row, rows, col, cols);
+        run_block(w, row, rows, col, cols);
     }
     if (w->streams)
         w->kernels->stream_end();

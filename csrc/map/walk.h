@@ -32,6 +32,7 @@ typedef struct dlc_map_walk {
     bool first_defined; /* register 0 is read as well as written */
     bool exceeds_cache; /* all arrays together */
     bool streams;       /* some output goes past the caches */
+    bool fetches;       /* inputs are fetched a block ahead */
 
     int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
     int64_t extent[DLC_MAX_NDIM];

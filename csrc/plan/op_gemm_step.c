@@ -11,10 +11,6 @@
 #include "plan/builtin.h"
 #include "plan/recorded_step.h"
 
-/* Parameter and states that take more than this are fetched while their gradient is computed: 784-1024-1024-10 in batches of 256
- * takes 4% longer without, 784-256-128-10 in batches of 128, whose largest take 2.4 MB, 1% longer with. */
-#define FETCHED_BYTES (4 << 20)
-
 typedef struct prepared_gemm_step {
     dlc_recorded_step step;
     bool sums_b;
@@ -127,19 +123,6 @@ static void update_block(void *context, const dlc_gemm_block *block, int thread)
     }
 }
 
-/* Into L2, where they are when the block of the gradient is complete. */
-static void fetch_block(void *context, int64_t row, int64_t col, int64_t rows, int64_t cols)
-{
-    const update *u = context;
-    const int64_t n = u->outs[0].shape[1], size = dlc_dtype_size(u->outs[0].dtype);
-    for (int32_t out = 0; out < u->step->n_out; out++)
-        for (int64_t i = row; i < row + rows; i++) {
-            const char *at = (const char *)u->outs[out].data + (i * n + col) * size;
-            for (const char *end = at + cols * size; at < end; at += DLC_ALIGNMENT)
-                __builtin_prefetch(at, 0, 2);
-        }
-}
-
 static dlc_status run(const dlc_op_call *call)
 {
     const dlc_op *op = call->op;
@@ -152,8 +135,6 @@ static dlc_status run(const dlc_op_call *call)
     if (prepared->is_transient) {
         product.is_transient = true;
         product.finish = update_block;
-        if (prepared->step.n_out * product.m * product.n * product.element_size > FETCHED_BYTES)
-            product.fetch = fetch_block;
         product.context = &update;
         dlc_gemm_run(&product, call->shared, call->own, call->barrier, call->thread, call->n_threads);
         return DLC_OK;
