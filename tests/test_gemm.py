@@ -315,6 +315,23 @@ def test_batches_are_the_same_bits_at_any_number_of_threads(rng, dtype, items):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(("n", "k"), [(512, 700), (1024, 300), (1091, 129), (2100, 1030)])
+def test_few_rows_are_the_same_bits_as_among_many(rng, dtype, n, k):
+    """Read row by row or in panels, packed or not, a large b makes the same sums."""
+    a, b = matrices(rng, dtype, (20, k), (k, n))
+    bias = rng.standard_normal(n).astype(dtype)
+    many = ops.matmul(a, b)
+    assert_product_close(many, a, b)
+    many_by_columns = ops.matmul(np.asfortranarray(a), b)
+    many_activated = ops.linear(a, b, bias, activation="relu")
+    for rows in range(2, 7):
+        few = a[:rows]
+        assert_same_bits(ops.matmul(few, b), many[:rows])
+        assert_same_bits(ops.matmul(np.asfortranarray(few), b), many_by_columns[:rows])
+        assert_same_bits(ops.linear(few, b, bias, activation="relu"), many_activated[:rows])
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinities_reach_their_row_and_nothing_else(dtype, special):
     """In every row of a tile and its edge, with an operand of positive numbers."""

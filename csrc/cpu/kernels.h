@@ -77,6 +77,11 @@ typedef struct dlc_gemm_kernels {
     /* y (n; contiguous) = or += x (k; stride x_stride) @ b (k, n; leading dimension ldb) */
     void (*vector_matrix)(void *y, const void *x, int64_t x_stride, const void *b, int64_t ldb, int64_t k,
                           int64_t n, bool accumulate);
+    /* y (m, n; leading dimension sums_apart) = x (m, k; strides x_row and x_col) @ b (k, n; leading dimension ldb) for 1 < m <= few
+     * and n <= sums, going through the rows of b in order. An element is what a tile makes it. */
+    void (*few_rows)(void *y, const void *x, int64_t x_row, int64_t x_col, const void *b, int64_t ldb, int64_t m, int64_t k,
+                     int64_t n);
+    int64_t few, sums, sums_apart;
     /* y (m; stride y_stride) = or += a (m, k; leading dimension lda) @ x (k; contiguous) */
     void (*matrix_vector)(void *y, int64_t y_stride, const void *a, int64_t lda, const void *x, int64_t m,
                           int64_t k, bool accumulate);

@@ -320,7 +320,7 @@ static int64_t end_of_columns(const job *job, int64_t end)
 /* Blocks of pairs begin where whole squares of AMX do, and with that no pair lies in two. */
 #define PAIRS_DEPTH 32
 
-static int64_t depth_of_blocks(const dlc_gemm *g, const scheme *scheme)
+int64_t dlc_gemm_block_depth(const dlc_gemm *g, const scheme *scheme)
 {
     const int64_t depth = even_blocks(g->k, scheme->most_depth);
     return g->kernels->packs_pairs && depth < g->k ? round_up(depth, PAIRS_DEPTH) : depth;
@@ -335,7 +335,7 @@ static int64_t most_kept_cols(const dlc_gemm_kernels *kernels, int64_t depth)
 void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
-    const int64_t block_depth = depth_of_blocks(g, scheme), block_rows = even_blocks(g->m, most_rows(g));
+    const int64_t block_depth = dlc_gemm_block_depth(g, scheme), block_rows = even_blocks(g->m, most_rows(g));
     job job = {.g = g, .scheme = scheme, .row_of_first = first_row, .col_of_first = first_col, .b_block = own,
                .thread = thread};
     job.keeps_panels = block_rows < g->m && !scheme->is_symmetric; /* whose first block of rows uses few of them */
@@ -381,7 +381,7 @@ void dlc_gemm_pack_b(void *packed, const dlc_gemm *g, int thread, int n_threads)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
     const scheme scheme = dlc_gemm_choose_scheme(g);
-    const int64_t block_depth = depth_of_blocks(g, &scheme);
+    const int64_t block_depth = dlc_gemm_block_depth(g, &scheme);
     int64_t col, end;
     dlc_split(&col, &end, g->n, kernels->nr, thread, n_threads);
     for (; col < end; col += kernels->nr) {

@@ -193,10 +193,31 @@ void dlc_gemm_run_small(const dlc_gemm *g)
     }
 }
 
+/* A b beyond so many bytes is not at hand: it comes from L3, and of weights that a team updates half from another core. */
+#define LARGE_B (256 << 10)
+
+static bool has_large_b(const dlc_gemm *g)
+{
+    return dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size) > LARGE_B;
+}
+
+/* Few rows wait for b, and get it sooner row by row, as the caches fetch ahead, than by panels of columns, packed or not. */
+static bool is_by_few_rows(const dlc_gemm *g, const scheme *scheme)
+{
+    return scheme->path == GENERAL && !scheme->is_symmetric && !g->is_transient && !g->kernels->packs_pairs && g->b_col == 1 &&
+           g->m > 1 && g->m <= g->kernels->few && has_large_b(g);
+}
+
 static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     if (g->m == 0 || g->n == 0)
         return;
+    if (is_by_few_rows(g, scheme)) {
+        dlc_gemm_by_few_rows(g, scheme, own);
+        if (g->finish)
+            finish_in_place(g, first_row, first_col, thread);
+        return;
+    }
     if (scheme->path == GENERAL) {
         dlc_gemm_by_blocks(g, first_row, first_col, scheme, own, thread);
         return;
@@ -210,17 +231,13 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
         finish_in_place(g, first_row, first_col, thread);
 }
 
-/* As many rows of a product take the time that it takes to pack a column of b. A b beyond LARGE_B bytes is not at hand: it comes
- * from L3, and of weights that a team updates half from another core. With 6, two threads read half of such a b each where
- * they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 256-512-256-10 0.92, 128 x 2000 x 256
+/* As many rows of a product take the time that it takes to pack a column of b. With 6, two threads read half of a large b each
+ * where they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 256-512-256-10 0.92, 128 x 2000 x 256
  * 0.9, while 256 x 256 is level (more threads were not measured). The b of a transient c, a gradient of weights, is of the batch
  * and near, and weights are updated in long rows; of one that is packed, nothing is packed. */
-#define LARGE_B (256 << 10)
-
 static double packing_cost_of_b(const dlc_gemm *g)
 {
-    const int64_t bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
-    return bytes > LARGE_B && !g->is_transient && !g->packed_b ? 6 : 4;
+    return has_large_b(g) && !g->is_transient && !g->packed_b ? 6 : 4;
 }
 
 /* The thread's rectangle of c: of the grids of n_threads rectangles the one with the least work. To pack a row of a costs

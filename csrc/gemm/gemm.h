@@ -38,7 +38,7 @@ typedef struct dlc_gemm {
 } dlc_gemm;
 
 /* Whether products gain by a b that is packed once, which changes no bit of their results, for m or any smaller one: those that
- * do not read it (a single row) read b, which has to be set then. For kernels that do not pack pairs. */
+ * do not read it (few rows) read b, which has to be set then. For kernels that do not pack pairs. */
 bool dlc_gemm_gains_by_packed_b(const dlc_gemm *gemm);
 
 /* How many elements dlc_gemm_pack_b writes. False: more than 63 bits can count. */

@@ -36,6 +36,27 @@ void dlc_gemm_by_vector(const dlc_gemm *g, path path, void *own)
     sum_columns(g, 0, g->b, g->b_row, g->b_col, g->k, g->n, g->accumulate);
 }
 
+/* The depth in hand, which is added to c as tiles do: the sum of each block of k for itself. */
+static void add_block(const dlc_gemm *g, int64_t p, int64_t depth, void *own)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const bool accumulate = g->accumulate || p > 0;
+    for (int64_t col = 0; col < g->n; col += kernels->sums) {
+        const int64_t cols = dlc_min64(kernels->sums, g->n - col);
+        kernels->few_rows(own, at(g, g->a, p * g->a_col), g->a_row, g->a_col, at(g, g->b, p * g->b_row + col), g->b_row, g->m,
+                          depth, cols);
+        kernels->sum_parts(at(g, g->c, col), g->c_row, own, kernels->sums_apart, 0, 1, g->m, cols, accumulate);
+    }
+    sum_columns(g, 0, at(g, g->b, p * g->b_row), g->b_row, 1, depth, g->n, accumulate);
+}
+
+void dlc_gemm_by_few_rows(const dlc_gemm *g, const scheme *scheme, void *own)
+{
+    const int64_t block_depth = dlc_gemm_block_depth(g, scheme);
+    for (int64_t p = 0; p < g->k; p += block_depth)
+        add_block(g, p, dlc_min64(block_depth, g->k - p), own);
+}
+
 /* Vectors along k that have dot products with others */
 typedef struct vectors {
     const void *first;
@@ -86,5 +107,6 @@ int64_t dlc_gemm_narrow_scratch(const dlc_gemm *g)
     const dlc_gemm_kernels *kernels = g->kernels;
     const int64_t vector = round_up(dlc_min64(g->k, VECTOR_K), kernels->lanes);
     const int64_t depth = round_up(dlc_min64(g->k, kernels->kc), kernels->lanes);
-    return dlc_max64(vector, dlc_min64(dlc_max64(g->m, g->n), kernels->nr) * depth);
+    const int64_t few_rows = dlc_min64(g->m, kernels->few) * kernels->sums_apart;
+    return dlc_max64(dlc_max64(vector, few_rows), dlc_min64(dlc_max64(g->m, g->n), kernels->nr) * depth);
 }

@@ -84,6 +84,12 @@ static inline void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, 
 /* For the kernels, shape and strides of the whole product */
 scheme dlc_gemm_choose_scheme(const dlc_gemm *gemm);
 
+/* How many rows of b the blocks have that its k is cut in */
+int64_t dlc_gemm_block_depth(const dlc_gemm *gemm, const scheme *scheme);
+
+/* Products of few rows with a b of contiguous rows, in the order in which these lie, bit for bit as by tiles; their `finish` is not
+ * called. */
+void dlc_gemm_by_few_rows(const dlc_gemm *gemm, const scheme *scheme, void *own);
 /* Products with a vector. own may be NULL where the vector is contiguous, or stands left of contiguous rows. */
 void dlc_gemm_by_vector(const dlc_gemm *gemm, path path, void *own);
 /* Products by dots, whose `finish` is not called */

@@ -232,6 +232,38 @@ static void test_vector_products(const dlc_gemm_kernels *kernels, int32_t dtype)
             test_vector_products_of(kernels, dtype, sizes[i], sizes[j], (i + j) % 2, j % 2);
 }
 
+/* Of c only its own elements are written. */
+static void test_few_rows_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t m, int64_t n, int64_t k, edge edge)
+{
+    const int64_t a_row = k + n % 3, b_row = n + k % 3, c_row = kernels->sums_apart;
+    const bool transposed = k % 2;
+    void *c = place(C, dtype, (m - 1) * c_row + n, edge);
+    void *a = place(A, dtype, transposed ? m * k : (m - 1) * a_row + k, edge), *b = place(B, dtype, (k - 1) * b_row + n, edge);
+    fill_uniform(dtype, c, (m - 1) * c_row + n, -1, 1);
+    fill_uniform(dtype, a, transposed ? m * k : (m - 1) * a_row + k, -1, 1);
+    fill_uniform(dtype, b, (k - 1) * b_row + n, -1, 1);
+    const void *start = copy_of(dtype, c, (m - 1) * c_row + n);
+    describe("%lld rows by rows of b, %lld x %lld, float%d", (long long)m, (long long)k, (long long)n, bits_of(dtype));
+    kernels->few_rows(c, a, transposed ? 1 : a_row, transposed ? m : 1, b, b_row, m, k, n);
+    expect_product(dtype, (operand){c, c_row, 1}, transposed ? (operand){a, 1, m} : (operand){a, a_row, 1},
+                   (operand){b, b_row, 1}, m, n, k, NULL);
+    for (int64_t i = 0; i < (m - 1) * c_row + n; i++)
+        expect(i % c_row < n || get(dtype, c, i) == get(dtype, start, i), "element %lld was changed", (long long)i);
+    expect_intact();
+}
+
+static void test_few_rows(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t depths[] = {1, 3, 4, 5, 8, 11};
+    enum { COUNT = sizeof depths / sizeof depths[0] };
+    const int64_t lanes = kernels->lanes, nr = kernels->nr;
+    const int64_t widths[] = {1, lanes - 1, lanes, nr, nr + 1, 3 * nr - 1, kernels->sums};
+    for (int64_t m = 2; m <= kernels->few; m++)
+        for (int i = 0; i < COUNT; i++)
+            for (int j = 0; j < (int)(sizeof widths / sizeof widths[0]); j++)
+                test_few_rows_of(kernels, dtype, m, widths[j], depths[i], (edge)((i + j) % EDGE_COUNT));
+}
+
 static void test_dots_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t m, int64_t n, int64_t k, bool accumulate,
                          edge edge)
 {
@@ -536,6 +568,7 @@ void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_pack(kernels, dtype);
     test_sum_parts(kernels, dtype);
     test_vector_products(kernels, dtype);
+    test_few_rows(kernels, dtype);
     test_dots(kernels, dtype);
     test_sum_columns(kernels, dtype);
     test_sums_of_many_rows(kernels, dtype);
