@@ -157,7 +157,8 @@ def test_interrupts_are_seen_within_a_long_native_run():
     x = np.ones((256, 64), np.float32)
     model = dl.nn.Sequential(dl.nn.Linear(64, 64), dl.nn.ReLU(), dl.nn.Linear(64, 1))
     model.fit(x, np.ones(256), loss="mse", epochs=1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell began this in the background
+    # what a shell starts in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     try:
         model.fit(x, np.ones(256), loss="mse", epochs=10**8)

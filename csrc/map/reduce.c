@@ -307,16 +307,27 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
     }
 }
 
+/* sums (n) take up those of another part. With a choice for each element, sums and maxima of the columns of 1024 x 1024 numbers
+ * took 1.2 and 1.4 times as long (Zen 5, two builds in turns). */
+static void combine_all(int reduction, double *sums, const double *part, int64_t n)
+{
+    if (reduction == DLC_REDUCE_MAX || reduction == DLC_REDUCE_MIN)
+        for (int64_t i = 0; i < n; i++)
+            sums[i] = combine(reduction, sums[i], part[i]);
+    else
+        for (int64_t i = 0; i < n; i++)
+            sums[i] += part[i];
+}
+
 /* Accumulators [begin, end) of part 0 take up those of the other parts, in order. */
 static void combine_parts(const dlc_map_walk *w, const reduction *plan, double *sums, int64_t begin, int64_t end)
 {
     int64_t elements = w->program->n_reduced * plan->tile_elements;
     for (int64_t part = 1; part < plan->parts; part++)
-        for (int out = 0; out < w->program->n_reduced; out++)
-            for (int64_t i = begin; i < end; i++) {
-                double *sum = &sums[out * plan->tile_elements + i];
-                *sum = combine(w->program->reduction, *sum, sum[part * elements]);
-            }
+        for (int out = 0; out < w->program->n_reduced; out++) {
+            double *first = sums + out * plan->tile_elements + begin;
+            combine_all(w->program->reduction, first, first + part * elements, end - begin);
+        }
 }
 
 void dlc_map_reduce(dlc_map_walk *w, dlc_map_rows rows, double *shared, char *own, dlc_barrier *barrier, int thread,
