@@ -317,18 +317,34 @@ def test_batches_are_the_same_bits_at_any_number_of_threads(rng, dtype, items):
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize(("n", "k"), [(512, 700), (1024, 300), (1091, 129), (2100, 1030)])
 def test_few_rows_are_the_same_bits_as_among_many(rng, dtype, n, k):
-    """Read row by row or in panels, packed or not, a large b makes the same sums."""
+    """Row by row or in panels, a large b makes the same sums, whatever a thread has of it."""
     a, b = matrices(rng, dtype, (20, k), (k, n))
     bias = rng.standard_normal(n).astype(dtype)
-    many = ops.matmul(a, b)
+    with team(1):
+        many = ops.matmul(a, b)
+        many_by_columns = ops.matmul(np.asfortranarray(a), b)
+        many_activated = ops.linear(a, b, bias, activation="relu")
     assert_product_close(many, a, b)
-    many_by_columns = ops.matmul(np.asfortranarray(a), b)
-    many_activated = ops.linear(a, b, bias, activation="relu")
-    for rows in range(2, 7):
+    for threads, rows in itertools.product(THREADS, range(2, 7)):
         few = a[:rows]
-        assert_same_bits(ops.matmul(few, b), many[:rows])
-        assert_same_bits(ops.matmul(np.asfortranarray(few), b), many_by_columns[:rows])
-        assert_same_bits(ops.linear(few, b, bias, activation="relu"), many_activated[:rows])
+        with team(threads):
+            assert_same_bits(ops.matmul(few, b), many[:rows])
+            assert_same_bits(ops.matmul(np.asfortranarray(few), b), many_by_columns[:rows])
+            assert_same_bits(ops.linear(few, b, bias, activation="relu"), many_activated[:rows])
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(("m", "n", "k"), [(9, 13, 6000), (3, 600, 6200), (9, 600, 700)])
+def test_shares_of_few_rows_are_the_same_bits(rng, dtype, m, n, k):
+    """Also beside shares of more rows, and where a team cuts k."""
+    a, b = matrices(rng, dtype, (m, k), (k, n))
+    for left in (a, np.asfortranarray(a)):
+        with team(1):
+            single = ops.matmul(left, b)
+        assert_product_close(single, a, b)
+        for threads in THREADS:
+            with team(threads):
+                assert_same_bits(ops.matmul(left, b), single)
 
 
 @pytest.mark.parametrize("dtype", REALS)

@@ -83,8 +83,16 @@ def sums_plan(dtype, m, n, k, transpose_a, transpose_b, accumulate=0):
 @pytest.mark.parametrize("accumulate", [0, 1])
 @pytest.mark.parametrize(
     "sizes",
-    [(7, 5, 3), (1, 33, 17), (37, 1, 9), (65, 70, 129), (4, 3, 0), (300, 40, 600), (9, 8, 6500)]
-    + [(3, 130, 700)],
+    [
+        (7, 5, 3),
+        (1, 33, 17),
+        (37, 1, 9),
+        (65, 70, 129),
+        (4, 3, 0),
+        (300, 40, 600),
+        (9, 8, 6500),
+        (3, 130, 700),  # few rows, and a large second factor
+    ],
 )
 def test_gemm_sums_the_columns_of_its_second_factor(
     dtype, transpose_a, transpose_b, accumulate, sizes, rng

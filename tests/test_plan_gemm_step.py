@@ -48,6 +48,9 @@ def arrays(dtype, m, n, rows):
         (40, 512, 300),  # rows of b whole pages apart, of doubles and of floats
         (40, 1024, 400),
         (9, 8, 6500),
+        (60, 3000, 9),  # blocks of two tiles, or of one
+        (40, 20000, 5),  # several blocks side by side
+        (30, 5000, 300),  # and panels of columns that are kept, not all at once
     ],
 )
 def test_an_update_is_that_by_the_gradient_of_numpy(dtype, m, n, rows):

@@ -91,7 +91,7 @@ def test_results_are_those_without(dtype, transpose_w, in_blocks, k, n, rng):
 
 @pytest.mark.parametrize("in_blocks", [0, 16])
 def test_runs_read_what_was_packed(in_blocks, rng):
-    """Products of several rows do not look at the weights again."""
+    """Products of more than a few rows do not look at the weights again."""
     plan = Plan(linear_builder("f4", 130, 66, in_blocks=in_blocks).build())
     bindings = linear_bindings(rng, "f4", 130, 66, 20)
     packed = plan.pack(bindings)

@@ -157,7 +157,7 @@ def test_interrupts_are_seen_within_a_long_native_run():
     x = np.ones((256, 64), np.float32)
     model = dl.nn.Sequential(dl.nn.Linear(64, 64), dl.nn.ReLU(), dl.nn.Linear(64, 1))
     model.fit(x, np.ones(256), loss="mse", epochs=1)
-    # what a shell starts in the background ignores it
+    # SIGINT is ignored by what a shell starts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     try:

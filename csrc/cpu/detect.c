@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -80,11 +81,20 @@ bool dlc_cpu_enable_amx(void)
 #endif
 }
 
-bool dlc_cpu_is_intel(void)
+/* Asked for once, as virtual machines are interrupted by CPUID. */
+bool dlc_cpu_is_amd(void)
 {
-    uint32_t eax, ebx, ecx, edx;
-    return __get_cpuid(0, &eax, &ebx, &ecx, &edx) && ebx == signature_INTEL_ebx && ecx == signature_INTEL_ecx &&
-           edx == signature_INTEL_edx;
+    enum { UNKNOWN, NO, YES };
+    static atomic_int known;
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == UNKNOWN) {
+        uint32_t eax, ebx, ecx, edx;
+        const bool is_amd = __get_cpuid(0, &eax, &ebx, &ecx, &edx) && ebx == signature_AMD_ebx && ecx == signature_AMD_ecx &&
+                            edx == signature_AMD_edx;
+        answer = is_amd ? YES : NO;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == YES;
 }
 
 #else
@@ -95,6 +105,6 @@ bool dlc_cpu_has_avx512_bf16(void) { return false; }
 
 bool dlc_cpu_enable_amx(void) { return false; }
 
-bool dlc_cpu_is_intel(void) { return false; }
+bool dlc_cpu_is_amd(void) { return false; }
 
 #endif

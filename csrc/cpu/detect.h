@@ -15,7 +15,7 @@ bool dlc_cpu_has_avx512_bf16(void);
  * use these from now on. Linux gives them only to those that ask, and not where a thread's stack for signals is too small. */
 bool dlc_cpu_enable_amx(void);
 
-/* Whether Intel makes it: what caches fetch by themselves differs between makers. */
-bool dlc_cpu_is_intel(void);
+/* Whether AMD makes this CPU: what caches fetch by themselves differs between makers. */
+bool dlc_cpu_is_amd(void);
 
 #endif

@@ -36,8 +36,8 @@ typedef struct dlc_gemm_ahead {
  * time, of a depth of kc; of a smaller one as many as take the same memory. */
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
-     * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector nor dots
-     * nor sum_columns. */
+     * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector or of few
+     * rows nor dots nor sum_columns. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
     int64_t steps_per_line; /* 0 with packs_pairs, where nothing is fetched */

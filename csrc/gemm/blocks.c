@@ -8,12 +8,12 @@
  * turns; every second line also where tiles are many is level, 0.96 to 1.05.) */
 #define MOST_APART (3 * DLC_ALIGNMENT)
 
-/* Tiles that the rows of a block of a transient c make. It is read again from L2, as is what finish reads beside it (with 8, two
- * threads take 2 to 5% longer for 784-1024-1024-10; one, and 784-256-128-10, are level). */
+/* Tiles that the rows of a block of a transient c make. It is read again from L2 (with 8, 784-1024-1024-10 takes 1%
+ * longer on Zen 5, and on an Intel Xeon 2 to 5% on two threads). */
 #define TRANSIENT_TILES 4
 
-/* And the bytes of such a block, about. Up to 8192 columns (float32, AVX-512) it has whole rows, so that what finish reads and
- * writes beside it runs on from row to row (ARCHITECTURE.md has what that gains). */
+/* And the bytes of such a block, about. Up to 8192 columns (float32, AVX-512), and where panels are kept as many as these have, it
+ * has whole rows, so that what finish reads and writes beside it runs on from row to row (ARCHITECTURE.md has what that gains). */
 #define TRANSIENT_BYTES (448 << 10)
 
 /* A thread's share of a b that is packed ahead of its tiles, beyond this size, does not stay in L2: what a panel of it is packed
@@ -401,6 +401,6 @@ int64_t dlc_gemm_blocks_scratch(const dlc_gemm *g)
     const int64_t most_kept = kernels->panels * kernels->nr * packed_depth(kernels, kernels->kc);
     const int64_t all_cols = packed_depth(kernels, depth) * round_up(dlc_min64(g->n, most_kept), kernels->nr);
     const int64_t kept = g->m > most_rows(g) ? dlc_min64(all_cols, most_kept) : packed_depth(kernels, depth) * kernels->nr;
-    const int64_t transient = g->is_transient ? dlc_min64(rows * g->n, kernels->mr * most_cols(g)) : 0;
+    const int64_t transient = g->is_transient ? dlc_min64(rows * dlc_min64(g->n, most_cols(g)), kernels->mr * most_cols(g)) : 0;
     return packed_depth(kernels, depth) * rows + kept + transient + kernels->lanes;
 }

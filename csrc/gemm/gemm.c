@@ -122,10 +122,26 @@ bool dlc_gemm_may_be_transient(const dlc_gemm *g)
     return choose_path(g) == GENERAL && !is_deep(g) && g->k <= g->kernels->kc;
 }
 
+/* A b beyond so many bytes is not at hand: it comes from L3, and of weights that a team updates half from another core. */
+#define LARGE_B (256 << 10)
+
+static bool has_large_b(const dlc_gemm *g)
+{
+    return dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size) > LARGE_B;
+}
+
+/* Few rows wait for b, and get it sooner row by row, as the caches fetch ahead, than by panels of columns, packed or not. (Of 4000
+ * x 32, where a panel is all of b, 2 and 4 rows take 1.2 times as long by it, of 4000 x 64 0.8 and 0.95 of the time: Zen 5.) */
+static bool are_few_rows_faster(const dlc_gemm *g)
+{
+    return g->m > 1 && g->m <= g->kernels->few && g->n > g->kernels->nr && g->b_col == 1 && !g->kernels->packs_pairs &&
+           has_large_b(g);
+}
+
 /* Where k may be cut in parts, it would not be with a packed b. */
 bool dlc_gemm_gains_by_packed_b(const dlc_gemm *g)
 {
-    return choose_path(g) == GENERAL && g->k > 0 && g->k < DEEP_K && !dlc_gemm_is_small(g);
+    return choose_path(g) == GENERAL && g->k > 0 && g->k < DEEP_K && !dlc_gemm_is_small(g) && !are_few_rows_faster(g);
 }
 
 /* What needs no blocks, no packing of whole operands and no team, and would spend most of its time on them: of 8^3 two
@@ -193,26 +209,11 @@ void dlc_gemm_run_small(const dlc_gemm *g)
     }
 }
 
-/* A b beyond so many bytes is not at hand: it comes from L3, and of weights that a team updates half from another core. */
-#define LARGE_B (256 << 10)
-
-static bool has_large_b(const dlc_gemm *g)
-{
-    return dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size) > LARGE_B;
-}
-
-/* Few rows wait for b, and get it sooner row by row, as the caches fetch ahead, than by panels of columns, packed or not. */
-static bool is_by_few_rows(const dlc_gemm *g, const scheme *scheme)
-{
-    return scheme->path == GENERAL && !scheme->is_symmetric && !g->is_transient && !g->kernels->packs_pairs && g->b_col == 1 &&
-           g->m > 1 && g->m <= g->kernels->few && has_large_b(g);
-}
-
 static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     if (g->m == 0 || g->n == 0)
         return;
-    if (is_by_few_rows(g, scheme)) {
+    if (scheme->path == GENERAL && !scheme->is_symmetric && !g->is_transient && are_few_rows_faster(g)) {
         dlc_gemm_by_few_rows(g, scheme, own);
         if (g->finish)
             finish_in_place(g, first_row, first_col, thread);
@@ -232,8 +233,8 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
 }
 
 /* As many rows of a product take the time that it takes to pack a column of b. With 6, two threads read half of a large b each
- * where they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 256-512-256-10 0.92, 128 x 2000 x 256
- * 0.9, while 256 x 256 is level (more threads were not measured). The b of a transient c, a gradient of weights, is of the batch
+ * where they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 256-512-256-10 0.92, 128 x 2000
+ * x 256 0.9, while 256 x 256 is level (more threads were not measured). The b of a transient c, a gradient of weights, is of the batch
  * and near, and weights are updated in long rows; of one that is packed, nothing is packed. */
 static double packing_cost_of_b(const dlc_gemm *g)
 {

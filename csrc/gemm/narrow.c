@@ -1,4 +1,4 @@
-/* Products that have no tiles along the columns of c: with a vector, and by dot products. */
+/* Products that have no tiles along the columns of c: with a vector, of few rows, and by dot products. */
 #include "gemm/product.h"
 
 /* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */

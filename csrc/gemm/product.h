@@ -101,7 +101,8 @@ void dlc_gemm_by_dot_blocks(const dlc_gemm *gemm, path path, int64_t first_row, 
  * part begins in the whole product. */
 void dlc_gemm_by_blocks(const dlc_gemm *gemm, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread);
 
-/* The room of `own` in elements, of the first three and of the last */
+
+/* The room of `own` in elements, of all but the last and of the last */
 int64_t dlc_gemm_narrow_scratch(const dlc_gemm *gemm);
 int64_t dlc_gemm_blocks_scratch(const dlc_gemm *gemm);
 

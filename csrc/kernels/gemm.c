@@ -384,11 +384,12 @@ static void vector_matrix(void *y, const void *x, int64_t x_stride, const void *
 }
 
 /* Sums of few rows, 4 KiB of each at most so that they stay in L1 beside as many rows of b, lie a little further than that apart:
- * a load waits for a store that is whole pages away (2 x 1000 x 1000 takes 2.5 times as long with sums in rows of c on Zen 5). */
-enum { FEW = 4, FEW_STEPS = 4, SUMS = 4096 / (int)sizeof(real), SUMS_APART = SUMS + NR };
+ * a load waits for a store that is whole pages away (2 x 1000 x 1000 takes 2.5 times as long with sums in rows of c on Zen 5, where
+ * 5 KiB apart is level). */
+enum { FEW_ROWS = 4, FEW_STEPS = 4, SUMS = 4096 / (int)sizeof(real), SUMS_APART = SUMS + NR };
 
 /* y (count, n) += scale (count, rows) @ b (rows, n) for n < L */
-DLC_INLINE void add_part_to_few(real *y, real scale[FEW][FEW_STEPS], const real *b, int64_t ldb, int64_t n, const int count,
+DLC_INLINE void add_part_to_few(real *y, real scale[FEW_ROWS][FEW_STEPS], const real *b, int64_t ldb, int64_t n, const int count,
                                 const int rows)
 {
     for (int i = 0; i < count; i++) {
@@ -400,7 +401,7 @@ DLC_INLINE void add_part_to_few(real *y, real scale[FEW][FEW_STEPS], const real 
 }
 
 /* The same for n = L, if wide 2 L */
-DLC_INLINE void add_vectors_to_few(real *y, real scale[FEW][FEW_STEPS], const real *b, int64_t ldb, const int count, const int rows,
+DLC_INLINE void add_vectors_to_few(real *y, real scale[FEW_ROWS][FEW_STEPS], const real *b, int64_t ldb, const int count, const int rows,
                                    const bool wide)
 {
     vreal b_left[FEW_STEPS], b_right[FEW_STEPS];
@@ -429,7 +430,7 @@ DLC_INLINE void add_vectors_to_few(real *y, real scale[FEW][FEW_STEPS], const re
 DLC_INLINE void add_rows_to_few(real *y, const real *x, int64_t x_row, int64_t x_col, const real *b, int64_t ldb, int64_t n,
                                 const int count, const int rows)
 {
-    real scale[FEW][FEW_STEPS];
+    real scale[FEW_ROWS][FEW_STEPS];
     for (int i = 0; i < count; i++)
         for (int p = 0; p < rows; p++)
             scale[i][p] = x[i * x_row + p * x_col];
@@ -462,7 +463,7 @@ static void few_rows(void *y, const void *x, int64_t x_row, int64_t x_col, const
     else if (m == 3)
         few_rows_of(y, x, x_row, x_col, b, ldb, k, n, 3);
     else
-        few_rows_of(y, x, x_row, x_col, b, ldb, k, n, FEW);
+        few_rows_of(y, x, x_row, x_col, b, ldb, k, n, FEW_ROWS);
 }
 
 /* y[i] = or += a[i] . x for `rows` rows, each summed in the same order whatever `rows` */
@@ -653,7 +654,7 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .mirror = mirror,
     .vector_matrix = vector_matrix,
     .few_rows = few_rows,
-    .few = FEW,
+    .few = FEW_ROWS,
     .sums = SUMS,
     .sums_apart = SUMS_APART,
     .matrix_vector = matrix_vector,

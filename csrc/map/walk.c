@@ -16,7 +16,8 @@
  * reported (an Intel Xeon), streaming wins from 64 MB of arrays on for relu, and from 64 to 100 MB for costlier functions. */
 enum { LEAST_STREAMED = 24 << 20, MOST_CACHED = 64 << 20 };
 
-/* Blocks of what exceeds the cache have that part of the size of others where inputs are fetched a block ahead. */
+/* Blocks have that part of the size of others where inputs are fetched a block ahead: of short programs beyond the cache. (What
+ * takes several blocks at once fetches nothing, and is level with either size.) */
 #define FETCHED_PART 2
 
 /* Bytes up to which glibc's malloc may give out what was freed before; beyond, new arrays are new to the system as well. */
@@ -146,7 +147,7 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     while (w->ndim < 2)
         prepend_axis(w);
     w->exceeds_cache = exceeds_cache(count_bytes(w));
-    w->fetches = w->exceeds_cache && !dlc_cpu_is_intel(); /* ARCHITECTURE.md has what it gains */
+    w->fetches = w->exceeds_cache && dlc_map_instruction_cost(program) <= SHORT_COST && dlc_cpu_is_amd();
     w->streams = false;
 }
 
@@ -244,18 +245,39 @@ static bool may_stream(const dlc_map_walk *w, int i)
 
 static bool is_one_row(const dlc_map_walk *w) { return w->ndim == 2 && w->extent[0] == 1; }
 
-/* Columns that the first block has less than others, so that blocks of the first output that is streamed begin with a line. One
- * that two blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long (Intel Xeon, arrays as NumPy
- * allocates them, 16 bytes after a line). */
-static int64_t columns_before_line(const dlc_map_walk *w)
+/* Columns by which an element lies behind its line. */
+static int64_t columns_behind_line(const dlc_map_walk *w, const char *element)
+{
+    return (int64_t)((uintptr_t)element % DLC_ALIGNMENT) / w->size;
+}
+
+/* Whether blocks that begin so many columns before the rows do begin with a KiB of the first input that is read in place. */
+static bool reads_whole_regions(const dlc_map_walk *w, int64_t columns)
+{
+    enum { REGION = 1024 };
+    for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
+        const dlc_map_operand *o = &w->operands[i];
+        if (o->dtype == w->program->dtype && has_whole_blocks(w, o))
+            return ((uintptr_t)o->data - (uintptr_t)(columns * o->size)) % REGION < DLC_ALIGNMENT;
+    }
+    return false;
+}
+
+/* Columns that the first block has less than others, of what exceeds the cache. So blocks of the first output that is streamed begin
+ * with a line: one that two blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long (Intel Xeon,
+ * arrays as NumPy allocates them, 16 bytes after a line). And blocks end within a KiB of the input: where they end with it, Zen 5
+ * does not fetch the next while outputs are stored, and functions take 1.4 to 1.7 times as long (arrays that both begin 16 bytes
+ * after a page). */
+static int64_t columns_before_blocks(const dlc_map_walk *w)
 {
     const bool adds_up = w->program->reduction != DLC_REDUCE_NONE; /* block by block, wherever arrays lie */
-    if (adds_up || !is_one_row(w))
+    if (adds_up || !w->exceeds_cache || !is_one_row(w))
         return 0;
-    for (int i = 0; i < w->program->n_out; i++)
+    int64_t columns = 0;
+    for (int i = w->program->n_out - 1; i >= 0; i--)
         if (may_stream(w, i))
-            return (int64_t)((uintptr_t)w->operands[i].data % DLC_ALIGNMENT) / w->size;
-    return 0;
+            columns = columns_behind_line(w, w->operands[i].data);
+    return reads_whole_regions(w, columns) ? columns + DLC_ALIGNMENT / w->size : columns;
 }
 
 static bool begins_with_lines(const dlc_map_walk *w, const dlc_map_operand *o)
@@ -285,7 +307,7 @@ static void choose_blocks(dlc_map_walk *w)
                 w->block_rows = 1;
     w->block_rows = dlc_max64(w->block_rows, 1);
     w->row_blocks = count_blocks(rows, w->block_rows);
-    w->missing_cols = columns_before_line(w);
+    w->missing_cols = columns_before_blocks(w);
     w->col_blocks = count_blocks(cols + w->missing_cols, w->block_cols);
 }
 
@@ -491,15 +513,18 @@ static bool takes_blocks_at_once(const dlc_map_walk *w)
     return true;
 }
 
-/* Fetches what the next block reads, where it lies behind this one. Addresses may lie beyond the arrays: they are hints. */
+/* Fetches what the next block reads: further on in these rows, or the rows that follow. Addresses may lie beyond the arrays: they
+ * are hints. */
 static void fetch_next_block(const dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
 {
+    const bool is_end = col + cols == w->extent[w->ndim - 1];
+    const int64_t next_row = is_end ? row + rows : row, next_col = is_end ? 0 : col + cols;
     for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
         const dlc_map_operand *o = &w->operands[i];
         if (!has_whole_blocks(w, o))
             continue;
-        const uintptr_t bytes = (uintptr_t)(rows * cols * o->size);
-        const uintptr_t next = (uintptr_t)o->data + (uintptr_t)((row * o->stride[w->ndim - 2] + col) * o->size) + bytes;
+        const int64_t offset = (next_row * o->stride[w->ndim - 2] + next_col * o->stride[w->ndim - 1]) * o->size;
+        const uintptr_t next = (uintptr_t)o->data + (uintptr_t)offset, bytes = (uintptr_t)(rows * cols * o->size);
         for (uintptr_t line = next; line < next + bytes; line += DLC_ALIGNMENT)
             __builtin_prefetch((const void *)line);
     }

@@ -503,7 +503,8 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
         else
             expect_same_bits(dtype, c, results[0], of_c);
         expect_intact();
-        if (kernels->packs_pairs || dlc_gemm_gains_by_packed_b(&gemm))
+        const bool has_few_rows = m > 1 && m <= kernels->few; /* which may gain where there are more rows at other times */
+        if (kernels->packs_pairs || has_few_rows || dlc_gemm_gains_by_packed_b(&gemm))
             test_product_with_packed_b(&gemm, dtype, &left, &right, start, threads, c);
         if (!kernels->packs_pairs)
             test_product_with_sums(&gemm, dtype, start, threads, c, sums[threads > 1], sums[0]);
@@ -557,6 +558,10 @@ static void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
     /* the rows of b whole pages apart, and in several blocks */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 4096 / size_of(dtype), 300}, 0, 0, false);
+    /* few rows and a large b, which is read row by row: of little else the scratch memory, or of blocks of k */
+    test_product_of(kernels, dtype, (const int64_t[]){4, 20000, 5}, 0, 0, false);
+    test_product_of(kernels, dtype, (const int64_t[]){4, 20000, 5}, 1, 0, true);
+    test_product_of(kernels, dtype, (const int64_t[]){3, 4096 / size_of(dtype), 300}, 0, 0, true);
     const int64_t kept = kernels->panels * kernels->nr; /* columns of b, for more than one block of rows */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 9, kept + 5, 3}, 0, 1, true);
 }
