@@ -234,8 +234,8 @@ static void multiply(const dlc_gemm *g, int64_t first_row, int64_t first_col, co
 
 /* As many rows of a product take the time that it takes to pack a column of b. With 6, two threads read half of a large b each
  * where they would have read all of it: 784-256-128-10 in batches of 128 takes 0.89 of the time, 256-512-256-10 0.92, 128 x 2000
- * x 256 0.9, while 256 x 256 is level (more threads were not measured). The b of a transient c, a gradient of weights, is of the batch
- * and near, and weights are updated in long rows; of one that is packed, nothing is packed. */
+ * x 256 0.9, while 256 x 256 is level (more threads were not measured). The b of a transient c, a gradient of weights, is of the
+ * batch and near, and weights are updated in long rows; of one that is packed, nothing is packed. */
 static double packing_cost_of_b(const dlc_gemm *g)
 {
     return has_large_b(g) && !g->is_transient && !g->packed_b ? 6 : 4;

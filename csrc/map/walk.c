@@ -263,11 +263,11 @@ static bool reads_whole_regions(const dlc_map_walk *w, int64_t columns)
     return false;
 }
 
-/* Columns that the first block has less than others, of what exceeds the cache. So blocks of the first output that is streamed begin
- * with a line: one that two blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long (Intel Xeon,
- * arrays as NumPy allocates them, 16 bytes after a line). And blocks end within a KiB of the input: where they end with it, Zen 5
- * does not fetch the next while outputs are stored, and functions take 1.4 to 1.7 times as long (arrays that both begin 16 bytes
- * after a page). */
+/* Columns that the first block has less than others, of what exceeds the cache. So blocks of the first output that is streamed
+ * begin with a line: one that two blocks share is stored in the usual way, with which functions take 1.2 to 1.4 times as long
+ * (Intel Xeon, arrays as NumPy allocates them, 16 bytes after a line). And blocks end within a KiB of the input: where they end
+ * with it, Zen 5 does not fetch the next while outputs are stored, and functions take 1.4 to 1.7 times as long (arrays that both
+ * begin 16 bytes after a page). */
 static int64_t columns_before_blocks(const dlc_map_walk *w)
 {
     const bool adds_up = w->program->reduction != DLC_REDUCE_NONE; /* block by block, wherever arrays lie */
