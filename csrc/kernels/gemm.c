@@ -401,8 +401,8 @@ DLC_INLINE void add_part_to_few(real *y, real scale[FEW_ROWS][FEW_STEPS], const 
 }
 
 /* The same for n = L, if wide 2 L */
-DLC_INLINE void add_vectors_to_few(real *y, real scale[FEW_ROWS][FEW_STEPS], const real *b, int64_t ldb, const int count, const int rows,
-                                   const bool wide)
+DLC_INLINE void add_vectors_to_few(real *y, real scale[FEW_ROWS][FEW_STEPS], const real *b, int64_t ldb, const int count,
+                                   const int rows, const bool wide)
 {
     vreal b_left[FEW_STEPS], b_right[FEW_STEPS];
     DLC_UNROLL
