@@ -256,6 +256,7 @@ cdef class _BoundCall:
         self._parameters = parameters
         self._revision = revision
 
+    # noexcept, as below: to compare and to copy fields of objects and arrays raises nothing
     cdef bint _is_current(self, object parameters) noexcept:
         return self._revision == _revision and self._parameters is parameters
 
@@ -377,6 +378,7 @@ cdef class BatchCall(_BoundCall):
         """
         return self._is_current(parameters) and self._has_rows(rows)
 
+    # behind _fits it is an array
     cdef bint _has_rows(self, object rows) noexcept:
         return _fits(&self._rows, rows, 1) and cnp.PyArray_DIM(rows, 0) > 0
 
