@@ -120,6 +120,7 @@ static void run_product_member(void *context, int thread, int n_threads)
 
 static dlc_status run_product(product *p)
 {
+    p->gemm.is_one_row = p->gemm.m == 1;
     int64_t own, cost = dlc_gemm_cost(p->gemm.m, p->gemm.n, p->gemm.k, p->gemm.element_size);
     dlc_gemm_scratch(&p->shared_bytes, &own, &p->gemm);
     p->shared_bytes = dlc_align_up(p->shared_bytes);
@@ -461,6 +462,7 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
     }
     if (dlc_gemm_is_small(gemm))
         return run_small_linear(&call);
+    gemm->is_one_row = gemm->m == 1;
     int64_t shared, own, cost = dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size);
     dlc_gemm_scratch(&shared, &own, gemm);
     own = dlc_align_up(own);

@@ -12,7 +12,7 @@ from scipy import special
 import dlcore as dl
 from dlcore import config
 from dlcore.nn.initializers import NAMES
-from helpers import in_threads
+from helpers import THREADS, assert_same_bits, in_threads, team
 
 
 def two_layers(**options):
@@ -46,6 +46,24 @@ def test_predict_one_equals_predict():
         np.testing.assert_allclose(model.predict_one(row), wanted, rtol=1e-5, atol=1e-6)
         assert model.predict_one(row, out=out) is out
         np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_one_row_of_large_layers(batch_size):
+    """Plans of one row cut the depth of large weights in parts; those of more rows do not."""
+    model = dl.nn.Sequential(dl.nn.Linear(700, 600), dl.nn.Tanh(), dl.nn.Linear(600, 500))
+    model.init(seed=0)
+    x = np.random.default_rng(0).normal(size=(8, 700)).astype(np.float32)
+    expected = numpy_forward(model, x)
+    results = []
+    for threads in THREADS:
+        with team(threads):
+            results.append((model.predict_one(x[0]), model.predict(x[:batch_size])))
+    for one, rows in results:
+        assert_same_bits(one, results[0][0])
+        assert_same_bits(rows, results[0][1])
+        np.testing.assert_allclose(one, expected[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(rows, expected[:batch_size], rtol=1e-5, atol=1e-5)
 
 
 def test_predict_one_checks_dtype_and_size():

@@ -197,8 +197,8 @@ static void packing_tile(void *c, int64_t ldc, const void *a, int64_t a_row, int
     function(c, ldc, a, a_rows_adjacent ? a_col : a_row, b, ldb, panel, depth, NR, accumulate, ahead);
 }
 
-/* Panels are written in whole vectors, in ascending order of depth and so that what runs over the width is overwritten
- * by what belongs there: with a step of the width itself it runs over into the next row of the panel. */
+/* Panels are written in whole vectors, and so that what runs over the width is overwritten by what belongs there: with a step of
+ * the width itself it runs over into the next row of the panel. So depth ascends, and vectors of the width come last to first. */
 
 /* panel (depth, step) from x, adjacent along the depth, which is under L */
 static void pack_shallow(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
@@ -219,17 +219,18 @@ static void pack_shallow(real *panel, int64_t step, const real *x, int64_t strid
     }
 }
 
-/* panel (depth, step) from x, adjacent along the depth */
+/* panel (depth, step) from x, adjacent along the depth. A vector's worth of its rows is read from end to end before the next: block
+ * by block across a panel of two, 128 x 256 x 784 with b transposed takes 1.02 to 1.06 of the time (Zen 5). */
 static void pack_transposed(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
     if (depth < L) {
         pack_shallow(panel, step, x, stride, width, depth);
         return;
     }
-    for (int64_t p = 0; p < depth; p += L) {
-        const int64_t first = p + L <= depth ? p : depth - L; /* the last block overlaps the one before it */
-        for (int64_t w = (width - 1) / L * L; w >= 0; w -= L) {
-            const int64_t rows = width - w;
+    for (int64_t w = (width - 1) / L * L; w >= 0; w -= L) {
+        const int64_t rows = width - w;
+        for (int64_t p = 0; p < depth; p += L) {
+            const int64_t first = p + L <= depth ? p : depth - L; /* the last block overlaps the one before it */
             const real *in = x + w * stride + first;
             real *out = panel + first * step + w;
             vreal block[L];

@@ -17,6 +17,7 @@
 typedef struct prepared_gemm {
     int64_t shared_offset, registers_offset; /* in a thread's scratch, which starts with the product's own */
     bool transposed; /* c^T is computed */
+    bool is_one_row; /* for any number of rows of a step */
     bool sums_rows;
     bool may_pack; /* the second factor: c has rows, which it has not */
     bool sums_b;
@@ -165,6 +166,7 @@ static dlc_gemm make_product(const dlc_op *op, const dlc_array *args, const dlc_
                       .b_row = b.stride[0],
                       .b_col = b.stride[1],
                       .accumulate = op->attributes[0],
+                      .is_one_row = prepared->is_one_row,
                       .b_sums = prepared->sums_b ? args[1].data : NULL};
 }
 
@@ -231,6 +233,7 @@ static void scratch(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_a
 {
     prepared_gemm *prepared = op->prepared;
     dlc_gemm product = make_product(op, args, kernels, 0);
+    prepared->is_one_row = product.is_one_row = product.m == 1;
     dlc_gemm_scratch(shared, own, &product);
     prepared->shared_offset = dlc_align_up(*own);
     prepared->registers_offset = prepared->shared_offset;
@@ -251,9 +254,9 @@ static void scratch(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_a
 static int64_t cost(const dlc_op *op, const dlc_array *args)
 {
     const dlc_array *c = &args[0];
-    int64_t k = args[index_of_a(op)].shape[c->ndim - 1];
-    int64_t product = dlc_gemm_cost(dlc_count(c), 1, k, dlc_dtype_size(c->dtype));
-    return dlc_cost_add(product, dlc_cost_mul(dlc_count(c), op->n_attributes > 1));
+    const int64_t m = c->shape[c->ndim - 2], n = c->shape[c->ndim - 1], k = args[index_of_a(op)].shape[c->ndim - 1];
+    const int64_t product = dlc_gemm_cost(m, n, k, dlc_dtype_size(c->dtype));
+    return dlc_cost_add(dlc_cost_mul(count_products(c), product), dlc_cost_mul(dlc_count(c), op->n_attributes > 1));
 }
 
 static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)

@@ -97,7 +97,7 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
 {
     const prepared_gemm_step *prepared = op->prepared;
     const int64_t count = dlc_count(&args[0]), k = args[index_of_a(op)].shape[1];
-    return dlc_cost_add(dlc_gemm_cost(count, 1, k, dlc_dtype_size(args[0].dtype)),
+    return dlc_cost_add(dlc_gemm_cost(args[0].shape[0], args[0].shape[1], k, dlc_dtype_size(args[0].dtype)),
                         dlc_cost_mul(count, prepared->step.n_out + prepared->step.cost));
 }
 
