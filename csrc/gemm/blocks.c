@@ -192,6 +192,36 @@ static panel find_panel(const job *job, int64_t col, int64_t cols)
     return (panel){place, step, NULL, false};
 }
 
+/* Rows of a symmetric c in the panel in hand */
+typedef struct triangle {
+    int64_t first;    /* the first that reaches below the diagonal */
+    int64_t left_end; /* where those end whose tiles are of the left vector */
+} triangle;
+
+/* Those of the left vector are a vector's worth, or a tile where that makes less tiles; not where the first tile packs all of the
+ * panel's columns. */
+static triangle find_triangle(const job *job, int64_t col, const panel *panel)
+{
+    const dlc_gemm_kernels *kernels = job->g->kernels;
+    const int64_t first = col + job->col_of_first - job->row_of_first - job->row, rows = job->rows - first;
+    const int64_t lanes = dlc_min64(kernels->lanes, rows), mr = kernels->mr;
+    const bool makes_less = dlc_ceil_div(rows, mr) < dlc_ceil_div(lanes, mr) + dlc_ceil_div(rows - lanes, mr);
+    return (triangle){first, first + (makes_less && mr < lanes && !panel->by_packing_tile ? mr : lanes)};
+}
+
+/* Where the tile ends that begins with `row`. Of a symmetric c whose a is read in place, tiles begin at the diagonal, and those of
+ * the left vector end together. (Zen 5, one thread, two builds in turns, beside the same tiles for all panels: 50 x 6000 times its
+ * own transpose takes 0.88 of the time, 100 x 100 0.9, 500 x 5000 0.98.) */
+static int64_t end_of_tile(const job *job, int64_t tile, int64_t row, const triangle *below)
+{
+    if (!job->scheme->is_symmetric || job->scheme->pack_a)
+        return first_row_of(job, tile + 1);
+    if (row < below->first)
+        return dlc_min64(below->first, job->rows);
+    const int64_t rows = (row < below->left_end ? below->left_end : job->rows) - row;
+    return row + dlc_ceil_div(rows, dlc_ceil_div(rows, job->g->kernels->mr));
+}
+
 /* The columns [col, col + cols) of the rows in hand, cols <= nr */
 static void multiply_panel(job *job, int64_t col, int64_t cols)
 {
@@ -199,11 +229,10 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
     const dlc_gemm_kernels *kernels = g->kernels;
     panel panel = find_panel(job, col, cols);
     job->next_panel = look_at_panel(job, col + cols);
-    /* the first row that reaches below the diagonal */
-    const int64_t first = job->scheme->is_symmetric ? col + job->col_of_first - job->row_of_first - job->row : 0;
-    for (int64_t tile = 0, row = 0, next; tile < job->tiles; tile++, row = next) {
-        next = first_row_of(job, tile + 1);
-        if (next <= first)
+    const triangle below = job->scheme->is_symmetric ? find_triangle(job, col, &panel) : (triangle){0, 0};
+    for (int64_t tile = 0, row = 0, next; row < job->rows; tile++, row = next) {
+        next = end_of_tile(job, tile, row, &below);
+        if (next <= below.first)
             continue;
         dlc_gemm_ahead lines;
         const dlc_gemm_ahead *fetched = next_lines(job, &lines) ? &lines : NULL;
@@ -220,7 +249,7 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
             panel.ldb = kernels->nr;
             panel.by_packing_tile = false;
         } else {
-            const int64_t few = columns_to_compute(job, next - first, cols);
+            const int64_t few = columns_to_compute(job, next - below.first, cols);
             kernels->tile(c, job->block.ld, a, a_row, a_col, panel.b, panel.ldb, job->packed_depth, rows, few, job->accumulate,
                           fetched);
         }

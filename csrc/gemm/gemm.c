@@ -15,8 +15,8 @@
 /* A row times a matrix of more than ROW_BYTES, too: a thread's columns alone are short pieces of rows, of which the caches do not
  * fetch ahead, and where rows lie whole pages apart they fall into half of the sets of L2. A team makes groups that have parts of
  * their own. (Zen 5, two builds in turns: 1000 x 1000 takes two threads 0.70 to 0.87 of the time, 1024 x 1024 0.75 to 0.93, 512 x
- * 1024 0.81 to 0.9, 2048 x 2048 0.81, float64 1024 x 1024 as long; one thread 1.0 to 1.04. Two parts take two threads 1.0 to 1.36 times
- * as long as four, twelve take one 1.04 to 1.07 of its time.) */
+ * 1024 0.81 to 0.9, 2048 x 2048 0.81, float64 1024 x 1024 as long; one thread 1.0 to 1.04. Two parts take two threads 1.0 to 1.36
+ * times as long as four, twelve take one 1.01 to 1.1 of its time.) */
 #define ROW_PARTS 4
 #define ROW_K 512
 #define ROW_BYTES (1 << 20)
@@ -260,9 +260,9 @@ static double packing_cost_of_b(const dlc_gemm *g)
     return has_large_b(g) && !g->is_transient && !g->packed_b ? 6 : 4;
 }
 
-/* Columns are dealt out in so many: vectors, of which two threads have 25 and 24 where 784 columns make 13 and 12 panels (128 x 256
- * x 784 with b transposed takes 0.96 of the time, and nothing measured longer than 1.01: Zen 5); where panels are packed already, or
- * are squares of AMX, these. */
+/* Columns are dealt out in so many: vectors, of which two threads have 25 and 24 where 784 columns make 13 and 12 panels (Zen 5, two
+ * builds in turns: 128 x 256 x 784 with b transposed takes 0.96 of the time, 1000 x 64 x 144 0.82, 32 x 512 x 272 0.95, others 0.98
+ * to 1.01); where panels are packed already, or elements are pairs, whole panels. */
 static int64_t columns_dealt(const dlc_gemm *g)
 {
     return g->packed_b || g->kernels->packs_pairs ? g->kernels->nr : g->kernels->lanes;
