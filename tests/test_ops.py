@@ -322,7 +322,7 @@ def test_softmax_along_any_axis_of_any_layout(dtype, axis, rng):
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize("columns", [2, 3, 10, 32, 33])
+@pytest.mark.parametrize("columns", [2, 3, 10, 17, 24, 32, 33, 65, 80, 81])
 def test_a_row_of_softmax_is_the_same_alone(dtype, columns, rng):
     """Whatever stands in the rows beside it, with which it may be computed in one go."""
     x = (rng.standard_normal((53, columns)) * 3).astype(
@@ -475,7 +475,7 @@ def test_binary_cross_entropy_is_exact_for_certain_predictions():
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize(("n", "classes"), [(1, 1), (2, 10), (67, 33), (2049, 7)])
+@pytest.mark.parametrize(("n", "classes"), [(1, 1), (2, 10), (67, 33), (35, 80), (35, 81), (2049, 7)])
 def test_cross_entropy_of_labels_and_of_probabilities(dtype, n, classes, rng):
     logits = (rng.standard_normal((n, classes)) * 4).astype(dtype)
     labels = rng.integers(0, classes, n)
