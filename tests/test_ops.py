@@ -475,7 +475,9 @@ def test_binary_cross_entropy_is_exact_for_certain_predictions():
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize(("n", "classes"), [(1, 1), (2, 10), (67, 33), (35, 80), (35, 81), (2049, 7)])
+@pytest.mark.parametrize(
+    ("n", "classes"), [(1, 1), (2, 10), (67, 33), (35, 80), (35, 81), (2049, 7)]
+)
 def test_cross_entropy_of_labels_and_of_probabilities(dtype, n, classes, rng):
     logits = (rng.standard_normal((n, classes)) * 4).astype(dtype)
     labels = rng.integers(0, classes, n)

@@ -183,9 +183,9 @@ static vreal load_scales(const real *scale, int64_t stride, int64_t lanes)
 
 /* Rows of up to so many columns are transposed as many at a time as a vector has lanes. A row by itself waits for its sum, and
  * for the largest of its lanes before: transposed, on an Intel Xeon (AVX-512, float32), 1024 x 10 takes
- * 0.36 of the time, its cross-entropy 0.24, 1024 x 32 0.68 and 0.48. Longer rows wait less, and what is transposed grows: on Zen 5 in
- * float32 33 columns take 0.52 of the time, 48 0.71, 64 0.82, 72 0.82, 80 0.92, but 96 1.02 and 112 1.18; with AVX2 20 0.71, 24 0.92,
- * but 32 1.03; in float64 17 0.76, but 24 1.1; SSE 12 1.02. */
+ * 0.36 of the time, its cross-entropy 0.24, 1024 x 32 0.68 and 0.48. Longer rows wait less, and what is transposed grows: on
+ * Zen 5 in float32 33 columns take 0.52 of the time (cross-entropy 0.43), 48 0.71 (0.58), 64 0.82 (0.7), 72 0.82, 80 0.92 (0.79),
+ * but 96 1.02 and 112 1.18; with AVX2 20 0.71, 24 0.92, but 32 1.03; in float64 17 0.76, but 24 1.1; SSE 12 1.02. */
 enum { NARROW = DLC_REAL_BITS == 32 ? (L / 4 + 1) * L : 2 * L };
 
 typedef struct narrow_rows {
