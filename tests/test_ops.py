@@ -338,6 +338,22 @@ def test_a_row_of_softmax_is_the_same_alone(dtype, columns, rng):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("columns", [10, 40, 60])
+def test_a_row_of_softmax_is_the_same_among_more_than_the_caches_hold(dtype, columns, rng):
+    """Rows beyond the caches are fetched ahead, and transposed up to fewer columns."""
+    x = rng.standard_normal(((8 << 20) // (columns * np.dtype(dtype).itemsize) + 5, columns))
+    x = x.astype(dtype)
+    labels = rng.integers(0, columns, len(x))
+    few = slice(len(x) - 37, None)
+    with team(1):
+        for function in (ops.softmax, ops.log_softmax):
+            assert_same_bits(function(x)[few], function(x[few]))
+        loss = ops.cross_entropy(x, labels)
+    expected = -log_softmax(x.astype(np.float64), -1)[np.arange(len(x)), labels].mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", REALS)
 def test_softmax_does_not_overflow(dtype):
     x = np.array([[1e4, 0, -1e4], [-1e30, -1e30, -1e30]], dtype)
     np.testing.assert_array_equal(ops.softmax(x), np.array([[1, 0, 0], [1 / 3] * 3], dtype))

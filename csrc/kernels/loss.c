@@ -226,11 +226,33 @@ static void store_rows(real *out, int64_t ld, const narrow_rows *block, int64_t 
     }
 }
 
+/* Rows of more bytes than this are beyond the caches of a core, and those of the next vector are fetched while one is computed:
+ * what goes from column to column of 16 rows the caches do not fetch by themselves. (Zen 5, float32, two builds in turns: 1000000 x
+ * 10 takes 0.37 of the time, 500000 x 32 0.62 to 0.8; beside each row by itself 500000 x 33 0.54 to 0.58, 262144 x 48 0.76 to 0.8,
+ * but x 64 1.06 and 200000 x 80 1.16, and without fetching 0.98 to 1.38. Rows in cache take 1.02 to 1.09 of their time by it.) */
+enum { FAR_BYTES = 8 << 20, FAR_NARROW = NARROW < 3 * L ? NARROW : 3 * L };
+
+static bool are_far(int64_t rows, int64_t cols) { return rows * cols > FAR_BYTES / (int64_t)sizeof(real); }
+
+static bool are_narrow(int64_t rows, int64_t cols) { return cols <= (are_far(rows, cols) ? FAR_NARROW : NARROW); }
+
+DLC_INLINE void fetch_next_rows(const real *rows, int64_t ld, int64_t cols, const int for_writing)
+{
+    for (uintptr_t row = L; row < 2 * L; row++)
+        for (int64_t j = 0; j < cols; j += L)
+            __builtin_prefetch((const void *)((uintptr_t)rows + (row * (uintptr_t)ld + (uintptr_t)j) * sizeof *rows),
+                               for_writing);
+}
+
 /* A vector of rows of softmax, or of log_softmax */
-static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64_t ld, int64_t cols, bool logarithm)
+static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64_t ld, int64_t cols, bool fetches, bool logarithm)
 {
     narrow_rows block;
     const loss_lanes x = load_rows(&block, rows, ld, cols);
+    if (fetches) {
+        fetch_next_rows(rows, ld, cols, 0);
+        fetch_next_rows(out, ld_out, cols, 1);
+    }
     bool near;
     const vreal max = max_of_lanes(&x, &near);
     const vreal total = sum_exp_lanes(logarithm ? NULL : block.columns, L, &x, max, near);
@@ -246,9 +268,10 @@ static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64
 
 void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
+    const bool is_narrow = are_narrow(rows, cols), fetches = is_narrow && are_far(rows, cols);
     int64_t i = 0;
-    for (; cols <= NARROW && i + L <= rows; i += L)
-        softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, false);
+    for (; is_narrow && i + L <= rows; i += L)
+        softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, fetches, false);
     for (; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
@@ -264,9 +287,10 @@ void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_
 
 void DLC_NAME(dlc_log_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
+    const bool is_narrow = are_narrow(rows, cols), fetches = is_narrow && are_far(rows, cols);
     int64_t i = 0;
-    for (; cols <= NARROW && i + L <= rows; i += L)
-        softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, true);
+    for (; is_narrow && i + L <= rows; i += L)
+        softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, fetches, true);
     for (; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
@@ -360,10 +384,15 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
                                 const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                                 int64_t scale_stride, int64_t rows, int64_t cols)
 {
+    const bool is_narrow = labels && are_narrow(rows, cols), fetches = is_narrow && are_far(rows, cols);
     int64_t i = 0;
-    for (; labels && cols <= NARROW && i + L <= rows; i += L) {
+    for (; is_narrow && i + L <= rows; i += L) {
         narrow_rows block;
         const loss_lanes x = load_rows(&block, (const real *)z + i * ld_z, ld_z, cols);
+        if (fetches)
+            fetch_next_rows((const real *)z + i * ld_z, ld_z, cols, 0);
+        if (fetches && grad)
+            fetch_next_rows((real *)grad + i * ld_grad, ld_grad, cols, 1);
         const vreal scales = load_scales(scale ? (const real *)scale + i * scale_stride : NULL, scale_stride, L);
         const vreal losses = loss_of_lanes(grad ? block.columns : NULL, L, &x, load_labels(labels + i, L), scales);
         if (grad)
