@@ -48,22 +48,22 @@ def test_predict_one_equals_predict():
         np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("batch_size", [1, 8])
-def test_one_row_of_large_layers(batch_size):
-    """Plans of one row cut the depth of large weights in parts; those of more rows do not."""
+@pytest.mark.parametrize("rows", [1, 8, 1025])
+def test_one_row_of_large_layers(rows):
+    """Plans of one row cut the depth of large weights in parts; a last step of one row does not."""
     model = dl.nn.Sequential(dl.nn.Linear(700, 600), dl.nn.Tanh(), dl.nn.Linear(600, 500))
     model.init(seed=0)
-    x = np.random.default_rng(0).normal(size=(8, 700)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(1025, 700)).astype(np.float32)
     expected = numpy_forward(model, x)
     results = []
     for threads in THREADS:
         with team(threads):
-            results.append((model.predict_one(x[0]), model.predict(x[:batch_size])))
-    for one, rows in results:
+            results.append((model.predict_one(x[0]), model.predict(x[:rows])))
+    for one, several in results:
         assert_same_bits(one, results[0][0])
-        assert_same_bits(rows, results[0][1])
+        assert_same_bits(several, results[0][1])
         np.testing.assert_allclose(one, expected[0], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(rows, expected[:batch_size], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(several, expected[:rows], rtol=1e-5, atol=1e-5)
 
 
 def test_predict_one_checks_dtype_and_size():

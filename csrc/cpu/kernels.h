@@ -25,7 +25,7 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
 #define DLC_GEMM_MAX_NR_BYTES 128
 
 /* Memory that a tile of an a whose rows are adjacent fetches, as a hint: a line every `apart` bytes, one for each steps_per_line of
- * its depth. */
+ * its depth, and if it does not pack b the line behind each. */
 typedef struct dlc_gemm_ahead {
     const void *first;
     int64_t apart;

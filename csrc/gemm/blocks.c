@@ -5,7 +5,8 @@
  * fill buffers, and the tile with it. Line by line within the tile, every second or third, 1000000 x 50 transposed times itself
  * takes 0.83 of the time (float64: 0.76), and 0.9 with every line, as the hardware fetches those between. Every fourth takes as
  * long as all at once, and none longer. What tiles do not come to is left to the hardware. (Intel Xeon, one thread, two builds in
- * turns; every second line also where tiles are many is level, 0.96 to 1.05.) */
+ * turns, of tiles that fetched one line at a time and not two; every second line also where tiles are many is level, 0.96 to
+ * 1.05.) */
 #define MOST_APART (3 * DLC_ALIGNMENT)
 
 /* Tiles that the rows of a block of a transient c make. It is read again from L2 (with 8, 784-1024-1024-10 takes 1%
@@ -198,15 +199,15 @@ typedef struct triangle {
     int64_t left_end; /* where those end whose tiles are of the left vector */
 } triangle;
 
-/* Those of the left vector are a vector's worth, or a tile where that makes less tiles; not where the first tile packs all of the
- * panel's columns. */
+/* Those of the left vector are a vector's worth; or a tile, where tiles have fewer rows than that and are fewer so, but not where
+ * the first one packs all of the panel's columns. */
 static triangle find_triangle(const job *job, int64_t col, const panel *panel)
 {
     const dlc_gemm_kernels *kernels = job->g->kernels;
     const int64_t first = col + job->col_of_first - job->row_of_first - job->row, rows = job->rows - first;
     const int64_t lanes = dlc_min64(kernels->lanes, rows), mr = kernels->mr;
-    const bool makes_less = dlc_ceil_div(rows, mr) < dlc_ceil_div(lanes, mr) + dlc_ceil_div(rows - lanes, mr);
-    return (triangle){first, first + (makes_less && mr < lanes && !panel->by_packing_tile ? mr : lanes)};
+    const bool makes_fewer = dlc_ceil_div(rows, mr) < dlc_ceil_div(lanes, mr) + dlc_ceil_div(rows - lanes, mr);
+    return (triangle){first, first + (makes_fewer && mr < lanes && !panel->by_packing_tile ? mr : lanes)};
 }
 
 /* Where the tile ends that begins with `row`. Of a symmetric c whose a is read in place, tiles begin at the diagonal, and those of
@@ -301,8 +302,8 @@ static int64_t count_tiles(const job *job)
     if (!job->scheme->is_symmetric)
         return dlc_ceil_div(g->m, mr) * across;
     int64_t tiles = 0;
-    for (int64_t row = 0; row < g->m; row += mr)
-        tiles += dlc_min64(across, dlc_ceil_div(job->row_of_first + dlc_min64(row + mr, g->m), nr));
+    for (int64_t first = -job->row_of_first; first < g->m && first + job->row_of_first < g->n; first += nr)
+        tiles += dlc_ceil_div(g->m - dlc_max64(first, 0), mr);
     return tiles;
 }
 

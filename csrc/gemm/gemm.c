@@ -12,11 +12,11 @@
 #define DEEP_K (DEEP_PARTS * 256)
 #define DEEP_C 8192
 
-/* A row times a matrix of more than ROW_BYTES, too: a thread's columns alone are short pieces of rows, of which the caches do not
- * fetch ahead, and where rows lie whole pages apart they fall into half of the sets of L2. A team makes groups that have parts of
- * their own. (Zen 5, two builds in turns: 1000 x 1000 takes two threads 0.70 to 0.87 of the time, 1024 x 1024 0.75 to 0.93, 512 x
- * 1024 0.81 to 0.9, 2048 x 2048 0.81, float64 1024 x 1024 as long; one thread 1.0 to 1.04. Two parts take two threads 1.0 to 1.36
- * times as long as four, twelve take one 1.01 to 1.1 of its time.) */
+/* The k of a row times a matrix of more than ROW_BYTES is cut, too: a thread's columns alone are short pieces of rows, of which
+ * the caches do not fetch ahead, and where rows lie whole pages apart they fall into half of the sets of L2. A team makes groups
+ * that have parts of their own. (Zen 5, two builds in turns: 1000 x 1000 takes two threads 0.70 to 0.87 of the time, 1024 x 1024
+ * 0.75 to 0.93, 512 x 1024 0.81 to 0.9, 2048 x 2048 0.81, float64 1024 x 1024 as long; one thread 1.0 to 1.04. Two parts take two
+ * threads 1.0 to 1.36 times as long as four, twelve take one 1.01 to 1.1 of its time.) */
 #define ROW_PARTS 4
 #define ROW_K 512
 #define ROW_BYTES (1 << 20)
@@ -56,8 +56,11 @@ static bool is_b_beyond(const dlc_gemm *g, int64_t bytes)
 
 static bool has_large_b(const dlc_gemm *g) { return is_b_beyond(g, LARGE_B); }
 
-/* Whether the shape is that of a row times a matrix whose k is cut in parts */
-static bool is_long_row(const dlc_gemm *g) { return g->is_one_row && g->k >= ROW_K && is_b_beyond(g, ROW_BYTES); }
+/* Whether k is cut in parts for a row, where b has contiguous rows */
+static bool is_long_row(const dlc_gemm *g)
+{
+    return g->is_one_row && g->k >= ROW_K && is_b_beyond(g, ROW_BYTES) && !g->kernels->packs_pairs;
+}
 
 /* In how many parts k is cut, whose products are added up */
 static int parts_of_k(const dlc_gemm *g)
@@ -66,7 +69,7 @@ static int parts_of_k(const dlc_gemm *g)
         return 1;
     if (g->k >= DEEP_K)
         return DEEP_PARTS;
-    return is_long_row(g) && g->b_col == 1 && !g->kernels->packs_pairs ? ROW_PARTS : 1;
+    return is_long_row(g) && g->b_col == 1 ? ROW_PARTS : 1;
 }
 
 /* Whether tiles along k, which take columns in pairs and add up their lanes at the end, are faster than tiles along the columns
@@ -260,9 +263,9 @@ static double packing_cost_of_b(const dlc_gemm *g)
     return has_large_b(g) && !g->is_transient && !g->packed_b ? 6 : 4;
 }
 
-/* Columns are dealt out in so many: vectors, of which two threads have 25 and 24 where 784 columns make 13 and 12 panels (Zen 5, two
- * builds in turns: 128 x 256 x 784 with b transposed takes 0.96 of the time, 1000 x 64 x 144 0.82, 32 x 512 x 272 0.95, others 0.98
- * to 1.01); where panels are packed already, or elements are pairs, whole panels. */
+/* Columns are dealt out in so many: vectors, of which two threads have 25 and 24 where 784 columns make 13 and 12 panels (Zen 5,
+ * two builds in turns: 128 x 256 x 784 with b transposed takes 0.96 of the time, 1000 x 64 x 144 0.82, 32 x 512 x 272 0.95, others
+ * 0.98 to 1.01; 100 x 300 x 500 with AVX2 0.87, SSE 0.94); where panels are packed already, or elements are pairs, whole panels. */
 static int64_t columns_dealt(const dlc_gemm *g)
 {
     return g->packed_b || g->kernels->packs_pairs ? g->kernels->nr : g->kernels->lanes;
@@ -313,7 +316,8 @@ static void multiply_symmetric(const dlc_gemm *g, const scheme *scheme, void *ow
     g->kernels->mirror(g->c, g->c_row, row, end, g->m);
 }
 
-/* How many groups a team makes, of which each has parts of its own: of a row's product a group deals out its columns. */
+/* How many groups a team makes, of which each has parts of its own, and deals out their columns. A small c has too few to deal out:
+ * there each thread is a group. A row's parts, a power of two, are divided evenly, as its columns can be. */
 static int groups_of_threads(int parts, int n_threads)
 {
     if (parts == DEEP_PARTS)

@@ -3,6 +3,7 @@
  *
  * The largest logit is subtracted first, so that exp does not overflow. Where it is infinite or a NaN, so is the difference or
  * the sum, and with it the whole row: NaN. */
+#include "core/sizes.h"
 #include "kernels/kernels_decl.h"
 #include "kernels/lanes.h"
 #include "kernels/math.h"
@@ -236,12 +237,18 @@ static bool are_far(int64_t rows, int64_t cols) { return rows * cols > FAR_BYTES
 
 static bool are_narrow(int64_t rows, int64_t cols) { return cols <= (are_far(rows, cols) ? FAR_NARROW : NARROW); }
 
-DLC_INLINE void fetch_next_rows(const real *rows, int64_t ld, int64_t cols, const int for_writing)
+/* The next vector of rows of x, and of out unless it is NULL */
+static void fetch_next_rows(const real *x, int64_t ld, const real *out, int64_t ld_out, int64_t cols)
 {
-    for (uintptr_t row = L; row < 2 * L; row++)
-        for (int64_t j = 0; j < cols; j += L)
-            __builtin_prefetch((const void *)((uintptr_t)rows + (row * (uintptr_t)ld + (uintptr_t)j) * sizeof *rows),
-                               for_writing);
+    const uintptr_t bytes = (uintptr_t)cols * sizeof *x;
+    for (uintptr_t row = L; row < 2 * L; row++) {
+        const uintptr_t from = (uintptr_t)x + row * (uintptr_t)ld * sizeof *x;
+        const uintptr_t to = (uintptr_t)out + row * (uintptr_t)ld_out * sizeof *x;
+        for (uintptr_t line = 0; line < bytes; line += DLC_ALIGNMENT)
+            __builtin_prefetch((const void *)(from + line), 0);
+        for (uintptr_t line = 0; out && line < bytes; line += DLC_ALIGNMENT)
+            __builtin_prefetch((const void *)(to + line), 1);
+    }
 }
 
 /* A vector of rows of softmax, or of log_softmax */
@@ -249,10 +256,8 @@ static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64
 {
     narrow_rows block;
     const loss_lanes x = load_rows(&block, rows, ld, cols);
-    if (fetches) {
-        fetch_next_rows(rows, ld, cols, 0);
-        fetch_next_rows(out, ld_out, cols, 1);
-    }
+    if (fetches)
+        fetch_next_rows(rows, ld, out, ld_out, cols);
     bool near;
     const vreal max = max_of_lanes(&x, &near);
     const vreal total = sum_exp_lanes(logarithm ? NULL : block.columns, L, &x, max, near);
@@ -390,9 +395,7 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
         narrow_rows block;
         const loss_lanes x = load_rows(&block, (const real *)z + i * ld_z, ld_z, cols);
         if (fetches)
-            fetch_next_rows((const real *)z + i * ld_z, ld_z, cols, 0);
-        if (fetches && grad)
-            fetch_next_rows((real *)grad + i * ld_grad, ld_grad, cols, 1);
+            fetch_next_rows((const real *)z + i * ld_z, ld_z, grad ? (real *)grad + i * ld_grad : NULL, ld_grad, cols);
         const vreal scales = load_scales(scale ? (const real *)scale + i * scale_stride : NULL, scale_stride, L);
         const vreal losses = loss_of_lanes(grad ? block.columns : NULL, L, &x, load_labels(labels + i, L), scales);
         if (grad)

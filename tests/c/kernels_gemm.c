@@ -397,15 +397,17 @@ static void run_on_team(const dlc_gemm *gemm, int threads)
     team_product product = {.gemm = *gemm};
     int64_t shared;
     dlc_gemm_scratch(&shared, &product.own_bytes, gemm);
-    product.shared = dlc_aligned_alloc(dlc_max64(shared, 1));
+    product.shared = dlc_aligned_alloc(shared + DLC_ALIGNMENT);
     product.own = dlc_aligned_alloc(threads * product.own_bytes + DLC_ALIGNMENT);
-    char *end = product.own + threads * product.own_bytes, untouched[DLC_ALIGNMENT];
+    char *end = product.own + threads * product.own_bytes, *end_of_shared = product.shared + shared, untouched[DLC_ALIGNMENT];
     memset(untouched, 0x5a, sizeof untouched);
     memset(end, 0x5a, sizeof untouched);
+    memset(end_of_shared, 0x5a, sizeof untouched);
     dlc_set_num_threads(threads);
     expect(dlc_team_run(threads, run_member, &product) == threads, "the team is not of %d threads", threads);
     dlc_set_num_threads(0);
     expect(memcmp(end, untouched, sizeof untouched) == 0, "what lies behind the scratch memory has changed");
+    expect(memcmp(end_of_shared, untouched, sizeof untouched) == 0, "what lies behind the team's scratch memory has changed");
     free(product.shared);
     free(product.own);
 }
@@ -496,7 +498,8 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
                                .a_col = left.col,
                                .b_row = right.row,
                                .b_col = right.col,
-                               .accumulate = accumulate};
+                               .accumulate = accumulate,
+                               .is_one_row = m == 1};
         run_on_team(&gemm, threads);
         if (threads == 1)
             expect_product(dtype, (operand){c, n, 1}, left, right, m, n, k, accumulate ? start : NULL);
@@ -562,6 +565,10 @@ static void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_product_of(kernels, dtype, (const int64_t[]){4, 20000, 5}, 0, 0, false);
     test_product_of(kernels, dtype, (const int64_t[]){4, 20000, 5}, 1, 0, true);
     test_product_of(kernels, dtype, (const int64_t[]){3, 4096 / size_of(dtype), 300}, 0, 0, true);
+    /* a row and a large b, whose k is cut in parts where its rows are contiguous */
+    for (int layout_b = 0; layout_b < 3; layout_b++)
+        test_product_of(kernels, dtype, (const int64_t[]){1, 2120 / size_of(dtype), 520}, layout_b % 2, layout_b, layout_b != 1);
+    test_product_of(kernels, dtype, (const int64_t[]){1, 240 / size_of(dtype), 5000}, 2, 0, false);
     const int64_t kept = kernels->panels * kernels->nr; /* columns of b, for more than one block of rows */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 9, kept + 5, 3}, 0, 1, true);
 }

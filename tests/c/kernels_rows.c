@@ -397,8 +397,8 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
             for (int64_t rows = 1; rows <= 37; rows += 4)
                 test_transposed_softmax_loss(kernels, dtype, rows, cols, edge, true);
         }
-    const int64_t widest[] = {16, 24, 80}; /* that are transposed, of whole vectors: float64, float32 of 8 lanes and of 16 */
-    for (int i = 0; i < 3; i++)
+    const int64_t widest[] = {4, 8, 16, 24, 80}; /* that are transposed, of whole vectors: of both dtypes on all CPUs */
+    for (int i = 0; i < 5; i++)
         for (edge edge = 0; edge < EDGE_COUNT; edge++) {
             test_softmax(kernels, dtype, widest[i], edge);
             test_softmax_loss(kernels, dtype, widest[i], true, edge);
