@@ -273,7 +273,7 @@ static void softmax_of_narrow(real *out, int64_t ld_out, const real *rows, int64
 
 void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
-    const bool is_narrow = are_narrow(rows, cols), fetches = is_narrow && are_far(rows, cols);
+    const bool is_narrow = are_narrow(rows, cols), fetches = are_far(rows, cols);
     int64_t i = 0;
     for (; is_narrow && i + L <= rows; i += L)
         softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, fetches, false);
@@ -292,7 +292,7 @@ void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_
 
 void DLC_NAME(dlc_log_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows, int64_t cols)
 {
-    const bool is_narrow = are_narrow(rows, cols), fetches = is_narrow && are_far(rows, cols);
+    const bool is_narrow = are_narrow(rows, cols), fetches = are_far(rows, cols);
     int64_t i = 0;
     for (; is_narrow && i + L <= rows; i += L)
         softmax_of_narrow((real *)out + i * ld_out, ld_out, (const real *)x + i * ld_x, ld_x, cols, fetches, true);
@@ -389,7 +389,7 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
                                 const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                                 int64_t scale_stride, int64_t rows, int64_t cols)
 {
-    const bool is_narrow = labels && are_narrow(rows, cols), fetches = is_narrow && are_far(rows, cols);
+    const bool is_narrow = labels && are_narrow(rows, cols), fetches = are_far(rows, cols);
     int64_t i = 0;
     for (; is_narrow && i + L <= rows; i += L) {
         narrow_rows block;
