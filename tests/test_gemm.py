@@ -85,7 +85,10 @@ def test_products_with_the_own_transpose_are_those_with_a_copy(rng, dtype, threa
         gram = ops.matmul(x.T, x)
         assert_same_bits(gram, ops.matmul(x.T, x.copy()))
         rows = np.ascontiguousarray(x.T)
-        assert_same_bits(ops.matmul(rows, rows, transpose_b=True), ops.matmul(rows, x.copy()))
+        assert_same_bits(
+            ops.matmul(rows, rows, transpose_b=True),
+            ops.matmul(rows, rows.copy(), transpose_b=True),
+        )
     assert_same_bits(gram, np.ascontiguousarray(gram.T))
     if k < 1000:
         assert_product_close(gram, x.T, x)

@@ -48,6 +48,8 @@ def arrays(dtype, m, n, rows):
         (40, 512, 300),  # rows of b whole pages apart, of doubles and of floats
         (40, 1024, 400),
         (9, 8, 6500),
+        (70, 67, 100),  # columns beyond whole vectors, of two blocks of rows
+        (40, 5, 90),
         (60, 3000, 9),  # blocks of two tiles, or of one
         (40, 20000, 5),  # several blocks side by side
         (30, 5000, 300),  # and panels of columns that are kept, not all at once
@@ -70,7 +72,9 @@ def test_an_update_is_that_by_the_gradient_of_numpy(dtype, m, n, rows):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize(("m", "n", "rows"), [(37, 45, 40), (300, 40, 600), (9, 8, 6500)])
+@pytest.mark.parametrize(
+    ("m", "n", "rows"), [(37, 45, 40), (70, 67, 100), (300, 40, 600), (9, 8, 6500)]
+)
 def test_the_sums_of_the_second_factor_are_taken_beside(dtype, m, n, rows):
     """For the gradient of a bias; the update is the same bit by bit."""
     b = builder(dtype, m, n, rows)

@@ -72,6 +72,8 @@ typedef struct job {
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
     int64_t packed_depth;    /* of what is packed of them */
+    int64_t tiled;           /* the columns that tiles compute */
+    void *for_last;          /* room for those behind them */
     int64_t first_col;       /* the first of the columns in hand, whose panels b_block may keep */
     int64_t end_col;         /* and the end of those */
     bool keeps_panels;       /* for the blocks of rows to come; else each panel takes the place of the one before */
@@ -124,7 +126,7 @@ static void *packed_panel(const dlc_gemm *g, const void *packed, int64_t col, in
 static rows_ahead look_at_panel(const job *job, int64_t col)
 {
     const dlc_gemm *g = job->g;
-    const int64_t cols = dlc_min64(g->kernels->nr, job->end_col - col);
+    const int64_t cols = dlc_min64(g->kernels->nr, dlc_min64(job->tiled, job->end_col) - col);
     if (!job->is_far || cols <= 0 || (job->keeps_panels && job->row > 0))
         return (rows_ahead){0};
     const bool is_straight = g->b_col == 1;
@@ -179,8 +181,11 @@ static panel find_panel(const job *job, int64_t col, int64_t cols)
     const dlc_gemm_kernels *kernels = g->kernels;
     const int64_t step = round_up(cols, kernels->lanes);
     const bool fits_packing_tile = cols == kernels->nr && !kernels->packs_pairs;
-    if (g->packed_b)
-        return (panel){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step, NULL, fits_packing_tile};
+    if (g->packed_b) { /* with the columns that tiles do not compute */
+        const int64_t packed_step = round_up(dlc_min64(kernels->nr, g->n - col), kernels->lanes);
+        const void *packed = packed_panel(g, g->packed_b, job->col_of_first + col, job->p, packed_step);
+        return (panel){packed, packed_step, NULL, fits_packing_tile};
+    }
     const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
     if (!job->pack_b && cols % kernels->lanes == 0)
         return (panel){b, g->b_row, NULL, false};
@@ -259,6 +264,16 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
         sum_columns(g, col, panel.b, panel.ldb, 1, job->depth, cols, job->accumulate);
 }
 
+/* The last columns of the product, [col, end), of the rows in hand */
+static void multiply_last(const job *job, int64_t col, int64_t end)
+{
+    const dlc_gemm *g = job->g, rows = rectangle(g, job->row, job->rows, col, end - col);
+    dlc_gemm part = block_of_k(&rows, job->p, job->depth);
+    part.c = at(g, job->block.data, job->col_of_first + col - job->block.col);
+    part.c_row = job->block.ld;
+    dlc_gemm_by_few_columns(&part, job->for_last);
+}
+
 /* Columns [col, end) of the rows in hand become the block. */
 static void begin_block(job *job, int64_t col, int64_t end)
 {
@@ -277,10 +292,12 @@ static void multiply_columns(job *job, bool is_complete)
     const dlc_gemm *g = job->g;
     const int64_t block_cols = most_cols(g), nr = g->kernels->nr;
     for (int64_t col = job->first_col; col < job->end_col; col += block_cols) {
-        const int64_t end = dlc_min64(job->end_col, col + block_cols);
+        const int64_t end = dlc_min64(job->end_col, col + block_cols), tiled_end = dlc_min64(end, job->tiled);
         begin_block(job, col, end);
-        for (int64_t j = col; j < end; j += nr)
-            multiply_panel(job, j, dlc_min64(nr, end - j));
+        for (int64_t j = col; j < tiled_end; j += nr)
+            multiply_panel(job, j, dlc_min64(nr, tiled_end - j));
+        if (tiled_end < end)
+            multiply_last(job, tiled_end, end);
         if (is_complete && g->finish)
             g->finish(g->context, &job->block, job->thread);
     }
@@ -362,6 +379,11 @@ static int64_t most_kept_cols(const dlc_gemm_kernels *kernels, int64_t depth)
     return kernels->panels * packed_depth(kernels, kernels->kc) / dlc_max64(packed_depth(kernels, depth), 1) * kernels->nr;
 }
 
+static int64_t last_columns_scratch(const dlc_gemm_kernels *kernels, int64_t rows, int64_t depth)
+{
+    return kernels->lanes * (rows + round_up(depth, kernels->lanes));
+}
+
 void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col, const scheme *scheme, void *own, int thread)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
@@ -372,8 +394,10 @@ void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col,
     const int64_t kept_cols = round_up(even_blocks(g->n, most_kept_cols(kernels, block_depth)), kernels->nr);
     const int64_t block_cols = job.keeps_panels ? kept_cols : g->n;
     job.a_block = at(g, own, packed_depth(kernels, block_depth) * (job.keeps_panels ? kept_cols : kernels->nr));
+    job.for_last = at(g, job.a_block, packed_depth(kernels, block_depth) * block_rows);
     if (g->is_transient)
-        job.transient = at(g, job.a_block, packed_depth(kernels, block_depth) * block_rows);
+        job.transient = at(g, job.for_last, last_columns_scratch(kernels, block_rows, block_depth));
+    job.tiled = g->n - dlc_gemm_last_columns(g, scheme, g->m - (g->m - 1) / block_rows * block_rows);
     job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
     const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
     const bool is_packed_ahead = g->b_col == 1 ? kernels->packs_pairs : g->b_row == 1;
@@ -432,5 +456,5 @@ int64_t dlc_gemm_blocks_scratch(const dlc_gemm *g)
     const int64_t all_cols = packed_depth(kernels, depth) * round_up(dlc_min64(g->n, most_kept), kernels->nr);
     const int64_t kept = g->m > most_rows(g) ? dlc_min64(all_cols, most_kept) : packed_depth(kernels, depth) * kernels->nr;
     const int64_t transient = g->is_transient ? dlc_min64(rows * dlc_min64(g->n, most_cols(g)), kernels->mr * most_cols(g)) : 0;
-    return packed_depth(kernels, depth) * rows + kept + transient + kernels->lanes;
+    return packed_depth(kernels, depth) * rows + kept + transient + last_columns_scratch(kernels, rows, depth) + kernels->lanes;
 }

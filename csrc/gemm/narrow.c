@@ -1,4 +1,4 @@
-/* Products that have no tiles along the columns of c: with a vector, of few rows, and by dot products. */
+/* Products that have no tiles along the columns of c: with a vector, of few rows or columns, and by dot products. */
 #include "gemm/product.h"
 
 /* Elements of a strided vector that are made contiguous at a time: a third of an L1 cache. */
@@ -52,9 +52,15 @@ static void add_block(const dlc_gemm *g, int64_t p, int64_t depth, void *own)
 
 void dlc_gemm_by_few_rows(const dlc_gemm *g, const scheme *scheme, void *own)
 {
-    const int64_t block_depth = dlc_gemm_block_depth(g, scheme);
-    for (int64_t p = 0; p < g->k; p += block_depth)
-        add_block(g, p, dlc_min64(block_depth, g->k - p), own);
+    const int64_t block_depth = dlc_gemm_block_depth(g, scheme), few = dlc_gemm_last_columns(g, scheme, 0);
+    const dlc_gemm others = rectangle(g, 0, g->m, 0, g->n - few), last = rectangle(g, 0, g->m, g->n - few, few);
+    for (int64_t p = 0; p < g->k; p += block_depth) {
+        const int64_t depth = dlc_min64(block_depth, g->k - p);
+        add_block(&others, p, depth, own);
+        const dlc_gemm block = block_of_k(&last, p, depth);
+        if (few > 0)
+            dlc_gemm_by_few_columns(&block, own);
+    }
 }
 
 /* Vectors along k that have dot products with others */
@@ -100,6 +106,38 @@ void dlc_gemm_by_dot_blocks(const dlc_gemm *g, path path, int64_t first_row, int
         if (g->finish)
             finish_in_place(&block, first_row + row, first_col, thread);
     }
+}
+
+/* c = or += a @ b as rows of c^T = b^T @ a^T, whose tiles compute vectors of rows of c. The last of these tiles overlaps the one
+ * before it. */
+static void multiply_turned(const dlc_gemm *g, void *own)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    const int64_t width = g->m < kernels->nr ? kernels->lanes : kernels->nr;
+    void *turned = at(g, own, kernels->lanes * g->k);
+    const void *b = g->b;
+    int64_t b_row = g->b_row;
+    if (g->b_col != 1) {
+        kernels->pack(own, kernels->lanes, g->b, g->b_col, g->b_row, g->n, g->k);
+        b = own;
+        b_row = kernels->lanes;
+    }
+    for (int64_t i = 0; i < g->m; i += width) {
+        const int64_t row = dlc_min64(i, g->m - width);
+        for (int64_t col = 0; col < g->n; col += kernels->mr)
+            kernels->tile(at(g, turned, col * g->m + row), g->m, at(g, b, col), 1, b_row, at(g, g->a, row), g->a_col, g->k,
+                          dlc_min64(kernels->mr, g->n - col), width, false, NULL);
+    }
+    kernels->turn(g->c, g->c_row, turned, g->m, g->m, g->n, g->accumulate);
+    sum_columns(g, 0, b, b_row, 1, g->k, g->n, g->accumulate);
+}
+
+void dlc_gemm_by_few_columns(const dlc_gemm *g, void *own)
+{
+    if (g->a_col == 1)
+        dlc_gemm_by_dots(g, DOTS_OF_FEW_COLUMNS, own);
+    else
+        multiply_turned(g, own);
 }
 
 int64_t dlc_gemm_narrow_scratch(const dlc_gemm *g)

@@ -53,6 +53,17 @@ static inline dlc_gemm rectangle(const dlc_gemm *g, int64_t row, int64_t rows, i
     return part;
 }
 
+/* Rows [p, p + depth) of b, a block of k, whose product is added to those of the blocks before. */
+static inline dlc_gemm block_of_k(const dlc_gemm *g, int64_t p, int64_t depth)
+{
+    dlc_gemm block = *g;
+    block.a = at(g, g->a, p * g->a_col);
+    block.b = at(g, g->b, p * g->b_row);
+    block.k = depth;
+    block.accumulate = g->accumulate || p > 0;
+    return block;
+}
+
 typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS_OF_FEW_COLUMNS, DOTS_OF_FEW_ROWS } path;
 
 /* What is decided for the whole product and not for a thread's share of it, as it decides on the order of summation. */
@@ -61,6 +72,7 @@ typedef struct scheme {
     bool pack_a;
     bool is_symmetric;  /* only what lies on or below the diagonal is computed */
     int64_t most_depth; /* of the blocks that k is cut in */
+    int64_t dotted;     /* how many of the last columns are computed by dots and not by tiles */
 } scheme;
 
 static inline bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }
@@ -84,6 +96,10 @@ static inline void finish_in_place(const dlc_gemm *g, int64_t row, int64_t col, 
 /* For the kernels, shape and strides of the whole product */
 scheme dlc_gemm_choose_scheme(const dlc_gemm *gemm);
 
+/* How many of the last columns of a part are left to dlc_gemm_by_few_columns: those that are dotted, as parts begin with whole
+ * vectors, or those that it turns into rows, which have the same bits by tiles. least_rows: of the blocks of rows. */
+int64_t dlc_gemm_last_columns(const dlc_gemm *gemm, const scheme *scheme, int64_t least_rows);
+
 /* How many rows of b the blocks have that its k is cut in */
 int64_t dlc_gemm_block_depth(const dlc_gemm *gemm, const scheme *scheme);
 
@@ -96,6 +112,9 @@ void dlc_gemm_by_vector(const dlc_gemm *gemm, path path, void *own);
 void dlc_gemm_by_dots(const dlc_gemm *gemm, path path, void *own);
 /* The same for many rows, finished block by block */
 void dlc_gemm_by_dot_blocks(const dlc_gemm *gemm, path path, int64_t first_row, int64_t first_col, void *own, int thread);
+/* Products with few columns and one block of k: by dots or, where columns of a are contiguous, turned into rows of c^T = b^T @ a^T.
+ * Their `finish` is not called. */
+void dlc_gemm_by_few_columns(const dlc_gemm *gemm, void *own);
 /* Tiles of blocks of rows and columns. A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is
  * packed for L1 just before its use, and where more blocks of rows follow it is kept for them. (first_row, first_col): where the
  * part begins in the whole product. */

@@ -640,6 +640,17 @@ static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int6
     }
 }
 
+static void turn(void *c, int64_t ldc, const void *x, int64_t ldx, int64_t rows, int64_t cols, bool accumulate)
+{
+    real *out = c;
+    const real *in = x;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            const real value = in[j * ldx + i];
+            out[i * ldc + j] = accumulate ? out[i * ldc + j] + value : value;
+        }
+}
+
 /* By blocks of columns, whose rows are lines of the mirror image that stay in L1. */
 static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)
 {
@@ -667,6 +678,7 @@ const dlc_gemm_kernels DLC_NAME(dlc_gemm_kernels) = {
     .pack = pack,
     .pack_a = pack,
     .sum_parts = sum_parts,
+    .turn = turn,
     .mirror = mirror,
     .vector_matrix = vector_matrix,
     .few_rows = few_rows,

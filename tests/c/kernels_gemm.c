@@ -192,6 +192,26 @@ static void test_sum_parts(const dlc_gemm_kernels *kernels, int32_t dtype)
     }
 }
 
+static void test_turn(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 9, COLS = 5, LDC = 7 };
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        void *c = place(C, dtype, (ROWS - 1) * LDC + COLS, EDGE_BEHIND), *x = place(A, dtype, COLS * ROWS, EDGE_BEHIND);
+        fill_integers(dtype, c, (ROWS - 1) * LDC + COLS, 9);
+        fill_integers(dtype, x, COLS * ROWS, 9);
+        const void *start = copy_of(dtype, c, (ROWS - 1) * LDC + COLS);
+        describe("turn, accumulate %d, float%d", accumulate, bits_of(dtype));
+        kernels->turn(c, LDC, x, ROWS, ROWS, COLS, accumulate);
+        for (int64_t i = 0; i < (ROWS - 1) * LDC + COLS; i++) {
+            const int64_t row = i / LDC, col = i % LDC;
+            const bool is_kept = accumulate || col >= COLS;
+            const double expected = (is_kept ? get(dtype, start, i) : 0) + (col < COLS ? get(dtype, x, col * ROWS + row) : 0);
+            expect(get(dtype, c, i) == expected, "element %lld is %g, not %g", (long long)i, get(dtype, c, i), expected);
+        }
+        expect_intact();
+    }
+}
+
 static void test_vector_products_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t n, int64_t k,
                                     bool accumulate, edge edge)
 {
@@ -559,6 +579,12 @@ static void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 3, 3}, 0, 1, false);
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mc + 1, 5, kernels->kc + 3}, 0, 0, false);
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
+    /* columns beyond whole vectors, as few as go by dots or are turned into rows: in small products, in blocks of rows, of k and of
+     * columns, and alone */
+    const int64_t few[][3] = {{40, 65, 60}, {kernels->mc + 40, 35, kernels->kc + 60}, {70, 1026, 80}, {kernels->mc + 20, 2, 90}};
+    for (size_t i = 0; i < sizeof few / sizeof few[0]; i++)
+        for (int layouts = 0; layouts < 9; layouts++)
+            test_product_of(kernels, dtype, few[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);
     /* the rows of b whole pages apart, and in several blocks */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 4096 / size_of(dtype), 300}, 0, 0, false);
     /* few rows and a large b, which is read row by row: of little else the scratch memory, or of blocks of k */
@@ -579,6 +605,7 @@ void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_packing_tile(kernels, dtype);
     test_pack(kernels, dtype);
     test_sum_parts(kernels, dtype);
+    test_turn(kernels, dtype);
     test_vector_products(kernels, dtype);
     test_few_rows(kernels, dtype);
     test_dots(kernels, dtype);
