@@ -166,6 +166,19 @@ static int64_t columns_to_compute(const job *job, int64_t reached, int64_t cols)
     return is_left ? dlc_min64(cols, kernels->lanes) : cols;
 }
 
+/* The panel of a packed b, for the depth in hand, that begins with a column: also of columns that tiles do not compute */
+typedef struct rows_of_b {
+    const void *first;
+    int64_t apart;
+} rows_of_b;
+
+static rows_of_b packed_rows(const job *job, int64_t col)
+{
+    const dlc_gemm *g = job->g;
+    const int64_t step = round_up(dlc_min64(g->kernels->nr, g->n - col), g->kernels->lanes);
+    return (rows_of_b){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step};
+}
+
 /* Columns of b, for the depth in hand */
 typedef struct panel {
     const void *b; /* where tiles read them */
@@ -181,10 +194,9 @@ static panel find_panel(const job *job, int64_t col, int64_t cols)
     const dlc_gemm_kernels *kernels = g->kernels;
     const int64_t step = round_up(cols, kernels->lanes);
     const bool fits_packing_tile = cols == kernels->nr && !kernels->packs_pairs;
-    if (g->packed_b) { /* with the columns that tiles do not compute */
-        const int64_t packed_step = round_up(dlc_min64(kernels->nr, g->n - col), kernels->lanes);
-        const void *packed = packed_panel(g, g->packed_b, job->col_of_first + col, job->p, packed_step);
-        return (panel){packed, packed_step, NULL, fits_packing_tile};
+    if (g->packed_b) {
+        const rows_of_b packed = packed_rows(job, col);
+        return (panel){packed.first, packed.apart, NULL, fits_packing_tile};
     }
     const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
     if (!job->pack_b && cols % kernels->lanes == 0)
@@ -271,6 +283,13 @@ static void multiply_last(const job *job, int64_t col, int64_t end)
     dlc_gemm part = block_of_k(&rows, job->p, job->depth);
     part.c = at(g, job->block.data, job->col_of_first + col - job->block.col);
     part.c_row = job->block.ld;
+    if (g->packed_b) {
+        const int64_t before = col & (g->kernels->nr - 1); /* of its panel */
+        const rows_of_b packed = packed_rows(job, col - before);
+        part.b = at(g, packed.first, before);
+        part.b_row = packed.apart;
+        part.b_col = 1;
+    }
     dlc_gemm_by_few_columns(&part, job->for_last);
 }
 
