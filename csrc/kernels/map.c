@@ -337,3 +337,15 @@ dlc_map_kernel *const DLC_NAME(dlc_map_kernels)[DLC_MAP_OP_COUNT] = {
     DLC_MAP_OPS(X)
 #undef X
 };
+
+const bool DLC_NAME(dlc_map_looks_first)[DLC_MAP_OP_COUNT] = {
+    [DLC_MAP_EXP] = true,
+    [DLC_MAP_SILU] = true,
+    [DLC_MAP_SIN] = true,
+    [DLC_MAP_COS] = true,
+#ifndef DLC_HAVE_LOOKUP
+    [DLC_MAP_SIGMOID] = true,
+    [DLC_MAP_GELU] = true,
+    [DLC_MAP_LOG] = true,
+#endif
+};
