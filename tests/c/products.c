@@ -1,6 +1,7 @@
 #include "products.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "arrays.h"
 #include "checks.h"
@@ -56,4 +57,42 @@ void expect_product(int32_t dtype, operand c, operand a, operand b, int64_t m, i
                         expected + first, bound))
                 return;
         }
+}
+
+void expect_column_sums(int32_t dtype, const void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k,
+                               int64_t n, const void *start)
+{
+    for (int64_t j = 0; j < n; j++) {
+        long double expected = start ? get(dtype, start, j) : 0, magnitude = fabsl(expected);
+        for (int64_t p = 0; p < k; p++) {
+            const double term = get(dtype, b, p * b_row + j * b_col);
+            expected += term;
+            magnitude += fabs(term);
+        }
+        /* numbers are added up by about a hundred, and then these sums: no bound that a lost row would stay within */
+        if (!expect(is_within(get(dtype, sums, j), expected, (100 + (double)k / 128) * epsilon_of(dtype) * magnitude),
+                    "sum of column %lld", (long long)j))
+            return;
+    }
+}
+
+uint32_t round_to_bfloat16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t lower = bits & 0xffff, truncated = bits - lower;
+    if (isnan(x))
+        return truncated | 0x00400000;
+    if (fabsf(x) < 0x1p-126f)
+        return bits & 0x80000000;
+    const bool up = lower > 0x8000 || (lower == 0x8000 && (truncated & 0x10000));
+    return up ? truncated + 0x10000 : truncated;
+}
+
+void round_all_to_bfloat16(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = round_to_bfloat16(x[i]);
+        memcpy(&x[i], &bits, sizeof bits);
+    }
 }
