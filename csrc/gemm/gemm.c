@@ -72,12 +72,38 @@ static int parts_of_k(const dlc_gemm *g)
     return is_long_row(g) && g->b_col == 1 ? ROW_PARTS : 1;
 }
 
+/* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or turned into
+ * rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot product takes as long as
+ * LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies; and tiles
+ * of two vectors spend less on the second. m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread,
+ * two builds in turns, by dots: 64^3 with 65 columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x
+ * 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
+enum { LAST_COLUMNS_K = 64, LEAST_COLUMNS = 2 };
+
+static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
+
+/* Whether they are those of a tile with another vector before them */
+static bool is_in_wide_tile(const dlc_gemm *g) { return (g->n & (g->kernels->nr - 1)) > g->kernels->lanes; }
+
+static bool last_columns_are_few(const dlc_gemm *g)
+{
+    const int64_t lanes = g->kernels->lanes, last = beyond_vectors(g);
+    const int64_t most = g->n < lanes ? 5 * lanes / 8 : lanes / 2, spared = is_in_wide_tile(g) ? 3 * lanes / 4 : lanes;
+    return last > 0 && last <= most && dlc_max64(last, LEAST_COLUMNS) * (g->k + LAST_COLUMNS_K) < spared * g->k &&
+           !g->kernels->packs_pairs;
+}
+
 /* Whether tiles along k, which take columns in pairs and add up their lanes at the end, are faster than tiles along the columns
  * of c, whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a
- * row of c is the same whatever other rows there are. */
+ * row of c is the same whatever other rows there are. The first vector of more columns than that is as fast by tiles up to a k of
+ * MOST_TILED_K, if the others are few (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92, float64 64 x 100 x 10 0.9). */
+#define MOST_TILED_K 512
+
 static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
+    if (g->n > lanes && g->k <= MOST_TILED_K && last_columns_are_few(g))
+        return false;
     return g->a_col == 1 && (g->b_row == 1 || g->b_col == 1) && g->n < g->kernels->nr &&
            (round_up(g->n, lanes) - round_up(g->n, 2)) * vectors > 4 * g->n;
 }
@@ -121,27 +147,6 @@ static bool is_symmetric(const dlc_gemm *g)
 static bool rows_collide(const dlc_gemm *g, int64_t apart)
 {
     return apart != 0 && apart * g->element_size % L1_SET_BYTES == 0;
-}
-
-/* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or turned into
- * rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot product takes as long as
- * LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies; and tiles
- * of two vectors spend less on the second. m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds in turns, by dots: 64^3 with 65 columns
- * takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2 0.4.
- * AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.0.) */
-enum { LAST_COLUMNS_K = 64, LEAST_COLUMNS = 2 };
-
-static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
-
-/* Whether they are those of a tile with another vector before them */
-static bool is_in_wide_tile(const dlc_gemm *g) { return (g->n & (g->kernels->nr - 1)) > g->kernels->lanes; }
-
-static bool last_columns_are_few(const dlc_gemm *g)
-{
-    const int64_t lanes = g->kernels->lanes, last = beyond_vectors(g);
-    const int64_t most = g->n < lanes ? 5 * lanes / 8 : lanes / 2, spared = is_in_wide_tile(g) ? 3 * lanes / 4 : lanes;
-    return last > 0 && last <= most && dlc_max64(last, LEAST_COLUMNS) * (g->k + LAST_COLUMNS_K) < spared * g->k &&
-           !g->kernels->packs_pairs;
 }
 
 static int64_t dotted_columns(const dlc_gemm *g)
