@@ -72,12 +72,12 @@ static int parts_of_k(const dlc_gemm *g)
     return is_long_row(g) && g->b_col == 1 ? ROW_PARTS : 1;
 }
 
-/* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or turned into
- * rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot product takes as long as
- * LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies; and tiles
- * of two vectors spend less on the second. m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread,
- * two builds in turns, by dots: 64^3 with 65 columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x
- * 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
+/* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or turned
+ * into rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot product takes as long
+ * as LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies;
+ * and tiles of two vectors spend less on the second. m takes no part, but where c is square and b lies as a transposed. (Zen 5,
+ * one thread, two builds in turns, by dots: 64^3 with 65 columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9;
+ * turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
 enum { LAST_COLUMNS_K = 64, LEAST_COLUMNS = 2 };
 
 static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }

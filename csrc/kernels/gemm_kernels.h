@@ -1,4 +1,4 @@
-/* What kernels/gemm.c and kernels/gemm_narrow.c define, for the table of one ISA and real dtype. Contracts: see dlc_gemm_kernels. */
+/* What kernels/gemm.c and gemm_narrow.c define, for the table of one ISA and real dtype. Contracts: see dlc_gemm_kernels. */
 #ifndef DLC_KERNELS_GEMM_KERNELS_H
 #define DLC_KERNELS_GEMM_KERNELS_H
 
