@@ -213,6 +213,17 @@ typedef struct matrix_pair {
 
 static dlc_status multiply_pair(const dlc_array *out, const void *pair);
 
+/* Small products of no more columns deserve no team. */
+#define ALONE_COLUMNS 80
+
+/* Whether a product is small and for one thread: 64 x 64 x 256 takes two 0.6 to 0.77 of the time. */
+static bool is_small_and_alone(const dlc_gemm *gemm)
+{
+    return dlc_gemm_is_small(gemm) &&
+           (gemm->n <= ALONE_COLUMNS ||
+            dlc_threads_for(dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size)) == 1);
+}
+
 /* Small products of two matrices are called for by the million: they are looked at before anything general. */
 static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, const dlc_array *a, const dlc_array *b)
 {
@@ -223,7 +234,7 @@ static bool multiply_small(const dlc_kernels *kernels, const dlc_array *out, con
         return false;
     dlc_gemm gemm = gemm_of(kernels->real[a->dtype]->gemm, a, b);
     set_output(&gemm, out->data, out->stride[0], gemm.m, gemm.n);
-    if (!dlc_gemm_is_small(&gemm))
+    if (!is_small_and_alone(&gemm))
         return false;
     dlc_gemm_run_small(&gemm);
     return true;
@@ -460,7 +471,7 @@ dlc_status dlc_linear(const dlc_array *out, const dlc_array *x, const dlc_array 
         gemm->context = &call;
         dlc_map_scratch(&none, &call.register_bytes, &call.program, call.arrays, out->shape, 2);
     }
-    if (dlc_gemm_is_small(gemm))
+    if (is_small_and_alone(gemm))
         return run_small_linear(&call);
     gemm->is_one_row = gemm->m == 1;
     int64_t shared, own, cost = dlc_gemm_cost(gemm->m, gemm->n, gemm->k, gemm->element_size);

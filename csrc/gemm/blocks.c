@@ -417,7 +417,7 @@ void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col,
     if (g->is_transient)
         job.transient = at(g, job.for_last, last_columns_scratch(kernels, block_rows, block_depth));
     job.tiled = g->n - dlc_gemm_last_columns(g, scheme, g->m - (g->m - 1) / block_rows * block_rows);
-    job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_ROWS : kernels->mr) || g->b_col != 1;
+    job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_TILES * kernels->mr : kernels->mr) || g->b_col != 1;
     const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
     const bool is_packed_ahead = g->b_col == 1 ? kernels->packs_pairs : g->b_row == 1;
     job.is_far = is_packed_ahead && !g->packed_b && b_bytes > FAR_B_BYTES;

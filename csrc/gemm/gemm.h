@@ -67,7 +67,7 @@ int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size);
 void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *barrier, int thread,
                   int n_threads);
 
-/* Whether a product is so small that it takes neither scratch nor a team */
+/* Whether a product is so small that it takes no scratch; with few columns it deserves no team either */
 bool dlc_gemm_is_small(const dlc_gemm *gemm);
 
 /* Computes one that is, with the bits of dlc_gemm_run. `finish` is not called: what it runs takes scratch. */

@@ -191,7 +191,8 @@ void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
     /* columns beyond whole vectors, as few as go by dots or are turned into rows: in small products, in blocks of rows, of k and of
      * columns, and alone */
-    const int64_t few[][3] = {{40, 65, 60}, {kernels->mc + 40, 35, kernels->kc + 60}, {70, 1026, 80}, {kernels->mc + 20, 2, 90}};
+    const int64_t few[][3] = {{40, 65, 60},    {80, 72, 80}, {80, 68, 80}, {kernels->mc + 40, 35, kernels->kc + 60},
+                              {70, 1026, 80},  {kernels->mc + 20, 2, 90}};
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++)
         for (int layouts = 0; layouts < 9; layouts++)
             test_product_of(kernels, dtype, few[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);
