@@ -398,6 +398,15 @@ static int64_t most_kept_cols(const dlc_gemm_kernels *kernels, int64_t depth)
     return kernels->panels * packed_depth(kernels, kernels->kc) / dlc_max64(packed_depth(kernels, depth), 1) * kernels->nr;
 }
 
+/* Of c, where panels of b are not packed */
+static int64_t most_rows_in_place(const dlc_gemm *g, int64_t depth)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    if (!has_near_rows(g))
+        return kernels->mr;
+    return depth * kernels->nr * g->element_size > NEAR_PANEL_BYTES ? PACK_B_ROWS : PACK_B_TILES * kernels->mr;
+}
+
 static int64_t last_columns_scratch(const dlc_gemm_kernels *kernels, int64_t rows, int64_t depth)
 {
     return kernels->lanes * (rows + round_up(depth, kernels->lanes));
@@ -417,7 +426,7 @@ void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col,
     if (g->is_transient)
         job.transient = at(g, job.for_last, last_columns_scratch(kernels, block_rows, block_depth));
     job.tiled = g->n - dlc_gemm_last_columns(g, scheme, g->m - (g->m - 1) / block_rows * block_rows);
-    job.pack_b = kernels->packs_pairs || g->m > (has_near_rows(g) ? PACK_B_TILES * kernels->mr : kernels->mr) || g->b_col != 1;
+    job.pack_b = kernels->packs_pairs || g->m > most_rows_in_place(g, block_depth) || g->b_col != 1;
     const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
     const bool is_packed_ahead = g->b_col == 1 ? kernels->packs_pairs : g->b_row == 1;
     job.is_far = is_packed_ahead && !g->packed_b && b_bytes > FAR_B_BYTES;

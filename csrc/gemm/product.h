@@ -7,11 +7,13 @@
 #include "core/sizes.h"
 #include "gemm/gemm.h"
 
-/* A panel of b that stays in L1 is read in place by few tiles: to pack it costs 17% of 32 x 256 x 256, 9% at 64 rows of AVX2, and
- * saves 1 to 2% at 128, of AVX-512 (Zen 5) 3 to 7% at 70 to 128 rows, and is level at 224. Where its rows lie further apart than
- * PACK_B_STRIDE bytes, more pages than the first-level TLB holds and in powers of two few sets of L1, reading it twice is slower
- * than packing it (32 x 1024 x 1024: 46% of peak, packed 58%). */
+/* A panel of b is read in place by few tiles, more of them if it stays in L1: to pack it costs 17% of 32 x 256 x 256, 9% at 64 rows
+ * of AVX2, and saves 1 to 2% at 128, of AVX-512 (Zen 5) 3 to 7% at 70 to 128 rows, and is level at 224; of a k of 837 it saves 2% at
+ * 140 rows. Where its rows lie further apart than PACK_B_STRIDE bytes, more pages than the first-level TLB holds and in powers of
+ * two few sets of L1, reading it twice is slower than packing it (32 x 1024 x 1024: 46% of peak, packed 58%). */
+#define PACK_B_ROWS 64
 #define PACK_B_TILES 16
+#define NEAR_PANEL_BYTES (32 << 10)
 #define PACK_B_STRIDE 1024
 
 static inline void *at(const dlc_gemm *g, const void *base, int64_t element)
