@@ -60,15 +60,40 @@ def test_an_update_is_that_by_the_gradient_of_numpy(dtype, m, n, rows):
     for capacity in (rows, rows + 20):
         plan = Plan(builder(dtype, m, n, capacity).build())
         bound = arrays(dtype, m, n, rows)
-        w, m1, m2, *_ = run_teams(plan, bound, epoch_rows=rows, batch_rows=rows, step_end=1)
-        old, first, second, x, g, _ = (array.astype(np.longdouble) for array in bound)
-        gradient = x.T @ g
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.99 * second + 0.01 * gradient**2
-        expected = old - 0.05 * first / (np.sqrt(second) * 2.0 + 1e-8)
-        tolerance = 2e-4 if dtype == "f4" else 1e-12
-        for actual, wanted in ((m1, first), (m2, second), (w, expected)):
-            np.testing.assert_allclose(actual, wanted.astype(float), rtol=tolerance, atol=tolerance)
+        updated = run_teams(plan, bound, epoch_rows=rows, batch_rows=rows, step_end=1)
+        assert_updated(updated, bound, bound[3].T @ bound[4].astype(np.longdouble))
+
+
+def assert_updated(updated, bound, gradient):
+    w, m1, m2, *_ = updated
+    old, first, second, *_ = (array.astype(np.longdouble) for array in bound)
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.99 * second + 0.01 * gradient**2
+    expected = old - 0.05 * first / (np.sqrt(second) * 2.0 + 1e-8)
+    tolerance = 2e-4 if w.dtype == np.float32 else 1e-12
+    for actual, wanted in ((m1, first), (m2, second), (w, expected)):
+        np.testing.assert_allclose(actual, wanted.astype(float), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("n", [5, 6, 12, 18, 20, 35])
+def test_an_update_by_fewer_rows_than_the_capacity(dtype, n):
+    """Of a first factor whose rows lie along k; a kept product with few columns would go by dots."""
+    m, capacity = 9, 200
+    b = PlanBuilder(capacity)
+    outs = [b.bound(pb.FIXED, dtype, (m, n), writable=True) for _ in range(3)]
+    whole = b.bound(pb.FIXED, dtype, (m, capacity))
+    slot = b.tensors[whole][2]
+    a = b.tensor(dtype, (m, ROWS), slot=slot, offset=0, stride=(capacity, 1))
+    g = b.bound(pb.STREAM, dtype, (n,))
+    b.op(pb.GEMM_STEP, outs, [a, g, b.bound(pb.STEP, "f8", (3,))], ADAM)
+    plan = Plan(b.build())
+    for rows in (20, 60, 100, 128, 200):
+        bound = arrays(dtype, m, n, rows)
+        bound[3] = np.zeros((m, capacity), dtype)
+        bound[3][:, :rows] = np.random.default_rng(1).standard_normal((m, rows))
+        updated = run_teams(plan, bound, epoch_rows=rows, batch_rows=rows, step_end=1)
+        assert_updated(updated, bound, bound[3][:, :rows] @ bound[4].astype(np.longdouble))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -37,7 +37,7 @@ typedef struct dlc_gemm_ahead {
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
      * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector or of few
-     * rows nor dots nor sum_columns. */
+     * rows nor dots nor turn nor sum_columns. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
     int64_t steps_per_line; /* 0 with packs_pairs, where nothing is fetched */

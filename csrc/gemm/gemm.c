@@ -76,10 +76,11 @@ static int parts_of_k(const dlc_gemm *g)
 
 /* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or turned
  * into rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot product takes as long
- * as LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies;
- * and tiles of two vectors spend less on the second. m takes no part, but where c is square and b lies as a transposed. (Zen 5,
- * one thread, two builds in turns, by dots: 64^3 with 65 columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9;
- * turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
+ * as LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies.
+ * Tiles of two vectors spend 3/4 as much on the second. Half of a vector is the most that gains, where there is no whole one 5/8.
+ * m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds in turns, by dots: 64^3 with 65
+ * columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2
+ * 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
 enum { LAST_COLUMNS_K = 64, LEAST_COLUMNS = 2 };
 
 static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
@@ -90,15 +91,16 @@ static bool is_in_wide_tile(const dlc_gemm *g) { return (g->n & (g->kernels->nr 
 static bool last_columns_are_few(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, last = beyond_vectors(g);
-    const int64_t most = g->n < lanes ? 5 * lanes / 8 : lanes / 2, spared = is_in_wide_tile(g) ? 3 * lanes / 4 : lanes;
-    return last > 0 && last <= most && dlc_max64(last, LEAST_COLUMNS) * (g->k + LAST_COLUMNS_K) < spared * g->k &&
-           !g->kernels->packs_pairs;
+    if (last == 0 || last > (g->n < lanes ? 5 * lanes / 8 : lanes / 2) || g->kernels->packs_pairs)
+        return false;
+    const int64_t spent = dlc_cost_mul(dlc_max64(last, LEAST_COLUMNS), dlc_cost_add(g->k, LAST_COLUMNS_K));
+    return spent < dlc_cost_mul(is_in_wide_tile(g) ? 3 * lanes / 4 : lanes, g->k);
 }
 
 /* Whether tiles along k, which take columns in pairs and add up their lanes at the end, are faster than tiles along the columns
  * of c, whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a
- * row of c is the same whatever other rows there are. The first vector of more columns than that is as fast by tiles up to a k of
- * MOST_TILED_K, if the others are few (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92, float64 64 x 100 x 10 0.9). */
+ * row of c is the same whatever other rows there are. Of more columns than a vector has, where those beyond it are few, the others
+ * go by tiles up to a k of MOST_TILED_K (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92, float64 64 x 100 x 10 0.9). */
 #define MOST_TILED_K 512
 
 static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
@@ -120,11 +122,11 @@ static bool dots_of_few_rows_are_faster(const dlc_gemm *g)
            10 * round_up(g->m, 2) < g->k;
 }
 
-/* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Every path
- * sums in an order of its own. */
+/* In a product with a vector every element of the matrix is used once, and nothing is worth packing. Every path sums in an order of
+ * its own. Blocks alone give out a c that exists only as such. */
 static path choose_path(const dlc_gemm *g)
 {
-    if (g->kernels->packs_pairs)
+    if (g->kernels->packs_pairs || g->is_transient)
         return GENERAL;
     if (g->n == 1 && (g->a_col == 1 || (g->a_row == 1 && g->c_row == 1)))
         return MATRIX_TIMES_VECTOR;
@@ -160,7 +162,7 @@ static int64_t dotted_columns(const dlc_gemm *g)
 /* Beside another vector nothing is gained. */
 static bool can_turn(const dlc_gemm *g, int64_t least_rows)
 {
-    return g->a_row == 1 && least_rows >= g->kernels->lanes && !is_in_wide_tile(g) && !g->packed_b;
+    return g->a_row == 1 && least_rows >= g->kernels->lanes && !is_in_wide_tile(g);
 }
 
 int64_t dlc_gemm_last_columns(const dlc_gemm *g, const scheme *scheme, int64_t least_rows)

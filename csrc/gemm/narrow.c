@@ -52,7 +52,8 @@ static void add_block(const dlc_gemm *g, int64_t p, int64_t depth, void *own)
 
 void dlc_gemm_by_few_rows(const dlc_gemm *g, const scheme *scheme, void *own)
 {
-    const int64_t block_depth = dlc_gemm_block_depth(g, scheme), few = dlc_gemm_last_columns(g, scheme, 0);
+    const int64_t too_few_to_turn = 0, few = dlc_gemm_last_columns(g, scheme, too_few_to_turn);
+    const int64_t block_depth = dlc_gemm_block_depth(g, scheme);
     const dlc_gemm others = rectangle(g, 0, g->m, 0, g->n - few), last = rectangle(g, 0, g->m, g->n - few, few);
     for (int64_t p = 0; p < g->k; p += block_depth) {
         const int64_t depth = dlc_min64(block_depth, g->k - p);
@@ -117,19 +118,23 @@ static void multiply_turned(const dlc_gemm *g, void *own)
     void *turned = at(g, own, kernels->lanes * g->k);
     const void *b = g->b;
     int64_t b_row = g->b_row;
-    if (g->b_col != 1) {
+    if (g->b_col != 1 || g->b_row == 1) { /* in place, a column that is contiguous would be summed in another order */
         kernels->pack(own, kernels->lanes, g->b, g->b_col, g->b_row, g->n, g->k);
         b = own;
         b_row = kernels->lanes;
     }
     for (int64_t i = 0; i < g->m; i += width) {
         const int64_t row = dlc_min64(i, g->m - width);
-        for (int64_t col = 0; col < g->n; col += kernels->mr)
-            kernels->tile(at(g, turned, col * g->m + row), g->m, at(g, b, col), 1, b_row, at(g, g->a, row), g->a_col, g->k,
-                          dlc_min64(kernels->mr, g->n - col), width, false, NULL);
+        kernels->tile(at(g, turned, row), g->m, b, 1, b_row, at(g, g->a, row), g->a_col, g->k, g->n, width, false, NULL);
     }
     kernels->turn(g->c, g->c_row, turned, g->m, g->m, g->n, g->accumulate);
     sum_columns(g, 0, b, b_row, 1, g->k, g->n, g->accumulate);
+}
+
+/* A packed column of b for each lane, and as many turned ones */
+int64_t dlc_gemm_few_columns_scratch(const dlc_gemm_kernels *kernels, int64_t rows, int64_t depth)
+{
+    return kernels->lanes * (rows + round_up(depth, kernels->lanes));
 }
 
 void dlc_gemm_by_few_columns(const dlc_gemm *g, void *own)

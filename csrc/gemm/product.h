@@ -7,13 +7,8 @@
 #include "core/sizes.h"
 #include "gemm/gemm.h"
 
-/* A panel of b is read in place by few tiles, more of them if it stays in L1: to pack it costs 17% of 32 x 256 x 256, 9% at 64 rows
- * of AVX2, and saves 1 to 2% at 128, of AVX-512 (Zen 5) 3 to 7% at 70 to 128 rows, and is level at 224; of a k of 837 it saves 2% at
- * 140 rows. Where its rows lie further apart than PACK_B_STRIDE bytes, more pages than the first-level TLB holds and in powers of
- * two few sets of L1, reading it twice is slower than packing it (32 x 1024 x 1024: 46% of peak, packed 58%). */
-#define PACK_B_ROWS 64
-#define PACK_B_TILES 16
-#define NEAR_PANEL_BYTES (32 << 10)
+/* Rows of b further apart than so many bytes lie in more pages than the first-level TLB holds, and in powers of two in few sets of
+ * L1: to read a panel twice is slower than to pack it (32 x 1024 x 1024: 46% of peak, packed 58%). */
 #define PACK_B_STRIDE 1024
 
 static inline void *at(const dlc_gemm *g, const void *base, int64_t element)
@@ -115,8 +110,8 @@ void dlc_gemm_by_vector(const dlc_gemm *gemm, path path, void *own);
 void dlc_gemm_by_dots(const dlc_gemm *gemm, path path, void *own);
 /* The same for many rows, finished block by block */
 void dlc_gemm_by_dot_blocks(const dlc_gemm *gemm, path path, int64_t first_row, int64_t first_col, void *own, int thread);
-/* Products with few columns and one block of k: by dots or, where columns of a are contiguous, turned into rows of c^T = b^T @ a^T.
- * Their `finish` is not called. */
+/* Products with few columns and one block of k: by dots where rows of a are contiguous, else turned into rows of c^T = b^T @ a^T, of
+ * an a whose columns are contiguous and fill a vector. Their `finish` is not called. */
 void dlc_gemm_by_few_columns(const dlc_gemm *gemm, void *own);
 /* Tiles of blocks of rows and columns. A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is
  * packed for L1 just before its use, and where more blocks of rows follow it is kept for them. (first_row, first_col): where the
@@ -127,5 +122,7 @@ void dlc_gemm_by_blocks(const dlc_gemm *gemm, int64_t first_row, int64_t first_c
 /* The room of `own` in elements, of all but the last and of the last */
 int64_t dlc_gemm_narrow_scratch(const dlc_gemm *gemm);
 int64_t dlc_gemm_blocks_scratch(const dlc_gemm *gemm);
+/* Of products with few columns. What is small has as much on the stack. */
+int64_t dlc_gemm_few_columns_scratch(const dlc_gemm_kernels *kernels, int64_t rows, int64_t depth);
 
 #endif

@@ -2,7 +2,6 @@
  * contracts. */
 #include "kernels/gemm_kernels.h"
 #include "kernels/gemm_tile.h"
-#include "kernels/kernels_decl.h"
 #include "kernels/transpose.h"
 
 /* y (n) += scale (rows) @ b (rows, n) for n < L */

@@ -42,11 +42,6 @@ enum { KEPT_BYTES = 3 << 20, PANELS = KEPT_BYTES / (KC * NR * (int)sizeof(real))
 /* The same for pairs of bfloat16, of which a packed element holds two */
 enum { PAIRS_KC = 1024, PAIRS_PANELS = KEPT_BYTES / (PAIRS_KC / 2 * NR * (int)sizeof(int32_t)) };
 
-/* Sums of few rows, 4 KiB of each at most so that they stay in L1 beside as many rows of b, lie a little further than that apart:
- * a load waits for a store that is whole pages away (2 x 1000 x 1000 takes 2.5 times as long with sums in rows of c on Zen 5, where
- * 5 KiB apart is level). */
-enum { FEW_ROWS = 4, SUMS = 4096 / (int)sizeof(real), SUMS_APART = SUMS + NR };
-
 /* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
 DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
 {

@@ -111,8 +111,8 @@ static bool exceeds_cache(double bytes)
 }
 
 /* Inputs are waited for by programs that compute little, and by functions that look at their argument first, which compute nothing
- * meanwhile (exp on 16 Mi elements takes 0.9 of the time, 0.86 on two threads, silu 0.93 and 0.86, with AVX2 log 0.77 and 0.89: Zen
- * 5). Others lose up to a seventh. */
+ * meanwhile (exp on 16 Mi elements takes 0.83 of the time, 0.86 on two threads, silu 0.89 and 0.81, with AVX2 log 0.77 and 0.89: Zen
+ * 5; sin and cos were not measured). Others lose up to a seventh. What follows the first instruction reads what is in L1. */
 static bool gains_by_fetching(const dlc_map_walk *w)
 {
     const dlc_map_program *program = w->program;

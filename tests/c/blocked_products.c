@@ -69,6 +69,21 @@ static void test_product_with_sums(const dlc_gemm *gemm, int32_t dtype, const vo
     expect_intact();
 }
 
+/* A small product has the same bits where nothing is prepared for it. */
+static void test_small_product(const dlc_gemm *gemm, int32_t dtype, const void *start, const void *expected, void *sums,
+                               const void *expected_sums)
+{
+    dlc_gemm small = *gemm;
+    small.b_sums = sums;
+    small.c = memcpy(place(BESIDE, dtype, gemm->m * gemm->n, EDGE_BEHIND), start,
+                     (size_t)(gemm->m * gemm->n * size_of(dtype)));
+    memcpy(sums, start, (size_t)(gemm->n * size_of(dtype)));
+    dlc_gemm_run_small(&small);
+    expect_same_bits(dtype, small.c, expected, gemm->m * gemm->n);
+    expect_same_bits(dtype, sums, expected_sums, gemm->n);
+    expect_intact();
+}
+
 /* From this depth on the team may cut k (DEEP_K of csrc/gemm/gemm.c). */
 #define CUT_K 6144
 
@@ -81,8 +96,10 @@ static void test_product_with_packed_b(const dlc_gemm *gemm, int32_t dtype, cons
     dlc_gemm ahead = *gemm;
     expect(dlc_gemm_packed_size(&size, gemm), "packed columns cannot be counted");
     void *packed = place(PACKED, dtype, size, EDGE_BEHIND);
+    dlc_gemm other_rows = *gemm;
+    other_rows.m += 7;
     for (int thread = 0; thread < threads; thread++)
-        dlc_gemm_pack_b(packed, gemm, thread, threads);
+        dlc_gemm_pack_b(packed, &other_rows, thread, threads);
     ahead.packed_b = packed;
     ahead.c = memcpy(place(BESIDE, dtype, of_c, EDGE_BEHIND), start, (size_t)(of_c * size_of(dtype)));
     run_on_team(&ahead, threads);
@@ -141,6 +158,8 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
             test_product_with_packed_b(&gemm, dtype, &left, &right, start, threads, c);
         if (!kernels->packs_pairs)
             test_product_with_sums(&gemm, dtype, start, threads, c, sums[threads > 1], sums[0]);
+        if (threads == 1 && dlc_gemm_is_small(&gemm))
+            test_small_product(&gemm, dtype, start, c, sums[1], sums[0]);
     }
 }
 
@@ -191,8 +210,8 @@ void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 1100, 2}, 1, 0, false);
     /* columns beyond whole vectors, as few as go by dots or are turned into rows: in small products, in blocks of rows, of k and of
      * columns, and alone */
-    const int64_t few[][3] = {{40, 65, 60},    {80, 72, 80}, {80, 68, 80}, {kernels->mc + 40, 35, kernels->kc + 60},
-                              {70, 1026, 80},  {kernels->mc + 20, 2, 90}};
+    const int64_t few[][3] = {{40, 65, 60},    {80, 72, 80}, {80, 68, 80}, {67, 67, 100}, {70, 1026, 80},
+                              {kernels->mc + 20, 2, 90}, {kernels->mc + 40, 34, kernels->kc + 60}};
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++)
         for (int layouts = 0; layouts < 9; layouts++)
             test_product_of(kernels, dtype, few[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);

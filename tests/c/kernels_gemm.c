@@ -152,18 +152,18 @@ void test_sum_parts(const dlc_gemm_kernels *kernels, int32_t dtype)
 
 static void test_turn(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
-    enum { ROWS = 9, COLS = 5, LDC = 7 };
+    enum { ROWS = 9, COLS = 5, LDC = 7, LDX = 11 };
     for (int accumulate = 0; accumulate < 2; accumulate++) {
-        void *c = place(C, dtype, (ROWS - 1) * LDC + COLS, EDGE_BEHIND), *x = place(A, dtype, COLS * ROWS, EDGE_BEHIND);
+        void *c = place(C, dtype, (ROWS - 1) * LDC + COLS, EDGE_BEHIND), *x = place(A, dtype, COLS * LDX, EDGE_BEHIND);
         fill_integers(dtype, c, (ROWS - 1) * LDC + COLS, 9);
-        fill_integers(dtype, x, COLS * ROWS, 9);
+        fill_integers(dtype, x, COLS * LDX, 9);
         const void *start = copy_of(dtype, c, (ROWS - 1) * LDC + COLS);
         describe("turn, accumulate %d, float%d", accumulate, bits_of(dtype));
-        kernels->turn(c, LDC, x, ROWS, ROWS, COLS, accumulate);
+        kernels->turn(c, LDC, x, LDX, ROWS, COLS, accumulate);
         for (int64_t i = 0; i < (ROWS - 1) * LDC + COLS; i++) {
             const int64_t row = i / LDC, col = i % LDC;
             const bool is_kept = accumulate || col >= COLS;
-            const double expected = (is_kept ? get(dtype, start, i) : 0) + (col < COLS ? get(dtype, x, col * ROWS + row) : 0);
+            const double expected = (is_kept ? get(dtype, start, i) : 0) + (col < COLS ? get(dtype, x, col * LDX + row) : 0);
             expect(get(dtype, c, i) == expected, "element %lld is %g, not %g", (long long)i, get(dtype, c, i), expected);
         }
         expect_intact();

@@ -59,8 +59,8 @@ void expect_product(int32_t dtype, operand c, operand a, operand b, int64_t m, i
         }
 }
 
-void expect_column_sums(int32_t dtype, const void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k,
-                               int64_t n, const void *start)
+void expect_column_sums(int32_t dtype, const void *sums, const void *b, int64_t b_row, int64_t b_col, int64_t k, int64_t n,
+                        const void *start)
 {
     for (int64_t j = 0; j < n; j++) {
         long double expected = start ? get(dtype, start, j) : 0, magnitude = fabsl(expected);
