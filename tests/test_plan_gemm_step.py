@@ -78,7 +78,7 @@ def assert_updated(updated, bound, gradient):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("n", [5, 6, 12, 18, 20, 35])
 def test_an_update_by_fewer_rows_than_the_capacity(dtype, n):
-    """Of a first factor whose rows lie along k; a kept product with few columns would go by dots."""
+    """Of a first factor whose rows lie along k: products with few columns, kept, go by dots."""
     m, capacity = 9, 200
     b = PlanBuilder(capacity)
     outs = [b.bound(pb.FIXED, dtype, (m, n), writable=True) for _ in range(3)]
