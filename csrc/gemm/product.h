@@ -68,9 +68,10 @@ typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS_OF_F
 typedef struct scheme {
     path path;
     bool pack_a;
-    bool is_symmetric;  /* only what lies on or below the diagonal is computed */
-    int64_t most_depth; /* of the blocks that k is cut in */
-    int64_t dotted;     /* how many of the last columns are computed by dots and not by tiles */
+    bool is_symmetric;    /* only what lies on or below the diagonal is computed */
+    int64_t most_depth;   /* of the blocks that k is cut in */
+    int64_t dotted;       /* how many of the last columns are computed by dots and not by tiles */
+    int64_t least_turned; /* rows of a block whose last columns are turned, at least */
 } scheme;
 
 static inline bool is_by_dots(path path) { return path == DOTS_OF_FEW_COLUMNS || path == DOTS_OF_FEW_ROWS; }

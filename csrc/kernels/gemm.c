@@ -104,7 +104,7 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
     (void)ahead;
     vreal left[DLC_MR] = {{0}}, right[DLC_MR] = {{0}};
     const real *upper = a, *lower = rows > 1 ? a + (rows + 1) / 2 * a_step : a;
-    if (accumulate)
+    if (accumulate || cols < (wide ? NR : L)) /* parts of lines are stored */
         prefetch_rows(c, ldc, rows, wide);
 #pragma GCC unroll 4
     for (int64_t p = 0; p < depth; p++) {
