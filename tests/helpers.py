@@ -72,6 +72,13 @@ def assert_same_bits(actual, expected):
     np.testing.assert_array_equal(np.signbit(actual[~nan]), np.signbit(expected[~nan]))
 
 
+def log_softmax(x, axis):
+    """The reference in a wider type, of losses, too."""
+    x = x.astype(np.longdouble)
+    x = x - x.max(axis, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis, keepdims=True))
+
+
 def in_threads(work, count):
     """Runs ``work(i)`` in a Python thread of its own for each i; raises what one of them raised."""
     with ThreadPoolExecutor(count) as pool:

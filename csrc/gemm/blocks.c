@@ -2,8 +2,8 @@
 #include "gemm/product.h"
 
 /* A panel of b is read in place by few tiles, more of them if it stays in L1: to pack it costs 17% of 32 x 256 x 256, 9% at 64 rows
- * of AVX2, and saves 1 to 2% at 128, of AVX-512 (Zen 5) 3 to 7% at 70 to 128 rows, and is level at 224; of a k of 837 it saves 2% at
- * 140 rows. */
+ * of AVX2, and saves 1 to 2% at 128, of AVX-512 (Zen 5) 3 to 7% at 70 to 128 rows, and is level at 224; of a k of 837 it saves
+ * 2% at 140 rows. */
 #define PACK_B_ROWS 64
 #define PACK_B_TILES 16
 #define L1_PANEL_BYTES (32 << 10)
@@ -173,20 +173,6 @@ static int64_t columns_to_compute(const job *job, int64_t reached, int64_t cols)
     return is_left ? dlc_min64(cols, kernels->lanes) : cols;
 }
 
-/* The panel of a packed b that begins with a column, for the depth in hand. Its rows are as long as they were packed, also where
- * tiles do not compute its last columns. */
-typedef struct rows_of_b {
-    const void *first;
-    int64_t apart;
-} rows_of_b;
-
-static rows_of_b packed_rows(const job *job, int64_t col)
-{
-    const dlc_gemm *g = job->g;
-    const int64_t step = round_up(dlc_min64(g->kernels->nr, g->n - col), g->kernels->lanes);
-    return (rows_of_b){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step};
-}
-
 /* Columns of b, for the depth in hand */
 typedef struct panel {
     const void *b; /* where tiles read them */
@@ -194,6 +180,15 @@ typedef struct panel {
     void *packed;  /* where the first tile packs them, NULL where it does not */
     bool by_packing_tile; /* the first tile packs them, or fetches what was packed long ago */
 } panel;
+
+/* Of a packed b, the panel that begins with a column. Its rows are as long as they were packed, also where tiles do not compute its
+ * last columns. */
+static panel panel_of_packed(const job *job, int64_t col)
+{
+    const dlc_gemm *g = job->g;
+    const int64_t step = round_up(dlc_min64(g->kernels->nr, g->n - col), g->kernels->lanes);
+    return (panel){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step, NULL, false};
+}
 
 /* The columns [col, col + cols) of b, which are packed here where that is not for a tile to do */
 static panel find_panel(const job *job, int64_t col, int64_t cols)
@@ -203,8 +198,9 @@ static panel find_panel(const job *job, int64_t col, int64_t cols)
     const int64_t step = round_up(cols, kernels->lanes);
     const bool fits_packing_tile = cols == kernels->nr && !kernels->packs_pairs;
     if (g->packed_b) {
-        const rows_of_b packed = packed_rows(job, col);
-        return (panel){packed.first, packed.apart, NULL, fits_packing_tile};
+        panel packed = panel_of_packed(job, col);
+        packed.by_packing_tile = fits_packing_tile;
+        return packed;
     }
     const void *b = at(g, g->b, job->p * g->b_row + col * g->b_col);
     if (!job->pack_b && cols % kernels->lanes == 0)
@@ -293,9 +289,9 @@ static void multiply_last(const job *job, int64_t col, int64_t end)
     part.c_row = job->block.ld;
     if (g->packed_b) {
         const int64_t before = col & (g->kernels->nr - 1); /* of its panel */
-        const rows_of_b packed = packed_rows(job, col - before);
-        part.b = at(g, packed.first, before);
-        part.b_row = packed.apart;
+        const panel packed = panel_of_packed(job, col - before);
+        part.b = at(g, packed.b, before);
+        part.b_row = packed.ldb;
         part.b_col = 1;
     }
     dlc_gemm_by_few_columns(&part, job->for_last);
@@ -487,5 +483,6 @@ int64_t dlc_gemm_blocks_scratch(const dlc_gemm *g)
     const int64_t all_cols = packed_depth(kernels, depth) * round_up(dlc_min64(g->n, most_kept), kernels->nr);
     const int64_t kept = g->m > most_rows(g) ? dlc_min64(all_cols, most_kept) : packed_depth(kernels, depth) * kernels->nr;
     const int64_t transient = g->is_transient ? dlc_min64(rows * dlc_min64(g->n, most_cols(g)), kernels->mr * most_cols(g)) : 0;
-    return packed_depth(kernels, depth) * rows + kept + transient + dlc_gemm_few_columns_scratch(kernels, rows, depth) + kernels->lanes;
+    const int64_t few_columns = dlc_gemm_few_columns_scratch(kernels, rows, depth);
+    return packed_depth(kernels, depth) * rows + kept + transient + few_columns + kernels->lanes;
 }

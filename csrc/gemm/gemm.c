@@ -79,8 +79,8 @@ static int parts_of_k(const dlc_gemm *g)
  * as LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies.
  * Tiles of two vectors spend 3/4 as much on the second. Half of a vector is the most that gains, where there is no whole one 5/8.
  * m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds in turns, by dots: 64^3 with 65
- * columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32 x 2
- * 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
+ * columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32
+ * x 2 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
 enum { LAST_COLUMNS_K = 64, LEAST_COLUMNS = 2 };
 
 static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
@@ -106,10 +106,11 @@ static bool last_columns_are_few(const dlc_gemm *g)
 static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
+    if (g->n >= g->kernels->nr || g->a_col != 1 || (g->b_row != 1 && g->b_col != 1))
+        return false;
     if (g->n > lanes && g->k <= MOST_TILED_K && last_columns_are_few(g))
         return false;
-    return g->a_col == 1 && (g->b_row == 1 || g->b_col == 1) && g->n < g->kernels->nr &&
-           (round_up(g->n, lanes) - round_up(g->n, 2)) * vectors > 4 * g->n;
+    return (round_up(g->n, lanes) - round_up(g->n, 2)) * vectors > 4 * g->n;
 }
 
 /* Where neither a nor b has elements next to each other that tiles along the columns of c could use, all of b would be
@@ -159,8 +160,8 @@ static int64_t dotted_columns(const dlc_gemm *g)
     return can_dot && last_columns_are_few(g) ? beyond_vectors(g) : 0;
 }
 
-/* The rows of a tile that turns columns: a vector, or where a deep a and b come from memory, two. While such a tile waits for its own
- * sums, nothing is fetched (20 x 300000 x 100 by tiles of a vector takes 1.07 of the time). */
+/* The rows of a tile that turns columns: a vector, or where a deep a and b come from memory, two. While such a tile waits for its
+ * own sums, nothing is fetched (20 x 300000 x 100 by tiles of a vector takes 1.07 of the time). */
 static int64_t least_rows_to_turn(const dlc_gemm *g) { return g->k < DEEP_K ? g->kernels->lanes : g->kernels->nr; }
 
 int64_t dlc_gemm_last_columns(const dlc_gemm *g, const scheme *scheme, int64_t least_rows)

@@ -36,31 +36,29 @@ void dlc_gemm_by_vector(const dlc_gemm *g, path path, void *own)
     sum_columns(g, 0, g->b, g->b_row, g->b_col, g->k, g->n, g->accumulate);
 }
 
-/* The depth in hand, which is added to c as tiles do: the sum of each block of k for itself. */
-static void add_block(const dlc_gemm *g, int64_t p, int64_t depth, void *own)
+/* A block of k, which is added to c as tiles do: its sum for itself. */
+static void multiply_few_rows(const dlc_gemm *g, void *own)
 {
     const dlc_gemm_kernels *kernels = g->kernels;
-    const bool accumulate = g->accumulate || p > 0;
     for (int64_t col = 0; col < g->n; col += kernels->sums) {
         const int64_t cols = dlc_min64(kernels->sums, g->n - col);
-        kernels->few_rows(own, at(g, g->a, p * g->a_col), g->a_row, g->a_col, at(g, g->b, p * g->b_row + col), g->b_row, g->m,
-                          depth, cols);
-        kernels->sum_parts(at(g, g->c, col), g->c_row, own, kernels->sums_apart, 0, 1, g->m, cols, accumulate);
+        kernels->few_rows(own, g->a, g->a_row, g->a_col, at(g, g->b, col), g->b_row, g->m, g->k, cols);
+        kernels->sum_parts(at(g, g->c, col), g->c_row, own, kernels->sums_apart, 0, 1, g->m, cols, g->accumulate);
     }
-    sum_columns(g, 0, at(g, g->b, p * g->b_row), g->b_row, 1, depth, g->n, accumulate);
+    sum_columns(g, 0, g->b, g->b_row, 1, g->k, g->n, g->accumulate);
 }
 
 void dlc_gemm_by_few_rows(const dlc_gemm *g, const scheme *scheme, void *own)
 {
     const int64_t too_few_to_turn = 0, few = dlc_gemm_last_columns(g, scheme, too_few_to_turn);
     const int64_t block_depth = dlc_gemm_block_depth(g, scheme);
-    const dlc_gemm others = rectangle(g, 0, g->m, 0, g->n - few), last = rectangle(g, 0, g->m, g->n - few, few);
     for (int64_t p = 0; p < g->k; p += block_depth) {
-        const int64_t depth = dlc_min64(block_depth, g->k - p);
-        add_block(&others, p, depth, own);
-        const dlc_gemm block = block_of_k(&last, p, depth);
+        const dlc_gemm block = block_of_k(g, p, dlc_min64(block_depth, g->k - p));
+        const dlc_gemm others = rectangle(&block, 0, g->m, 0, g->n - few);
+        multiply_few_rows(&others, own);
+        const dlc_gemm last = rectangle(&block, 0, g->m, g->n - few, few);
         if (few > 0)
-            dlc_gemm_by_few_columns(&block, own);
+            dlc_gemm_by_few_columns(&last, own);
     }
 }
 

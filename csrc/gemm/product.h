@@ -64,7 +64,7 @@ static inline dlc_gemm block_of_k(const dlc_gemm *g, int64_t p, int64_t depth)
 
 typedef enum path { GENERAL, VECTOR_TIMES_MATRIX, MATRIX_TIMES_VECTOR, DOTS_OF_FEW_COLUMNS, DOTS_OF_FEW_ROWS } path;
 
-/* What is decided for the whole product and not for a thread's share of it, as it decides on the order of summation. */
+/* What is decided for the whole product and not for a thread's share of it: all that decides on the order of summation. */
 typedef struct scheme {
     path path;
     bool pack_a;
@@ -111,8 +111,8 @@ void dlc_gemm_by_vector(const dlc_gemm *gemm, path path, void *own);
 void dlc_gemm_by_dots(const dlc_gemm *gemm, path path, void *own);
 /* The same for many rows, finished block by block */
 void dlc_gemm_by_dot_blocks(const dlc_gemm *gemm, path path, int64_t first_row, int64_t first_col, void *own, int thread);
-/* Products with few columns and one block of k: by dots where rows of a are contiguous, else turned into rows of c^T = b^T @ a^T, of
- * an a whose columns are contiguous and fill a vector. Their `finish` is not called. */
+/* Products with few columns and one block of k: by dots where rows of a are contiguous, else turned into rows of c^T = b^T @ a^T,
+ * of an a whose columns are contiguous and fill a vector. Their `finish` is not called. */
 void dlc_gemm_by_few_columns(const dlc_gemm *gemm, void *own);
 /* Tiles of blocks of rows and columns. A block of rows of a is packed for L2 and stays for all columns in hand. A panel of b is
  * packed for L1 just before its use, and where more blocks of rows follow it is kept for them. (first_row, first_col): where the

@@ -50,6 +50,25 @@ static operand laid_out(const void *data, int64_t rows, int64_t cols, int layout
                          : (operand){data, 2 * cols, 2};
 }
 
+/* c (m, n; contiguous) = left (m, k) @ right (k, n) */
+static dlc_gemm product_of(const dlc_gemm_kernels *kernels, int32_t dtype, void *c, operand left, operand right, int64_t m,
+                           int64_t n, int64_t k)
+{
+    return (dlc_gemm){.kernels = kernels,
+                      .element_size = size_of(dtype),
+                      .c = c,
+                      .a = left.data,
+                      .b = right.data,
+                      .m = m,
+                      .n = n,
+                      .k = k,
+                      .c_row = n,
+                      .a_row = left.row,
+                      .a_col = left.col,
+                      .b_row = right.row,
+                      .b_col = right.col};
+}
+
 /* The sums of b beside a product change nothing of it, and are the same for every team. They start as the first elements of c. */
 static void test_product_with_sums(const dlc_gemm *gemm, int32_t dtype, const void *start, int threads, const void *expected,
                                    void *sums, const void *of_one)
@@ -132,21 +151,9 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
         memcpy(c, start, (size_t)(of_c * size_of(dtype)));
         describe("product %lld x %lld x %lld, layouts %d and %d, accumulate %d, %d threads, %s", (long long)m,
                  (long long)n, (long long)k, layout_a, layout_b, accumulate, threads, name_of(kernels, dtype));
-        const dlc_gemm gemm = {.kernels = kernels,
-                               .element_size = size_of(dtype),
-                               .c = c,
-                               .a = a,
-                               .b = b,
-                               .m = m,
-                               .n = n,
-                               .k = k,
-                               .c_row = n,
-                               .a_row = left.row,
-                               .a_col = left.col,
-                               .b_row = right.row,
-                               .b_col = right.col,
-                               .accumulate = accumulate,
-                               .is_one_row = m == 1};
+        dlc_gemm gemm = product_of(kernels, dtype, c, left, right, m, n, k);
+        gemm.accumulate = accumulate;
+        gemm.is_one_row = m == 1;
         run_on_team(&gemm, threads);
         if (threads == 1)
             expect_product(dtype, (operand){c, n, 1}, left, right, m, n, k, accumulate ? start : NULL);
@@ -171,19 +178,7 @@ void test_gram_with_packed_b(const dlc_gemm_kernels *kernels)
     fill_uniform(DLC_FLOAT32, x, N * K, -1, 1);
     round_all_to_bfloat16(x, N * K);
     const operand left = {x, 1, N}, right = {x, N, 1};
-    const dlc_gemm gemm = {.kernels = kernels,
-                           .element_size = sizeof(float),
-                           .c = c,
-                           .a = x,
-                           .b = x,
-                           .m = N,
-                           .n = N,
-                           .k = K,
-                           .c_row = N,
-                           .a_row = left.row,
-                           .a_col = left.col,
-                           .b_row = right.row,
-                           .b_col = right.col};
+    const dlc_gemm gemm = product_of(kernels, DLC_FLOAT32, c, left, right, N, N, K);
     float *start = place(START, DLC_FLOAT32, N * N, EDGE_BEHIND);
     fill_uniform(DLC_FLOAT32, start, N * N, -1, 1);
     describe("Gram matrix of a packed b");

@@ -128,7 +128,7 @@ def network_row(
 
 
 def _train() -> list[NetworkRow]:
-    # Turns of 8 and 16 ms: of 2 ms, a third is what a process needs that was stopped before.
+    # Turns of 8 and 16 ms: of 2 ms, a quarter is what a process needs that was stopped before.
     small = Network((10, 32, 2), rows=3200, batch=32, epochs=50)
     digits = Network((64, 100, 10), rows=1797, batch=200, epochs=40)
     images = Network((784, 256, 128, 10), rows=12800, batch=128, data="Fashion-MNIST")
