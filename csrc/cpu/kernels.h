@@ -115,7 +115,6 @@ typedef struct dlc_real_kernels {
     /* pointers, as each is defined in a file of its own */
     const dlc_gemm_kernels *gemm;
     dlc_map_kernel *const *map;         /* [DLC_MAP_OP_COUNT], by operation */
-    const bool *map_looks_first;        /* likewise: whether it goes through all of a before it computes anything */
     dlc_convert_kernel *const *convert; /* [DLC_DTYPE_COUNT], by source dtype */
     dlc_step_kernel *const *step;       /* [DLC_STEP_COUNT], by kind */
     const dlc_probe_kernels *probe;

@@ -57,18 +57,20 @@ static inline vint v_load_int(const real_int *p)
 
 static inline vint v_splat_int(real_int x) { return x - (vint){0}; }
 
-/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors. From the
- * loop GCC and Clang make a blend, or on AVX-512 a masked operation, where bit operations would take three; but of
- * two lanes they make branches. */
+/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors, and of a loop over
+ * lanes GCC 12 makes branches where lanes were just loaded or are carried around a loop. */
 static inline vreal v_select(vint mask, vreal a, vreal b)
 {
-#if DLC_VECTOR_BYTES == 16
-    return (vreal)((mask & (vint)a) | (~mask & (vint)b));
+#if defined(__AVX512F__) && DLC_REAL_BITS == 32
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), b, a);
+#elif defined(__AVX512F__)
+    return _mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), b, a);
+#elif defined(__AVX2__) && DLC_REAL_BITS == 32
+    return _mm256_blendv_ps(b, a, (__m256)mask);
+#elif defined(__AVX2__)
+    return _mm256_blendv_pd(b, a, (__m256d)mask);
 #else
-    vreal r;
-    for (int lane = 0; lane < DLC_LANES; lane++)
-        r[lane] = mask[lane] ? a[lane] : b[lane];
-    return r;
+    return (vreal)((mask & (vint)a) | (~mask & (vint)b));
 #endif
 }
 
@@ -124,12 +126,27 @@ static inline vreal v_at_most(vreal x, real high) { return v_select(x > high, v_
 static inline vreal v_scalef(vreal y, vreal n) { return DLC_INTRINSIC(scalef)(y, n); }
 
 #if DLC_REAL_BITS == 32
-/* table[index % 32] for each lane */
+/* A table of 32 numbers in two registers. Of loads GCC would make operands of the lookups, of which Zen 5 does half as many. */
 #define DLC_HAVE_LOOKUP
-static inline vreal v_lookup(const real table[32], vuint index)
+typedef struct {
+    vreal low, high;
+} vtable;
+
+static inline vtable v_table(const real numbers[32])
 {
-    return _mm512_permutex2var_ps(v_load(table), (__m512i)index, v_load(table + 16));
+    vtable table = {v_load(numbers), v_load(numbers + 16)};
+    __asm__ volatile("" : "+v"(table.low), "+v"(table.high));
+    return table;
 }
+
+/* numbers[index % 32] for each lane */
+static inline vreal v_lookup(vtable table, vuint index)
+{
+    return _mm512_permutex2var_ps(table.low, (__m512i)index, table.high);
+}
+
+static inline vuint v_larger_unsigned(vuint x, vuint y) { return (vuint)_mm512_max_epu32((__m512i)x, (__m512i)y); }
+static inline bool v_any_above(vuint x, vuint y) { return _mm512_cmpgt_epu32_mask((__m512i)x, (__m512i)y) != 0; }
 #endif
 #endif
 

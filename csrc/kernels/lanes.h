@@ -75,6 +75,20 @@ static inline void v_store_part(real *p, vreal v, int64_t n)
 
 #endif
 
+/* A whole vector, or the part of it that there is; n >= 1 */
+static inline vreal v_load_lanes(const real *p, int64_t n, real fill)
+{
+    return n >= DLC_LANES ? v_load(p) : v_load_part(p, n, fill);
+}
+
+static inline void v_store_lanes(real *p, vreal v, int64_t n)
+{
+    if (n >= DLC_LANES)
+        v_store(p, v);
+    else
+        v_store_part(p, v, n);
+}
+
 /* The lanes of a vector are folded by halves, lane i with lane i + half, down to one. The steps are spelled out on
  * vectors of 16 bytes, which every target has: from a loop over lanes GCC makes scalar instructions. */
 typedef real vquad __attribute__((vector_size(16)));

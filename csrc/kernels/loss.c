@@ -28,7 +28,7 @@ static inline row_range range_of(const real *x, int64_t cols)
         }
     for (; j < cols; j += DLC_LANES) {
         const int64_t rest = cols - j;
-        vreal v = rest >= DLC_LANES ? v_load(x + j) : v_load_part(x + j, rest, x[0]);
+        vreal v = v_load_lanes(x + j, rest, x[0]);
         largest[0] = v_larger(v, largest[0]);
         smallest[0] = v_smaller(v, smallest[0]);
     }
@@ -89,21 +89,11 @@ typedef struct loss_lanes {
     int64_t lanes; /* how many of a vector's are rows; the last vector may have fewer */
 } loss_lanes;
 
-static inline vreal load_lanes(const real *x, int64_t lanes) { return lanes == L ? v_load(x) : v_load_part(x, lanes, 0); }
-
-static inline void store_lanes(real *x, vreal v, int64_t lanes)
-{
-    if (lanes == L)
-        v_store(x, v);
-    else
-        v_store_part(x, v, lanes);
-}
-
 static vreal max_of_lanes(const loss_lanes *x, bool *near)
 {
     vreal max = v_splat(MINUS_INFINITY), min = -max;
     for (int64_t j = 0; j < x->cols; j++) {
-        const vreal z = load_lanes(x->z + j * x->ld, x->lanes);
+        const vreal z = v_load_lanes(x->z + j * x->ld, x->lanes, 0);
         max = v_larger(z, max);
         min = v_smaller(z, min);
     }
@@ -118,9 +108,9 @@ DLC_INLINE vreal sum_exp_of_columns(real *terms, int64_t ld_terms, const loss_la
 {
     vreal sums[L] = {{0}};
     for (int64_t j = begin; j < end; j++) {
-        const vreal e = exp_of(load_lanes(x->z + j * x->ld, x->lanes) - max, near);
+        const vreal e = exp_of(v_load_lanes(x->z + j * x->ld, x->lanes, 0) - max, near);
         if (terms)
-            store_lanes(terms + j * ld_terms, e, x->lanes);
+            v_store_lanes(terms + j * ld_terms, e, x->lanes);
         sums[(j - begin) % L] += e;
     }
     const int64_t n = end - begin < L ? end - begin : L;
@@ -151,12 +141,12 @@ static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vin
     const vreal max = max_of_lanes(x, &near);
     vreal at_label = {0};
     for (int64_t j = 0; j < x->cols; j++)
-        at_label = v_blend(label == (real_int)j, load_lanes(x->z + j * x->ld, x->lanes), at_label);
+        at_label = v_blend(label == (real_int)j, v_load_lanes(x->z + j * x->ld, x->lanes, 0), at_label);
     const vreal total = sum_exp_lanes(grad, ld_grad, x, max, near);
     const vreal share = 1 / total;
     for (int64_t j = 0; grad && j < x->cols; j++) {
-        const vreal p = load_lanes(grad + j * ld_grad, x->lanes) * share;
-        store_lanes(grad + j * ld_grad, v_blend(label == (real_int)j, p - 1, p) * scale, x->lanes);
+        const vreal p = v_load_lanes(grad + j * ld_grad, x->lanes, 0) * share;
+        v_store_lanes(grad + j * ld_grad, v_blend(label == (real_int)j, p - 1, p) * scale, x->lanes);
     }
     return log_lanes(total) - (at_label - max);
 }
@@ -200,7 +190,7 @@ static loss_lanes load_rows(narrow_rows *block, const real *x, int64_t ld, int64
         vreal part[L];
         DLC_UNROLL
         for (int i = 0; i < L; i++)
-            part[i] = n == L ? v_load(x + i * ld + first) : v_load_part(x + i * ld + first, n, 0);
+            part[i] = v_load_lanes(x + i * ld + first, n, 0);
         v_transpose(part);
         DLC_UNROLL
         for (int j = 0; j < L; j++)
@@ -438,6 +428,6 @@ void DLC_NAME(dlc_softmax_loss_transposed)(void *loss, void *grad, int64_t ld_gr
         const vreal losses =
             loss_of_lanes(grad ? (real *)grad + i : NULL, ld_grad, &x, load_labels(labels + i, lanes), scales);
         if (loss)
-            store_lanes((real *)loss + i, losses, lanes);
+            v_store_lanes((real *)loss + i, losses, lanes);
     }
 }

@@ -14,9 +14,8 @@
 
 /* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. The results of a turn are stored when the next turn
  * has loaded: where out begins a few lines after an input, modulo 4 KiB, as arrays do that are allocated one after the other,
- * a load waits for a store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). A turn of a short
- * expression is four vectors: that saves jumps, and no load waits where out begins up to four lines after (relu of 128 KB took
- * 1.2 times as long with one). Of a long expression, with one, the code would only grow. */
+ * a load waits for a store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). A turn is four vectors:
+ * that saves jumps, and no load waits where out begins up to four lines after (relu of 128 KB took 1.2 times as long with one). */
 #define VECTOR(v, result, expression, X, Y, Z)     \
     {                                              \
         const int64_t i = first + (v) * DLC_LANES; \
@@ -55,22 +54,6 @@ enum { FOUR = 4 * DLC_LANES };
         }                                                               \
         STORE_REST(__VA_ARGS__)                                         \
     }
-#define LONG_LOOP(...)                                                            \
-    {                                                                             \
-        int64_t first = 0;                                                        \
-        if (n >= DLC_LANES) {                                                     \
-            vreal now;                                                            \
-            VECTOR(0, now, __VA_ARGS__)                                           \
-            for (first = DLC_LANES; first + DLC_LANES <= n; first += DLC_LANES) { \
-                vreal next;                                                       \
-                VECTOR(0, next, __VA_ARGS__)                                      \
-                v_store((real *)out + first - DLC_LANES, now);                    \
-                now = next;                                                       \
-            }                                                                     \
-            v_store((real *)out + first - DLC_LANES, now);                        \
-        }                                                                         \
-        STORE_REST(__VA_ARGS__)                                                   \
-    }
 #define STORE_REST(expression, X, Y, Z)                     \
     if (first < n) {                                        \
         const int64_t i = first;                            \
@@ -101,12 +84,6 @@ enum { FOUR = 4 * DLC_LANES };
     {                                                       \
         UNUSED_##arity LOOP_##arity(SHORT_LOOP, expression) \
     }
-#define DEFINE_LONG_MAP(name, arity, expression)           \
-    MAP_HEAD(name)                                         \
-    {                                                      \
-        UNUSED_##arity LOOP_##arity(LONG_LOOP, expression) \
-    }
-
 /* Likewise, with loops of their own for numbers in place of arrays: an addition of two arrays is three accesses to L1,
  * one of an array and a number two. */
 #define DEFINE_MAP_NUMBERS_2(name, expression)              \
@@ -140,6 +117,76 @@ enum { FOUR = 4 * DLC_LANES };
         }                                                       \
     }
 
+/* ---- Long expressions ---- */
+
+/* A turn is a few vectors, whose operations the compiler mixes (-fschedule-insns in CMakeLists.txt). Of a vector after the other,
+ * each a chain of 20 to 60 operations, the window of a core holds too few: on Zen 5 turns take 0.75 (exp, softplus) to 0.95
+ * (tanh) of the time on 32 Ki elements, in float64 and with AVX2 0.7 to 1.0. Of the 16 registers of AVX2 four vectors need too
+ * many. The next turn is loaded before results are stored, as above. */
+enum { TURN = DLC_VECTOR_BYTES == 32 ? 3 : 4 };
+
+#define INPUTS_1 vreal xs[count];
+#define INPUTS_2 vreal xs[count], ys[count];
+#define LOAD_TURN_1(place) V_EACH xs[v] = v_load((const real *)a + (place) + v * DLC_LANES);
+#define LOAD_TURN_2(place) LOAD_TURN_1(place) V_EACH ys[v] = v_load((const real *)b + (place) + v * DLC_LANES);
+#define LOAD_LANES_1 xs[0] = v_load_lanes((const real *)a + i, n - i, 1);
+#define LOAD_LANES_2 LOAD_LANES_1 ys[0] = v_load_lanes((const real *)b + i, n - i, 1);
+
+/* The statements compute results[count] of xs[count] and ys[count]: of a turn, or of a vector or less that is left. */
+#define LOOP_BY_TURNS(arity, ...)                                            \
+    {                                                                        \
+        enum { STEP = TURN * DLC_LANES };                                    \
+        int64_t i = 0;                                                       \
+        if (n >= STEP) {                                                     \
+            enum { count = TURN };                                           \
+            INPUTS_##arity                                                   \
+            LOAD_TURN_##arity(0)                                             \
+            for (; i <= n - STEP; i += STEP) {                               \
+                vreal results[count];                                        \
+                __VA_ARGS__                                                  \
+                const int64_t next = i + STEP <= n - STEP ? i + STEP : i;    \
+                LOAD_TURN_##arity(next)                                      \
+                V_EACH v_store((real *)out + i + v * DLC_LANES, results[v]); \
+            }                                                                \
+        }                                                                    \
+        for (; i < n; i += DLC_LANES) {                                      \
+            enum { count = 1 };                                              \
+            INPUTS_##arity                                                   \
+            LOAD_LANES_##arity                                               \
+            vreal results[count];                                            \
+            __VA_ARGS__                                                      \
+            v_store_lanes((real *)out + i, results[0], n - i);               \
+        }                                                                    \
+    }
+#define OF_TURN_1 const vreal x = xs[v];
+#define OF_TURN_2 const vreal x = xs[v], y = ys[v];
+#define LONG_LOOP(arity, expression) \
+    LOOP_BY_TURNS(arity, V_EACH { OF_TURN_##arity results[v] = (expression); })
+
+/* out[i] = expression of vectors x = a[i], y = b[i] */
+#define DEFINE_LONG_MAP(name, arity, expression)    \
+    MAP_HEAD(name)                                  \
+    {                                               \
+        UNUSED_##arity LONG_LOOP(arity, expression) \
+    }
+
+#ifdef DLC_HAVE_LOOKUP
+#define DEFINE_TABLE_MAP(name, ...)              \
+    MAP_HEAD(name)                               \
+    {                                            \
+        UNUSED_1 LOOP_BY_TURNS(1, __VA_ARGS__)   \
+    }
+
+/* results[count] of xs[count] by a table, but where it does not hold; a turn is tested at once. */
+#define USUAL_OR_RARE(name)                                                                                 \
+    const vuint last = v_##name##_last();                                                                   \
+    vuint largest = v_##name##_rank(xs[0]);                                                                 \
+    v_##name##_usual(results, xs, count);                                                                   \
+    V_EACH largest = v_larger_unsigned(largest, v_##name##_rank(xs[v]));                                    \
+    if (__builtin_expect(v_any_above(largest, last), false))                                                \
+        V_EACH results[v] = v_blend(v_##name##_rank(xs[v]) > last, v_##name##_rare(xs[v]), results[v]);
+#endif
+
 #define ZERO v_splat(0)
 #define ONE v_splat(1)
 #define TRUTH(mask) ((vreal)((mask) & (vint)ONE))
@@ -159,7 +206,6 @@ DEFINE_MAP(sqrt, 1, v_sqrt(x))
 DEFINE_MAP(reciprocal, 1, 1 / x)
 DEFINE_LONG_MAP(expm1, 1, v_expm1(x))
 DEFINE_LONG_MAP(log1p, 1, v_log1p(x))
-DEFINE_LONG_MAP(tanh, 1, v_tanh(x))
 DEFINE_LONG_MAP(softplus, 1, v_softplus(x))
 DEFINE_LONG_MAP(erf, 1, v_erf(x))
 DEFINE_MAP(relu, 1, v_select(x < 0, ZERO, x))
@@ -288,22 +334,31 @@ static bool has_odd(const real *x, int64_t n)
 
 /* To look at the arguments first takes a cycle a vector; the shorter form saves 6 (exp) to 14 (sigmoid). The two agree bit by
  * bit (over all float32, on x86-64-v2 and v3), so that what else is in a call makes no difference to an element. */
-#define DEFINE_NEAR_MAP(name, has_other)          \
-    MAP_HEAD(name)                                \
-    {                                             \
-        UNUSED_1                                  \
-        if (has_other)                            \
-            LOOP_1(LONG_LOOP, v_##name(x))        \
-        else                                      \
-            LOOP_1(LONG_LOOP, v_##name##_near(x)) \
+#define DEFINE_NEAR_MAP(name, has_other)                 \
+    MAP_HEAD(name)                                       \
+    {                                                    \
+        UNUSED_1                                         \
+        if (has_other)                                   \
+            LONG_LOOP(1, v_##name(x))                    \
+        else                                             \
+            LONG_LOOP(1, v_##name##_near(x))             \
     }
+
+#ifdef DLC_HAVE_SCALEF /* which makes the general form as short */
+DEFINE_LONG_MAP(exp, 1, v_exp(x))
+DEFINE_LONG_MAP(silu, 1, v_silu(x))
+#else
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
+#endif
+
 #ifdef DLC_HAVE_LOOKUP
-DEFINE_LONG_MAP(sigmoid, 1, v_sigmoid(x))
-DEFINE_LONG_MAP(gelu, 1, v_gelu(x))
-DEFINE_LONG_MAP(log, 1, v_log(x))
+DEFINE_TABLE_MAP(tanh, v_tanh_of(results, xs, count);)
+DEFINE_TABLE_MAP(sigmoid, USUAL_OR_RARE(sigmoid))
+DEFINE_TABLE_MAP(gelu, USUAL_OR_RARE(gelu))
+DEFINE_TABLE_MAP(log, USUAL_OR_RARE(log))
 #else
+DEFINE_LONG_MAP(tanh, 1, v_tanh(x))
 DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))
 DEFINE_NEAR_MAP(gelu, has_far(a, n, DLC_GELU_NEAR))
 DEFINE_NEAR_MAP(log, has_odd(a, n))
@@ -325,9 +380,9 @@ static vreal with_far(vreal y, vreal x, real function(real))
     {                                                                      \
         UNUSED_1                                                           \
         if (!has_far(a, n, DLC_FAR))                                       \
-            LOOP_1(LONG_LOOP, v_##name(x))                                 \
+            LONG_LOOP(1, v_##name(x))                                 \
         else                                                               \
-            LOOP_1(LONG_LOOP, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
+            LONG_LOOP(1, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
     }
 DEFINE_ANGLE_MAP(sin)
 DEFINE_ANGLE_MAP(cos)
@@ -336,16 +391,4 @@ dlc_map_kernel *const DLC_NAME(dlc_map_kernels)[DLC_MAP_OP_COUNT] = {
 #define X(code, NAME, name, arity) [DLC_MAP_##NAME] = map_##name,
     DLC_MAP_OPS(X)
 #undef X
-};
-
-const bool DLC_NAME(dlc_map_looks_first)[DLC_MAP_OP_COUNT] = {
-    [DLC_MAP_EXP] = true,
-    [DLC_MAP_SILU] = true,
-    [DLC_MAP_SIN] = true,
-    [DLC_MAP_COS] = true,
-#ifndef DLC_HAVE_LOOKUP
-    [DLC_MAP_SIGMOID] = true,
-    [DLC_MAP_GELU] = true,
-    [DLC_MAP_LOG] = true,
-#endif
 };

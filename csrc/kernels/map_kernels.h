@@ -6,7 +6,6 @@
 #include "cpu/simd.h"
 
 extern dlc_map_kernel *const DLC_NAME(dlc_map_kernels)[DLC_MAP_OP_COUNT];
-extern const bool DLC_NAME(dlc_map_looks_first)[DLC_MAP_OP_COUNT];
 extern dlc_convert_kernel *const DLC_NAME(dlc_convert_kernels)[DLC_DTYPE_COUNT];
 
 #endif

@@ -26,6 +26,9 @@
 /* GCC would leave the longest functions calls inside the loops, and load their constants at each. */
 #define V_INLINE static inline __attribute__((always_inline))
 
+/* Each of `count` vectors */
+#define V_EACH DLC_UNROLL for (int v = 0; v < count; v++)
+
 #define DLC_SIGN_BIT ((real_uint)1 << (DLC_REAL_BITS - 1))
 #define DLC_MANTISSA_MASK (((real_uint)1 << DLC_MANTISSA_BITS) - 1)
 /* x + DLC_ROUNDER rounds a small x to an integer, which then stands in the low bits of the sum. */
@@ -62,34 +65,47 @@ V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
 #define V_POLYNOMIAL(x, table) v_polynomial(x, table, V_ROWS(table))
 
 #ifdef DLC_HAVE_LOOKUP
-/* The piece of a table of kernels/tables_f32.h that the lowest 5 bits of `number` name: the terms from row `first` on, as a
- * polynomial in d. On Zen 4 a vector of tanh takes 15 cycles so, and 42 by the quotient below; 32 Ki elements of sigmoid 12 us
- * in place of 19, of log 13 in place of 19, of gelu 16 in place of 25. */
-V_INLINE vreal v_terms(const real (*table)[32], int rows, int first, vuint number, vreal d)
+/* ---- Functions by tables ----
+ *
+ * They take `count` vectors at a time, step by step, so that a row of a table is loaded once for all of them. On Zen 4 a vector of
+ * tanh takes 15 cycles by a table, and 42 by the quotient below; 32 Ki elements of sigmoid 12 us in place of 19, of log 13 in
+ * place of 19, of gelu 16 in place of 25 (one vector at a time).
+ *
+ * v_NAME_usual holds where v_NAME_rank(x), as an unsigned number, is at most v_NAME_last(); v_NAME_rare holds everywhere. */
+enum { V_MOST = 4 };
+
+/* sum += d (...): Horner's rule down to row `first` of a table of kernels/tables_f32.h, for the pieces that the lowest 5 bits of
+ * `number` name. */
+V_INLINE void v_terms(vreal *sum, const real (*table)[32], int rows, int first, const vuint *number, const vreal *d, int count)
 {
-    vreal sum = v_lookup(table[rows - 1], number);
-#pragma GCC unroll 16
-    for (int row = rows - 2; row >= first; row--)
-        sum = v_multiply_add(sum, d, v_lookup(table[row], number));
-    return sum;
+    const vtable last = v_table(table[rows - 1]);
+    V_EACH sum[v] = v_lookup(last, number[v]);
+    DLC_UNROLL
+    for (int row = rows - 2; row >= first; row--) {
+        const vtable terms = v_table(table[row]);
+        V_EACH sum[v] = v_multiply_add(sum[v], d[v], v_lookup(terms, number[v]));
+    }
 }
 
-/* All of the piece, at x */
-V_INLINE vreal v_piece(const real (*table)[32], int rows, vuint number, vreal x)
+/* x less the centres of the pieces */
+V_INLINE void v_distances(vreal *d, const real (*table)[32], const vuint *number, const vreal *x, int count)
 {
-    return v_terms(table, rows, 1, number, x - v_lookup(table[0], number));
+    const vtable centres = v_table(table[0]);
+    V_EACH d[v] = x[v] - v_lookup(centres, number[v]);
 }
 
-/* y, with another function of x in rare lanes. That is called: inlined it made GCC 12 take the lanes of the loop around it one
- * by one. */
-V_INLINE vreal v_with_rare(vreal y, vreal x, vint rare, vreal function(vreal))
+/* The polynomials of the pieces, at x */
+V_INLINE void v_pieces(vreal *y, const real (*table)[32], int rows, const vuint *number, const vreal *x, int count)
 {
-    return __builtin_expect(v_any(rare), false) ? v_blend(rare, function(x), y) : y;
+    vreal d[V_MOST];
+    v_distances(d, table, number, x, count);
+    v_terms(y, table, rows, 1, number, d, count);
 }
-
-/* For what is called so; not every file that includes this one calls all of them. */
-#define V_RARE static __attribute__((noinline, unused))
 #endif
+
+/* What a function leaves to another one in rare lanes. That is called: inlined it made GCC 12 take the lanes of the loop around it
+ * one by one. Not every file that includes this one calls all of them. */
+#define V_RARE static __attribute__((noinline, unused))
 
 /* 2^n for an integer n of a normal power */
 V_INLINE vreal v_power_of_two(vreal n)
@@ -222,11 +238,14 @@ V_INLINE vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 
 #ifdef DLC_HAVE_LOOKUP
 /* Max error 1.01 ULP. */
-V_INLINE vreal v_tanh(vreal x)
+V_INLINE void v_tanh_of(vreal *y, const vreal *x, int count)
 {
-    const vreal y = v_at_most(v_abs(x), DLC_TANH_ONE);
-    const vuint piece = (vuint)v_at_least(y, DLC_TANH_FIRST) >> DLC_TANH_PIECE_BITS;
-    return v_copysign(v_piece(dlc_tanh_pieces, V_ROWS(dlc_tanh_pieces), piece, y), x);
+    vreal a[V_MOST];
+    vuint piece[V_MOST];
+    V_EACH a[v] = v_at_most(v_abs(x[v]), DLC_TANH_ONE);
+    V_EACH piece[v] = (vuint)v_at_least(a[v], DLC_TANH_FIRST) >> DLC_TANH_PIECE_BITS;
+    v_pieces(y, dlc_tanh_pieces, V_ROWS(dlc_tanh_pieces), piece, a, count);
+    V_EACH y[v] = v_copysign(y[v], x[v]);
 }
 #else
 /* tanh(x) = -m / (m + 2), m = expm1(-2 |x|). Max error 1.42 | 1.42 ULP. */
@@ -258,20 +277,20 @@ V_INLINE vreal v_sigmoid_by_exp(vreal x) { return v_sigmoid_of(x, v_exp_pair(-v_
 #ifdef DLC_HAVE_LOOKUP
 /* The same for |x| <= DLC_SIGMOID_NEAR. Max error 1.09 ULP. silu, which is shorter by exp to begin with, gains nothing by x
  * times this. */
-V_INLINE vreal v_sigmoid_by_table(vreal x)
+V_INLINE void v_sigmoid_usual(vreal *y, const vreal *x, int count)
 {
-    const vreal a = v_abs(x), rounder = v_splat(DLC_ROUNDER);
-    const vuint piece = (vuint)v_multiply_add(a, v_splat(DLC_SIGMOID_SCALE), rounder);
-    const vreal tail = v_piece(dlc_sigmoid_pieces, V_ROWS(dlc_sigmoid_pieces), piece, a);
-    return v_blend((vint)x >> (DLC_REAL_BITS - 1), tail, 1 - tail);
+    const vreal rounder = v_splat(DLC_ROUNDER);
+    vreal a[V_MOST], tail[V_MOST];
+    vuint piece[V_MOST];
+    V_EACH a[v] = v_abs(x[v]);
+    V_EACH piece[v] = (vuint)v_multiply_add(a[v], v_splat(DLC_SIGMOID_SCALE), rounder);
+    v_pieces(tail, dlc_sigmoid_pieces, V_ROWS(dlc_sigmoid_pieces), piece, a, count);
+    V_EACH y[v] = v_blend((vint)x[v] >> (DLC_REAL_BITS - 1), tail[v], 1 - tail[v]);
 }
 
-V_RARE vreal v_sigmoid_far(vreal x) { return v_sigmoid_by_exp(x); }
-
-V_INLINE vreal v_sigmoid(vreal x)
-{
-    return v_with_rare(v_sigmoid_by_table(x), x, ~(v_abs(x) <= DLC_SIGMOID_NEAR), v_sigmoid_far);
-}
+V_INLINE vuint v_sigmoid_rank(vreal x) { return (vuint)v_abs(x); }
+V_INLINE vuint v_sigmoid_last(void) { return (vuint)v_splat(DLC_SIGMOID_NEAR); }
+V_RARE vreal v_sigmoid_rare(vreal x) { return v_sigmoid_by_exp(x); }
 #else
 V_INLINE vreal v_sigmoid(vreal x) { return v_sigmoid_by_exp(x); }
 V_INLINE vreal v_sigmoid_near(vreal x) { return v_sigmoid_of(x, v_exp_pair_near(-v_abs(x))); }
@@ -346,23 +365,13 @@ V_INLINE vreal v_log_sum(vreal e, vreal f, vreal low)
 /* log(x) - less ln 2 for normal x > 0 */
 V_INLINE vreal v_log_less(vreal x, vreal less)
 {
-#ifdef DLC_HAVE_LOOKUP
-    const vscaled scaled = v_log_scale(x, DLC_LOG_FIRST);
-    const vuint piece = (vuint)scaled.m >> DLC_LOG_PIECE_BITS;
-    const vreal e = scaled.e - less, d = scaled.m - v_lookup(dlc_log_pieces[0], piece);
-    /* next to 1 the linear term is d itself, and what is added to it is small */
-    const vreal small = v_multiply_add(v_terms(dlc_log_pieces, V_ROWS(dlc_log_pieces), 3, piece, d), d * d, e * DLC_LN2_LOW);
-    const vreal rest = v_multiply_add(v_lookup(dlc_log_pieces[2], piece), d, small);
-    return v_multiply_add(e, v_splat(DLC_LN2_HIGH), v_lookup(dlc_log_pieces[1], piece) + rest);
-#else
     vlog a = v_log_split(x);
     return v_log_sum(a.e - less, a.f, v_splat(0));
-#endif
 }
 
 V_INLINE vreal v_log_near(vreal x) { return v_log_less(x, v_splat(0)); }
 
-/* Max error 0.85 | 0.78 ULP, by the table 1.02. */
+/* Max error 0.85 | 0.78 ULP. */
 V_INLINE vreal v_log_any(vreal x)
 {
     const real up = (real)((real_uint)1 << (DLC_MANTISSA_BITS + 1));
@@ -374,12 +383,39 @@ V_INLINE vreal v_log_any(vreal x)
 }
 
 #ifdef DLC_HAVE_LOOKUP
-V_RARE vreal v_log_odd(vreal x) { return v_log_any(x); }
+/* The same for normal x > 0. Max error 1.02 ULP. */
+V_INLINE void v_log_usual(vreal *y, const vreal *x, int count)
+{
+    vreal e[V_MOST], m[V_MOST], d[V_MOST], terms[V_MOST];
+    vuint piece[V_MOST];
+    V_EACH
+    {
+        const vscaled scaled = v_log_scale(x[v], DLC_LOG_FIRST);
+        e[v] = scaled.e, m[v] = scaled.m;
+    }
+    V_EACH piece[v] = (vuint)m[v] >> DLC_LOG_PIECE_BITS;
+    v_distances(d, dlc_log_pieces, piece, m, count);
+    /* next to 1 the linear term is d itself, and what is added to it is small */
+    v_terms(terms, dlc_log_pieces, V_ROWS(dlc_log_pieces), 3, piece, d, count);
+    const vtable linear = v_table(dlc_log_pieces[2]), constant = v_table(dlc_log_pieces[1]);
+    V_EACH
+    {
+        const vreal small = v_multiply_add(terms[v], d[v] * d[v], e[v] * DLC_LN2_LOW);
+        const vreal rest = v_multiply_add(v_lookup(linear, piece[v]), d[v], small);
+        y[v] = v_multiply_add(e[v], v_splat(DLC_LN2_HIGH), v_lookup(constant, piece[v]) + rest);
+    }
+}
+
+V_INLINE vuint v_log_rank(vreal x) { return (vuint)x - (vuint)v_splat(DLC_MIN_NORMAL); }
+V_INLINE vuint v_log_last(void) { return v_log_rank(v_splat(DLC_INFINITY)) - 1; }
+V_RARE vreal v_log_rare(vreal x) { return v_log_any(x); }
 
 V_INLINE vreal v_log(vreal x)
 {
-    const vint odd = ~((x >= DLC_MIN_NORMAL) & (x < DLC_INFINITY));
-    return v_with_rare(v_log_near(x), x, odd, v_log_odd);
+    vreal y;
+    v_log_usual(&y, &x, 1);
+    const vuint rank = v_log_rank(x), last = v_log_last();
+    return __builtin_expect(v_any_above(rank, last), false) ? v_blend(rank > last, v_log_rare(x), y) : y;
 }
 #else
 V_INLINE vreal v_log(vreal x) { return v_log_any(x); }
@@ -472,20 +508,20 @@ V_INLINE vreal v_gelu_by_exp(vreal x)
 
 #ifdef DLC_HAVE_LOOKUP
 /* x Phi(x) for |x| <= DLC_NORMAL_NEAR. Max error 2.50 ULP. */
-V_INLINE vreal v_gelu_by_table(vreal x)
+V_INLINE void v_gelu_usual(vreal *y, const vreal *x, int count)
 {
-    const vreal a = v_abs(x), rounder = v_splat(DLC_ROUNDER);
-    const vuint piece = (vuint)v_multiply_add(a * DLC_NORMAL_SCALE, a + DLC_NORMAL_OFFSET, rounder);
-    const vreal tail = v_piece(dlc_normal_pieces, V_ROWS(dlc_normal_pieces), piece, a);
-    return x * v_blend((vint)x >> (DLC_REAL_BITS - 1), tail, 1 - tail);
+    const vreal rounder = v_splat(DLC_ROUNDER);
+    vreal a[V_MOST], tail[V_MOST];
+    vuint piece[V_MOST];
+    V_EACH a[v] = v_abs(x[v]);
+    V_EACH piece[v] = (vuint)v_multiply_add(a[v] * DLC_NORMAL_SCALE, a[v] + DLC_NORMAL_OFFSET, rounder);
+    v_pieces(tail, dlc_normal_pieces, V_ROWS(dlc_normal_pieces), piece, a, count);
+    V_EACH y[v] = x[v] * v_blend((vint)x[v] >> (DLC_REAL_BITS - 1), tail[v], 1 - tail[v]);
 }
 
-V_RARE vreal v_gelu_far(vreal x) { return v_gelu_by_exp(x); }
-
-V_INLINE vreal v_gelu(vreal x)
-{
-    return v_with_rare(v_gelu_by_table(x), x, ~(v_abs(x) <= DLC_NORMAL_NEAR), v_gelu_far);
-}
+V_INLINE vuint v_gelu_rank(vreal x) { return (vuint)v_abs(x); }
+V_INLINE vuint v_gelu_last(void) { return (vuint)v_splat(DLC_NORMAL_NEAR); }
+V_RARE vreal v_gelu_rare(vreal x) { return v_gelu_by_exp(x); }
 #else
 V_INLINE vreal v_gelu(vreal x) { return v_gelu_by_exp(x); }
 

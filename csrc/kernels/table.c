@@ -10,7 +10,6 @@ extern const dlc_real_kernels DLC_NAME(dlc_real_kernels);
 const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .gemm = &DLC_NAME(dlc_gemm_kernels),
     .map = DLC_NAME(dlc_map_kernels),
-    .map_looks_first = DLC_NAME(dlc_map_looks_first),
     .convert = DLC_NAME(dlc_convert_kernels),
     .step = DLC_NAME(dlc_step_kernels),
     .probe = &DLC_NAME(dlc_probe_kernels),

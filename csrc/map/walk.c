@@ -110,16 +110,6 @@ static bool exceeds_cache(double bytes)
     return bytes > (double)dlc_min64(dlc_last_cache_bytes() / 4 * 3, MOST_CACHED);
 }
 
-/* Inputs are waited for by programs that compute little, and by functions that look at their argument first, which compute nothing
- * meanwhile (exp on 16 Mi elements takes 0.83 of the time, 0.86 on two threads, silu 0.89 and 0.81, with AVX2 log 0.77 and 0.89: Zen
- * 5; sin and cos were not measured). Others lose up to a seventh. What follows the first instruction reads what is in L1. */
-static bool gains_by_fetching(const dlc_map_walk *w)
-{
-    const dlc_map_program *program = w->program;
-    return dlc_map_instruction_cost(program) <= SHORT_COST ||
-           (program->n_instructions > 0 && w->kernels->map_looks_first[program->instructions[0].op]);
-}
-
 void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dlc_real_kernels *kernels,
                        const dlc_array *arrays, const int64_t *shape, int32_t ndim, int64_t rows)
 {
@@ -157,7 +147,7 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     while (w->ndim < 2)
         prepend_axis(w);
     w->exceeds_cache = exceeds_cache(count_bytes(w));
-    w->fetches = w->exceeds_cache && gains_by_fetching(w) && dlc_cpu_is_amd();
+    w->fetches = w->exceeds_cache && dlc_cpu_is_amd();
     w->streams = false;
 }
 
