@@ -57,20 +57,18 @@ static inline vint v_load_int(const real_int *p)
 
 static inline vint v_splat_int(real_int x) { return x - (vint){0}; }
 
-/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors, and of a loop over
- * lanes GCC 12 makes branches where lanes were just loaded or are carried around a loop. */
+/* mask ? a : b, lane by lane; mask lanes are 0 or -1, as comparisons give them. C has no ?: for vectors. From the
+ * loop GCC and Clang make a blend, or on AVX-512 a masked operation, where bit operations would take three; but of
+ * two lanes they make branches. */
 static inline vreal v_select(vint mask, vreal a, vreal b)
 {
-#if defined(__AVX512F__) && DLC_REAL_BITS == 32
-    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), b, a);
-#elif defined(__AVX512F__)
-    return _mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), b, a);
-#elif defined(__AVX2__) && DLC_REAL_BITS == 32
-    return _mm256_blendv_ps(b, a, (__m256)mask);
-#elif defined(__AVX2__)
-    return _mm256_blendv_pd(b, a, (__m256d)mask);
-#else
+#if DLC_VECTOR_BYTES == 16
     return (vreal)((mask & (vint)a) | (~mask & (vint)b));
+#else
+    vreal r;
+    for (int lane = 0; lane < DLC_LANES; lane++)
+        r[lane] = mask[lane] ? a[lane] : b[lane];
+    return r;
 #endif
 }
 

@@ -193,7 +193,7 @@ V_INLINE vpair v_exp_pair(vreal x)
     vsplit e = v_exp_split(v_at_least(x, DLC_EXP_LOW));
     vreal p = e.r + e.tail + 1;
     vreal lost = 1 - p + e.r + e.tail;
-    return (vpair){v_scale(p, e.n), v_select(e.n > -100, lost * v_power_of_two(e.n), v_splat(0))};
+    return (vpair){v_scale(p, e.n), v_blend(e.n > -100, lost * v_power_of_two(e.n), v_splat(0))};
 }
 
 V_INLINE vpair v_exp_pair_near(vreal x)
@@ -225,7 +225,7 @@ V_INLINE vreal v_expm1(vreal x)
 {
     vpair half = v_half_expm1(v_clamp(x, DLC_EXPM1_LOW, DLC_EXP_HIGH));
     vreal y = half.high + half.low;
-    return v_select(v_abs(x) < DLC_TINY, x, y + y);
+    return v_blend(v_abs(x) < DLC_TINY, x, y + y);
 }
 
 /* (x + x_low) / (y + y_low) for y in [1, 2]: the quotient of the high parts, corrected for the low ones. For that 1 / y
@@ -257,7 +257,7 @@ V_INLINE vreal v_tanh(vreal x)
     vreal m_low = 2 * half.high - m + 2 * half.low;
     vreal d = 2 + m;
     vreal t = v_divide_pair(-m, -m_low, d, 2 - d + m + m_low);
-    return v_copysign(v_select(y > -DLC_TINY, v_abs(x), t), x);
+    return v_copysign(v_blend(y > -DLC_TINY, v_abs(x), t), x);
 }
 #endif
 
@@ -266,7 +266,7 @@ V_INLINE vreal v_sigmoid_of(vreal x, vpair z)
 {
     vreal d = 1 + z.high;
     vint negative = x < 0;
-    return v_divide_pair(v_select(negative, z.high, v_splat(1)), v_select(negative, z.low, v_splat(0)), d,
+    return v_divide_pair(v_blend(negative, z.high, v_splat(1)), v_blend(negative, z.low, v_splat(0)), d,
                          1 - d + z.high + z.low);
 }
 
@@ -305,8 +305,8 @@ V_INLINE vreal v_silu(vreal x)
     vreal t = e.r + e.tail;
     vreal d = 1 + v_scale_down(1 + t, e.n);
     vint negative = x < 0;
-    vreal quotient = v_select(negative, -(a + a * t), x) / d;
-    return v_scale_down(quotient, v_select(negative, e.n, v_splat(0)));
+    vreal quotient = v_blend(negative, -(a + a * t), x) / d;
+    return v_scale_down(quotient, v_blend(negative, e.n, v_splat(0)));
 }
 
 V_INLINE vreal v_silu_near(vreal x)
@@ -315,7 +315,7 @@ V_INLINE vreal v_silu_near(vreal x)
     vsplit e = v_exp_split(-a);
     vreal t = e.r + e.tail, power = v_power_of_two(e.n);
     vint negative = x < 0;
-    return v_select(negative, -(a + a * t), x) / (1 + (1 + t) * power) * v_select(negative, power, v_splat(1));
+    return v_blend(negative, -(a + a * t), x) / (1 + (1 + t) * power) * v_blend(negative, power, v_splat(1));
 }
 
 /* x = 2^e m, first <= m < 2 first, for normal x and `first` in [1/2, 1) */
@@ -376,10 +376,10 @@ V_INLINE vreal v_log_any(vreal x)
 {
     const real up = (real)((real_uint)1 << (DLC_MANTISSA_BITS + 1));
     vint subnormal = x < DLC_MIN_NORMAL;
-    vreal less = v_select(subnormal, v_splat(DLC_MANTISSA_BITS + 1), v_splat(0));
-    vreal y = v_log_less(v_select(subnormal, x * up, x), less);
-    vreal special = v_select(x < 0, v_splat(DLC_NAN), v_select(x == 0, v_splat(-DLC_INFINITY), x));
-    return v_select((x > 0) & (x < DLC_INFINITY), y, special);
+    vreal less = v_blend(subnormal, v_splat(DLC_MANTISSA_BITS + 1), v_splat(0));
+    vreal y = v_log_less(v_blend(subnormal, x * up, x), less);
+    vreal special = v_blend(x < 0, v_splat(DLC_NAN), v_blend(x == 0, v_splat(-DLC_INFINITY), x));
+    return v_blend((x > 0) & (x < DLC_INFINITY), y, special);
 }
 
 #ifdef DLC_HAVE_LOOKUP
@@ -431,9 +431,9 @@ V_INLINE vreal v_log1p(vreal x)
     lost *= v_power_of_two(-v_at_most(a.e, 100)); /* beyond 2^100 it has no effect, but 2^-e may be subnormal */
     vreal f = a.f + lost;
     vreal y = v_log_sum(a.e, f, (a.f - f) + lost);
-    y = v_select(v_abs(x) < DLC_TINY, x, y);
-    vreal special = v_select(x < -1, v_splat(DLC_NAN), v_select(x == -1, v_splat(-DLC_INFINITY), x));
-    return v_select((x > -1) & (x < DLC_INFINITY), y, special);
+    y = v_blend(v_abs(x) < DLC_TINY, x, y);
+    vreal special = v_blend(x < -1, v_splat(DLC_NAN), v_blend(x == -1, v_splat(-DLC_INFINITY), x));
+    return v_blend((x > -1) & (x < DLC_INFINITY), y, special);
 }
 
 /* log(1 + e^x) = max(x, 0) + log1p(e^-|x|). Max error 1.23 | 1.22 ULP. */
@@ -443,19 +443,19 @@ V_INLINE vreal v_softplus(vreal x)
     vreal u = 1 + z.high;
     vreal lost = 1 - u + z.high + z.low;
     vint large = u > 1 / DLC_ROOT_HALF;
-    vreal f0 = v_select(large, (real)0.5 * u, u) - 1;
-    lost = v_select(large, (real)0.5 * lost, lost);
+    vreal f0 = v_blend(large, (real)0.5 * u, u) - 1;
+    lost = v_blend(large, (real)0.5 * lost, lost);
     vreal f = f0 + lost;
-    vreal y = v_log_sum(v_select(large, v_splat(1), v_splat(0)), f, (f0 - f) + lost);
-    return v_select(x < 0, v_splat(0), x) + y;
+    vreal y = v_log_sum(v_blend(large, v_splat(1), v_splat(0)), f, (f0 - f) + lost);
+    return v_blend(x < 0, v_splat(0), x) + y;
 }
 
 /* log(e^x + e^y) = max(x, y) + softplus(-|x - y|). Max error 1.98 | 1.61 ULP of the largest of |x|, |y| and the result,
  * which is small where the two terms cancel. */
 V_INLINE vreal v_logaddexp(vreal x, vreal y)
 {
-    vreal difference = v_select(x == y, v_splat(0), x - y); /* of equal infinities, too */
-    return v_select(x > y, x, y) + v_softplus(-v_abs(difference));
+    vreal difference = v_blend(x == y, v_splat(0), x - y); /* of equal infinities, too */
+    return v_blend(x > y, x, y) + v_softplus(-v_abs(difference));
 }
 
 /* exp(a^2 / 2) erfc(a / sqrt(2)) = sqrt(2 / pi) over / under, under = a over + (the numerator of S), a >= 0. The
@@ -478,7 +478,7 @@ V_INLINE vreal v_erf(vreal x)
     vreal near = a + a * V_POLYNOMIAL(square, dlc_erf_poly);
     vquotient tail = v_normal_tail(a * (2 * DLC_ROOT_HALF));
     vreal far = 1 - v_exp_near(DLC_LOG_ROOT_2_BY_PI - square) * tail.over / tail.under;
-    return v_copysign(v_select(a < 1, near, far), x);
+    return v_copysign(v_blend(a < 1, near, far), x);
 }
 
 typedef struct {
@@ -503,7 +503,7 @@ V_INLINE vgelu v_gelu_tail(vreal a)
 V_INLINE vreal v_gelu_by_exp(vreal x)
 {
     vgelu g = v_gelu_tail(v_at_most(v_abs(x), DLC_GELU_HIGH));
-    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_down(g.magnitude, g.power - 1);
+    return v_blend(x < 0, v_splat((real)-0.0), x) - v_scale_down(g.magnitude, g.power - 1);
 }
 
 #ifdef DLC_HAVE_LOOKUP
@@ -528,7 +528,7 @@ V_INLINE vreal v_gelu(vreal x) { return v_gelu_by_exp(x); }
 V_INLINE vreal v_gelu_near(vreal x)
 {
     vgelu g = v_gelu_tail(v_abs(x));
-    return v_select(x < 0, v_splat((real)-0.0), x) - v_scale_near(g.magnitude, g.power - 1);
+    return v_blend(x < 0, v_splat((real)-0.0), x) - v_scale_near(g.magnitude, g.power - 1);
 }
 #endif
 
@@ -570,7 +570,7 @@ V_INLINE vreal v_sin_of_quarters(vreal x, int more)
 }
 
 /* Max error 0.83 | 0.78 ULP for |x| <= DLC_FAR, in samples of 5 million. */
-V_INLINE vreal v_sin(vreal x) { return v_select(x == 0, x, v_sin_of_quarters(x, 0)); }
+V_INLINE vreal v_sin(vreal x) { return v_blend(x == 0, x, v_sin_of_quarters(x, 0)); }
 /* Max error 0.85 | 1.07 ULP, likewise. */
 V_INLINE vreal v_cos(vreal x) { return v_sin_of_quarters(x, 1); }
 
