@@ -178,13 +178,15 @@ enum { TURN = DLC_VECTOR_BYTES == 32 ? 3 : 4 };
     }
 
 /* results[count] of xs[count] by a table, but where it does not hold; a turn is tested at once. */
-#define USUAL_OR_RARE(name)                                                                                 \
-    const vuint last = v_##name##_last();                                                                   \
-    vuint largest = v_##name##_rank(xs[0]);                                                                 \
-    v_##name##_usual(results, xs, count);                                                                   \
-    V_EACH largest = v_larger_unsigned(largest, v_##name##_rank(xs[v]));                                    \
-    if (__builtin_expect(v_any_above(largest, last), false))                                                \
-        V_EACH results[v] = v_blend(v_##name##_rank(xs[v]) > last, v_##name##_rare(xs[v]), results[v]);
+#define USUAL_OR_RARE(name)                                                              \
+    const vuint last = v_##name##_last();                                                \
+    vuint rank[count], largest = {0};                                                    \
+    V_EACH rank[v] = v_##name##_rank(xs[v]);                                             \
+    V_EACH largest = v_larger_unsigned(largest, rank[v]);                                \
+    v_##name##_usual(results, xs, count);                                                \
+    if (__builtin_expect(v_any_above(largest, last), false))                             \
+        V_EACH if (v_any_above(rank[v], last))                                           \
+            results[v] = v_blend(rank[v] > last, v_##name##_rare(xs[v]), results[v]);
 #endif
 
 #define ZERO v_splat(0)

@@ -507,20 +507,20 @@ V_INLINE vreal v_gelu_by_exp(vreal x)
 }
 
 #ifdef DLC_HAVE_LOOKUP
-/* x Phi(x) for |x| <= DLC_NORMAL_NEAR. Max error 2.50 ULP. */
+/* x Phi(x) for x >= -DLC_NORMAL_NEAR. Max error 2.50 ULP. */
 V_INLINE void v_gelu_usual(vreal *y, const vreal *x, int count)
 {
     const vreal rounder = v_splat(DLC_ROUNDER);
     vreal a[V_MOST], tail[V_MOST];
     vuint piece[V_MOST];
-    V_EACH a[v] = v_abs(x[v]);
+    V_EACH a[v] = v_at_most(v_abs(x[v]), DLC_NORMAL_NEAR); /* beyond, 1 - tail is 1 */
     V_EACH piece[v] = (vuint)v_multiply_add(a[v] * DLC_NORMAL_SCALE, a[v] + DLC_NORMAL_OFFSET, rounder);
     v_pieces(tail, dlc_normal_pieces, V_ROWS(dlc_normal_pieces), piece, a, count);
     V_EACH y[v] = x[v] * v_blend((vint)x[v] >> (DLC_REAL_BITS - 1), tail[v], 1 - tail[v]);
 }
 
-V_INLINE vuint v_gelu_rank(vreal x) { return (vuint)v_abs(x); }
-V_INLINE vuint v_gelu_last(void) { return (vuint)v_splat(DLC_NORMAL_NEAR); }
+V_INLINE vuint v_gelu_rank(vreal x) { return (vuint)x; }
+V_INLINE vuint v_gelu_last(void) { return (vuint)v_splat(-DLC_NORMAL_NEAR); }
 V_RARE vreal v_gelu_rare(vreal x) { return v_gelu_by_exp(x); }
 #else
 V_INLINE vreal v_gelu(vreal x) { return v_gelu_by_exp(x); }
