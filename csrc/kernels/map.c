@@ -1,5 +1,5 @@
-/* The instructions of map programs. A rest of fewer elements than a vector goes through the same vector
- * expression, so an element's result depends neither on its place nor on n. */
+/* The instructions of map programs: short expressions, and what is left to C (map_functions.c has the others). A rest of fewer
+ * elements than a vector goes through the same vector expression, so an element's result depends neither on its place nor on n. */
 #include <math.h>
 
 #include "kernels/lanes.h"
@@ -8,9 +8,6 @@
 
 #define WHOLE(p) v_load((const real *)(p) + i)
 #define REST(p) v_load_part((const real *)(p) + i, n - i, 1)
-
-/* Loops without stores take four vectors a turn: on Zen 3 the jump alone takes two cycles. */
-#define UNROLLED _Pragma("GCC unroll 4")
 
 /* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. The results of a turn are stored when the next turn
  * has loaded: where out begins a few lines after an input, modulo 4 KiB, as arrays do that are allocated one after the other,
@@ -69,25 +66,21 @@ enum { FOUR = 4 * DLC_LANES };
 #define NONE(load)
 #define NUMBER(p) v_splat(*(const real *)(p))
 
-#define UNUSED_1 (void)b, (void)c, (void)numbers;
-#define UNUSED_2 (void)c, (void)numbers;
-#define UNUSED_3 (void)numbers;
 #define LOOP_1(loop, expression) loop(expression, X_ARRAY, NONE, NONE)
 #define LOOP_2(loop, expression) loop(expression, X_ARRAY, Y_ARRAY, NONE)
 #define LOOP_3(loop, expression) loop(expression, X_ARRAY, Y_ARRAY, Z_ARRAY)
-#define MAP_HEAD(name) \
-    static void map_##name(void *out, const void *a, const void *b, const void *c, int64_t n, unsigned numbers)
 
 /* out[i] = expression of vectors x = a[i], y = b[i], z = c[i] */
-#define DEFINE_MAP(name, arity, expression)                 \
-    MAP_HEAD(name)                                          \
-    {                                                       \
-        UNUSED_##arity LOOP_##arity(SHORT_LOOP, expression) \
+#define DEFINE_MAP(name, arity, expression)                     \
+    DLC_MAP_HEAD(name)                                          \
+    {                                                           \
+        DLC_UNREAD_##arity LOOP_##arity(SHORT_LOOP, expression) \
     }
+
 /* Likewise, with loops of their own for numbers in place of arrays: an addition of two arrays is three accesses to L1,
  * one of an array and a number two. */
 #define DEFINE_MAP_NUMBERS_2(name, expression)              \
-    MAP_HEAD(name)                                          \
+    DLC_MAP_HEAD(name)                                      \
     {                                                       \
         (void)c;                                            \
         if (numbers == DLC_MAP_B) {                         \
@@ -101,7 +94,7 @@ enum { FOUR = 4 * DLC_LANES };
         }                                                   \
     }
 #define DEFINE_MAP_NUMBERS_3(name, expression)                  \
-    MAP_HEAD(name)                                              \
+    DLC_MAP_HEAD(name)                                          \
     {                                                           \
         if (numbers == DLC_MAP_B) {                             \
             const vreal of_b = NUMBER(b);                       \
@@ -116,78 +109,6 @@ enum { FOUR = 4 * DLC_LANES };
             LOOP_3(SHORT_LOOP, expression)                      \
         }                                                       \
     }
-
-/* ---- Long expressions ---- */
-
-/* A turn is a few vectors, whose operations the compiler mixes (-fschedule-insns in CMakeLists.txt). Of a vector after the other,
- * each a chain of 20 to 60 operations, the window of a core holds too few: on Zen 5 turns take 0.75 (exp, softplus) to 0.95
- * (tanh) of the time on 32 Ki elements, in float64 and with AVX2 0.7 to 1.0. Of the 16 registers of AVX2 four vectors need too
- * many. The next turn is loaded before results are stored, as above. */
-enum { TURN = DLC_VECTOR_BYTES == 32 ? 3 : 4 };
-
-#define INPUTS_1 vreal xs[count];
-#define INPUTS_2 vreal xs[count], ys[count];
-#define LOAD_TURN_1(place) V_EACH xs[v] = v_load((const real *)a + (place) + v * DLC_LANES);
-#define LOAD_TURN_2(place) LOAD_TURN_1(place) V_EACH ys[v] = v_load((const real *)b + (place) + v * DLC_LANES);
-#define LOAD_LANES_1 xs[0] = v_load_lanes((const real *)a + i, n - i, 1);
-#define LOAD_LANES_2 LOAD_LANES_1 ys[0] = v_load_lanes((const real *)b + i, n - i, 1);
-
-/* The statements compute results[count] of xs[count] and ys[count]: of a turn, or of a vector or less that is left. */
-#define LOOP_BY_TURNS(arity, ...)                                            \
-    {                                                                        \
-        enum { STEP = TURN * DLC_LANES };                                    \
-        int64_t i = 0;                                                       \
-        if (n >= STEP) {                                                     \
-            enum { count = TURN };                                           \
-            INPUTS_##arity                                                   \
-            LOAD_TURN_##arity(0)                                             \
-            for (; i <= n - STEP; i += STEP) {                               \
-                vreal results[count];                                        \
-                __VA_ARGS__                                                  \
-                const int64_t next = i + STEP <= n - STEP ? i + STEP : i;    \
-                LOAD_TURN_##arity(next)                                      \
-                V_EACH v_store((real *)out + i + v * DLC_LANES, results[v]); \
-            }                                                                \
-        }                                                                    \
-        for (; i < n; i += DLC_LANES) {                                      \
-            enum { count = 1 };                                              \
-            INPUTS_##arity                                                   \
-            LOAD_LANES_##arity                                               \
-            vreal results[count];                                            \
-            __VA_ARGS__                                                      \
-            v_store_lanes((real *)out + i, results[0], n - i);               \
-        }                                                                    \
-    }
-#define OF_TURN_1 const vreal x = xs[v];
-#define OF_TURN_2 const vreal x = xs[v], y = ys[v];
-#define LONG_LOOP(arity, expression) \
-    LOOP_BY_TURNS(arity, V_EACH { OF_TURN_##arity results[v] = (expression); })
-
-/* out[i] = expression of vectors x = a[i], y = b[i] */
-#define DEFINE_LONG_MAP(name, arity, expression)    \
-    MAP_HEAD(name)                                  \
-    {                                               \
-        UNUSED_##arity LONG_LOOP(arity, expression) \
-    }
-
-#ifdef DLC_HAVE_LOOKUP
-#define DEFINE_TABLE_MAP(name, ...)              \
-    MAP_HEAD(name)                               \
-    {                                            \
-        UNUSED_1 LOOP_BY_TURNS(1, __VA_ARGS__)   \
-    }
-
-/* results[count] of xs[count] by a table, but where it does not hold; a turn is tested at once. */
-#define USUAL_OR_RARE(name)                                                              \
-    const vuint last = v_##name##_last();                                                \
-    vuint rank[count], largest = {0};                                                    \
-    V_EACH rank[v] = v_##name##_rank(xs[v]);                                             \
-    V_EACH largest = v_larger_unsigned(largest, rank[v]);                                \
-    v_##name##_usual(results, xs, count);                                                \
-    if (__builtin_expect(v_any_above(largest, last), false))                             \
-        V_EACH if (v_any_above(rank[v], last))                                           \
-            results[v] = v_blend(rank[v] > last, v_##name##_rare(xs[v]), results[v]);
-#endif
 
 #define ZERO v_splat(0)
 #define ONE v_splat(1)
@@ -206,13 +127,8 @@ DEFINE_MAP(sign, 1, v_select(x > 0, ONE, v_select(x < 0, -ONE, v_select(x == 0, 
 DEFINE_MAP(square, 1, x * x)
 DEFINE_MAP(sqrt, 1, v_sqrt(x))
 DEFINE_MAP(reciprocal, 1, 1 / x)
-DEFINE_LONG_MAP(expm1, 1, v_expm1(x))
-DEFINE_LONG_MAP(log1p, 1, v_log1p(x))
-DEFINE_LONG_MAP(softplus, 1, v_softplus(x))
-DEFINE_LONG_MAP(erf, 1, v_erf(x))
 DEFINE_MAP(relu, 1, v_at_least(x, 0))
 DEFINE_MAP_NUMBERS_2(leaky_relu, v_select(x > 0, x, y * x))
-DEFINE_LONG_MAP(elu, 2, v_blend(x > 0, x, y * v_expm1(x)))
 DEFINE_MAP_NUMBERS_2(greater, TRUTH(x > y))
 DEFINE_MAP_NUMBERS_2(greater_equal, TRUTH(x >= y))
 DEFINE_MAP_NUMBERS_2(less, TRUTH(x < y))
@@ -231,7 +147,6 @@ DEFINE_MAP(ceil, 1, v_ceil(x))
 DEFINE_MAP(trunc, 1, v_trunc(x))
 DEFINE_MAP(rint, 1, v_rint(x))
 DEFINE_MAP(copysign, 2, v_copysign(v_abs(x), y))
-DEFINE_LONG_MAP(logaddexp, 2, v_logaddexp(x, y))
 DEFINE_MAP(logical_and, 2, TRUTH((x != 0) & (y != 0)))
 DEFINE_MAP(logical_or, 2, TRUTH((x != 0) | (y != 0)))
 DEFINE_MAP(logical_xor, 2, TRUTH((x != 0) ^ (y != 0)))
@@ -249,9 +164,9 @@ DEFINE_MAP(isfinite, 1, TRUTH(v_abs(x) < DLC_INFINITY))
  * special values and are right to about 2 ULP (cbrt to 4), but take 3 to 24 ns an element, where a vector expression
  * takes 0.2 to 5. (Of the powers, square, sqrt and reciprocal have instructions of their own.) */
 #define DEFINE_SCALAR_MAP(name, arity, expression) \
-    MAP_HEAD(name)                                 \
+    DLC_MAP_HEAD(name)                             \
     {                                              \
-        UNUSED_##arity                             \
+        DLC_UNREAD_##arity                         \
         for (int64_t i = 0; i < n; i++) {          \
             SCALAR_##arity(i)                      \
             ((real *)out)[i] = (expression);       \
@@ -302,95 +217,8 @@ DEFINE_SCALAR_MAP(fmod, 2, DLC_OF_REAL(fmod)(x, y))
 DEFINE_SCALAR_MAP(floor_divide, 2, floor_of_quotient(x, y))
 DEFINE_SCALAR_MAP(hypot, 2, DLC_OF_REAL(hypot)(x, y))
 
-/* ---- Functions with a shorter form for most arguments ---- */
-
-/* Whether some |x| lies beyond a limit. */
-static bool has_far(const real *x, int64_t n, real limit)
-{
-    vint far = {0};
-    int64_t i = 0;
-    UNROLLED for (; i + DLC_LANES <= n; i += DLC_LANES)
-        far |= v_abs(v_load(x + i)) > limit;
-    if (i < n)
-        far |= v_abs(v_load_part(x + i, n - i, 0)) > limit;
-    return v_any(far);
-}
-
-#ifndef DLC_HAVE_LOOKUP
-/* Whether some x is no positive normal number. */
-static bool has_odd(const real *x, int64_t n)
-{
-    vint odd = {0};
-    int64_t i = 0;
-    UNROLLED for (; i + DLC_LANES <= n; i += DLC_LANES) {
-        const vreal v = v_load(x + i);
-        odd |= ~((v >= DLC_MIN_NORMAL) & (v < DLC_INFINITY));
-    }
-    if (i < n) {
-        const vreal v = v_load_part(x + i, n - i, 1);
-        odd |= ~((v >= DLC_MIN_NORMAL) & (v < DLC_INFINITY));
-    }
-    return v_any(odd);
-}
-#endif
-
-/* To look at the arguments first takes a cycle a vector; the shorter form saves 6 (exp) to 14 (sigmoid). The two agree bit by
- * bit (over all float32, on x86-64-v2 and v3), so that what else is in a call makes no difference to an element. */
-#define DEFINE_NEAR_MAP(name, has_other)                 \
-    MAP_HEAD(name)                                       \
-    {                                                    \
-        UNUSED_1                                         \
-        if (has_other)                                   \
-            LONG_LOOP(1, v_##name(x))                    \
-        else                                             \
-            LONG_LOOP(1, v_##name##_near(x))             \
-    }
-
-#ifdef DLC_HAVE_SCALEF /* which makes the general form as short */
-DEFINE_LONG_MAP(exp, 1, v_exp(x))
-DEFINE_LONG_MAP(silu, 1, v_silu(x))
-#else
-DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
-DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
-#endif
-
-#ifdef DLC_HAVE_LOOKUP
-DEFINE_TABLE_MAP(tanh, v_tanh_of(results, xs, count);)
-DEFINE_TABLE_MAP(sigmoid, USUAL_OR_RARE(sigmoid))
-DEFINE_TABLE_MAP(gelu, USUAL_OR_RARE(gelu))
-DEFINE_TABLE_MAP(log, USUAL_OR_RARE(log))
-#else
-DEFINE_LONG_MAP(tanh, 1, v_tanh(x))
-DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))
-DEFINE_NEAR_MAP(gelu, has_far(a, n, DLC_GELU_NEAR))
-DEFINE_NEAR_MAP(log, has_odd(a, n))
-#endif
-
-/* ---- Angles ---- */
-
-/* y, with C's function of the lanes of x that are far from 0 */
-static vreal with_far(vreal y, vreal x, real function(real))
-{
-    for (int lane = 0; lane < DLC_LANES; lane++)
-        if (x[lane] > DLC_FAR || x[lane] < -DLC_FAR)
-            y[lane] = function(x[lane]);
-    return y;
-}
-
-#define DEFINE_ANGLE_MAP(name)                                             \
-    MAP_HEAD(name)                                                         \
-    {                                                                      \
-        UNUSED_1                                                           \
-        if (!has_far(a, n, DLC_FAR))                                       \
-            LONG_LOOP(1, v_##name(x))                                 \
-        else                                                               \
-            LONG_LOOP(1, with_far(v_##name(x), x, DLC_OF_REAL(name))) \
-    }
-DEFINE_ANGLE_MAP(sin)
-DEFINE_ANGLE_MAP(cos)
-
 dlc_map_kernel *const DLC_NAME(dlc_map_kernels)[DLC_MAP_OP_COUNT] = {
-#define X(code, NAME, name, arity) [DLC_MAP_##NAME] = map_##name,
+#define X(code, NAME, name, arity) [DLC_MAP_##NAME] = DLC_NAME(dlc_map_##name),
     DLC_MAP_OPS(X)
 #undef X
 };
