@@ -193,7 +193,8 @@ static void test_integers(const dlc_real_kernels *kernels, int32_t dtype)
     }
 }
 
-enum { MOST_LANES = 16, LONGEST = 2 * MOST_LANES + 4 };
+/* Loops take up to four vectors a turn: two turns and what is left. */
+enum { MOST_LANES = 16, LONGEST = 2 * 4 * MOST_LANES + MOST_LANES + 4 };
 
 /* Where results are numbers, for the instructions that have some in a part of (0, 5) only. */
 static void plain_inputs(int32_t dtype, int op, void *x)
@@ -214,7 +215,7 @@ static void test_lengths(const dlc_real_kernels *kernels, int32_t dtype, int op)
         plain_inputs(dtype, op, whole[operand]);
     apply(kernels, op, whole[3], whole[0], whole[1], whole[2], LONGEST);
     const int64_t size = size_of(dtype);
-    for (int64_t n = 0; n <= LONGEST; n++) {
+    for (int64_t n = 0; n <= LONGEST; n += n < 3 * MOST_LANES ? 1 : 5) {
         const int64_t bytes = n * size, first = (LONGEST - n) * size;
         describe("map %s of %lld elements, float%d", name_of(op), (long long)n, dtype == DLC_FLOAT32 ? 32 : 64);
         for (edge edge = 0; edge < EDGE_COUNT; edge++) {
@@ -228,6 +229,36 @@ static void test_lengths(const dlc_real_kernels *kernels, int32_t dtype, int op)
             apply(kernels, op, in[0], in[0], in[1], in[2], n);
             expect_same_bits(dtype, in[0], (char *)whole[3] + first, n);
             expect_intact();
+        }
+    }
+}
+
+/* An element has the bits that it has alone, whatever else is in its turn: functions compute in another way what is far off, or
+ * special. */
+static void test_neighbours(const dlc_real_kernels *kernels, int32_t dtype, int op)
+{
+    static const double far_off[] = {9.5, 12, 18, 60, 100, 7000};
+    enum { FAR_COUNT = 2 * (int)(sizeof far_off / sizeof far_off[0]), COUNT = SPECIAL_COUNT + FAR_COUNT };
+    double odd[COUNT];
+    special_values(odd, dtype);
+    for (int i = 0; i < FAR_COUNT; i++)
+        odd[SPECIAL_COUNT + i] = far_off[i / 2] * (i % 2 == 0 ? 1 : -1);
+    void *x = place(0, dtype, LONGEST, EDGE_BEHIND), *together = place(1, dtype, LONGEST, EDGE_BEHIND),
+         *alone = place(2, dtype, LONGEST, EDGE_BEHIND);
+    const int64_t size = size_of(dtype);
+    for (int k = 0; k < COUNT; k++) {
+        plain_inputs(dtype, op, x);
+        set(dtype, x, 29 * k % LONGEST, odd[k]);
+        set(dtype, x, 41 * k % LONGEST, odd[(k + 1) % COUNT]);
+        describe("map %s beside %a, float%d", name_of(op), odd[k], dtype == DLC_FLOAT32 ? 32 : 64);
+        apply(kernels, op, together, x, x, NULL, LONGEST);
+        for (int64_t i = 0; i < LONGEST; i++) {
+            const void *x_i = (char *)x + i * size;
+            apply(kernels, op, (char *)alone + i * size, x_i, x_i, NULL, 1);
+        }
+        for (int64_t i = 0; i < LONGEST; i++) {
+            const double x_i = get(dtype, x, i), got = get(dtype, together, i), expected = get(dtype, alone, i);
+            expect(is_same(got, expected), "of %a it is %a, but alone %a", x_i, got, expected);
         }
     }
 }
@@ -301,6 +332,8 @@ void test_map(const dlc_real_kernels *kernels, int32_t dtype, int64_t samples)
         if (takes_numbers(op))
             test_numbers(kernels, dtype, op);
         test_lengths(kernels, dtype, op);
+        if (arity_of(op) < 3)
+            test_neighbours(kernels, dtype, op);
     }
     test_integers(kernels, dtype);
     for (int i = 0; can_judge(dtype) && i < unary_reference_count; i++)
