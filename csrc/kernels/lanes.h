@@ -14,11 +14,11 @@
 /* For functions that take a constant (an operation, a flag) and must be compiled anew for each. */
 #define DLC_INLINE static inline __attribute__((always_inline))
 
-/* v_select for lanes that were just loaded or are carried around a loop: there GCC 12 makes a branch for every lane of that (a row
- * of 1000 took 3 times as long to softmax). With AVX-512 it is an instruction longer. */
+/* mask ? a : b as v_select, for all but short expressions: of lanes that were just loaded or are carried around a loop GCC 12 makes
+ * branches of v_select, one for each (a row of 1000 took 3 times as long to softmax). With AVX-512 it is an instruction longer. */
 static inline vreal v_blend(vint mask, vreal a, vreal b)
 {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__x86_64__) && DLC_VECTOR_BYTES == 32
     return DLC_INTRINSIC(blendv)(b, a, (vreal)mask);
 #else
     return (vreal)((mask & (vint)a) | (~mask & (vint)b));

@@ -11,8 +11,8 @@
 
 /* out[i] = expression of vectors x, y, z, which X, Y and Z give for a loader. The results of a turn are stored when the next turn
  * has loaded: where out begins a few lines after an input, modulo 4 KiB, as arrays do that are allocated one after the other,
- * a load waits for a store before it (Zen 4, AVX-512: exp, tanh and gelu took 1.2 to 1.4 times as long). A turn is four vectors:
- * that saves jumps, and no load waits where out begins up to four lines after (relu of 128 KB took 1.2 times as long with one). */
+ * a load waits for a store before it. A turn is four vectors: that saves jumps, and no load waits where out begins up to four lines
+ * after (Zen 4, AVX-512: relu of 128 KB took 1.2 times as long with one). */
 #define VECTOR(v, result, expression, X, Y, Z)     \
     {                                              \
         const int64_t i = first + (v) * DLC_LANES; \

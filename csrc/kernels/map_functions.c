@@ -6,11 +6,13 @@
 #include "kernels/map_kernels.h"
 #include "kernels/math.h"
 
-/* A turn is a few vectors, whose operations the compiler mixes (-fschedule-insns in CMakeLists.txt): of one vector after the other,
- * each a chain of 20 to 60 operations, the window of a core holds too few. Of the 16 registers of AVX2 four need too many.
- * (Zen 5, two builds in turns, 32 Ki elements: exp takes 0.73 of the time, softplus 0.72, silu and gelu 0.84 and 0.87, log and
- * sigmoid 0.88, tanh 0.92; float64 0.7 to 0.95, AVX2 0.76 to 1.03, SSE 0.58 to 0.86.) The inputs of a turn are loaded before results
- * of the one before are stored, as in map.c. */
+/* A turn is a few vectors, whose operations the compiler mixes (-fschedule-insns in CMakeLists.txt): of one vector after the
+ * other, each a chain of 20 to 60 operations, the window of a core holds too few. Four vectors of AVX2 need more than its 16
+ * registers (gelu takes 1.1 times as long as with three), which costs SSE less than they gain. (Zen 5, builds in turns, 32 Ki
+ * elements, beside one vector a turn: exp takes 0.73 of the time, softplus 0.72, silu and gelu 0.84 and 0.87, log and sigmoid 0.88,
+ * tanh 0.92; float64 0.7 to 0.95, AVX2 0.76 to 1.03, SSE 0.58 to 0.86.) Inputs are loaded before results of the turn before are
+ * stored: where out begins a few lines after an input, modulo 4 KiB, a load waits for a store before it (Zen 4, AVX-512: exp, tanh
+ * and gelu took 1.2 to 1.4 times as long). */
 enum { TURN = DLC_VECTOR_BYTES == 32 ? 3 : 4 };
 
 #define INPUTS_1 vreal xs[count];
@@ -60,23 +62,13 @@ enum { TURN = DLC_VECTOR_BYTES == 32 ? 3 : 4 };
     }
 
 #ifdef DLC_HAVE_LOOKUP
+_Static_assert((int)TURN <= (int)V_MOST_VECTORS, "functions by tables take a turn at once");
 #define DEFINE_TABLE_MAP(name, ...)   \
     DLC_MAP_HEAD(name)                \
     {                                 \
         DLC_UNREAD_1                  \
         LOOP_BY_TURNS(1, __VA_ARGS__) \
     }
-
-/* results[count] of xs[count] by a table, but where it does not hold; a turn is tested at once. */
-#define USUAL_OR_RARE(name)                                  \
-    const vuint last = v_##name##_last();                    \
-    vuint rank[count], largest = {0};                        \
-    V_EACH rank[v] = v_##name##_rank(xs[v]);                 \
-    V_EACH largest = v_larger_unsigned(largest, rank[v]);    \
-    v_##name##_usual(results, xs, count);                    \
-    if (__builtin_expect(v_any_above(largest, last), false)) \
-        V_EACH if (v_any_above(rank[v], last))               \
-            results[v] = v_blend(rank[v] > last, v_##name##_rare(xs[v]), results[v]);
 #endif
 
 DEFINE_LONG_MAP(expm1, 1, v_expm1(x))
@@ -123,7 +115,7 @@ static bool has_odd(const real *x, int64_t n)
 }
 #endif
 
-/* To look at the arguments first takes a cycle a vector; the shorter form saves 6 (exp) to 14 (sigmoid). The two agree bit by
+/* To look at the arguments first takes a cycle a vector; the shorter form saves 3 (exp, AVX2) and more. The two agree bit by
  * bit (over all float32, on x86-64-v2 and v3), so that what else is in a call makes no difference to an element. */
 #define DEFINE_NEAR_MAP(name, has_other)     \
     DLC_MAP_HEAD(name)                       \
@@ -144,10 +136,10 @@ DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
 #endif
 
 #ifdef DLC_HAVE_LOOKUP
-DEFINE_TABLE_MAP(tanh, v_tanh_of(results, xs, count);)
-DEFINE_TABLE_MAP(sigmoid, USUAL_OR_RARE(sigmoid))
-DEFINE_TABLE_MAP(gelu, USUAL_OR_RARE(gelu))
-DEFINE_TABLE_MAP(log, USUAL_OR_RARE(log))
+DEFINE_TABLE_MAP(tanh, v_tanh_by_table(results, xs, count);)
+DEFINE_TABLE_MAP(sigmoid, V_USUAL_OR_RARE(sigmoid, results, xs, count))
+DEFINE_TABLE_MAP(gelu, V_USUAL_OR_RARE(gelu, results, xs, count))
+DEFINE_TABLE_MAP(log, V_USUAL_OR_RARE(log, results, xs, count))
 #else
 DEFINE_LONG_MAP(tanh, 1, v_tanh(x))
 DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))

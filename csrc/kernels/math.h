@@ -72,7 +72,7 @@ V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
  * place of 19, of gelu 16 in place of 25 (one vector at a time).
  *
  * v_NAME_usual holds where v_NAME_rank(x), as an unsigned number, is at most v_NAME_last(); v_NAME_rare holds everywhere. */
-enum { V_MOST = 4 };
+enum { V_MOST_VECTORS = 4 };
 
 /* sum += d (...): Horner's rule down to row `first` of a table of kernels/tables_f32.h, for the pieces that the lowest 5 bits of
  * `number` name. */
@@ -97,15 +97,26 @@ V_INLINE void v_distances(vreal *d, const real (*table)[32], const vuint *number
 /* The polynomials of the pieces, at x */
 V_INLINE void v_pieces(vreal *y, const real (*table)[32], int rows, const vuint *number, const vreal *x, int count)
 {
-    vreal d[V_MOST];
+    vreal d[V_MOST_VECTORS];
     v_distances(d, table, number, x, count);
     v_terms(y, table, rows, 1, number, d, count);
 }
-#endif
 
-/* What a function leaves to another one in rare lanes. That is called: inlined it made GCC 12 take the lanes of the loop around it
- * one by one. Not every file that includes this one calls all of them. */
+/* What rare lanes are left to. It is called: inlined it made GCC 12 take the lanes of the loop around it one by one. Not every file
+ * that includes this one calls all of them. */
 #define V_RARE static __attribute__((noinline, unused))
+
+/* y (count) of x (count) by the table of a function, but where that does not hold; all are tested at once. */
+#define V_USUAL_OR_RARE(name, y, x, count)                                                          \
+    const vuint last = v_##name##_last();                                                           \
+    vuint rank[count], largest = {0};                                                               \
+    V_EACH rank[v] = v_##name##_rank((x)[v]);                                                       \
+    V_EACH largest = v_larger_unsigned(largest, rank[v]);                                           \
+    v_##name##_usual(y, x, count);                                                                  \
+    if (__builtin_expect(v_any_above(largest, last), false))                                        \
+        V_EACH if (v_any_above(rank[v], last))                                                      \
+            (y)[v] = v_blend(rank[v] > last, v_##name##_rare((x)[v]), (y)[v]);
+#endif
 
 /* 2^n for an integer n of a normal power */
 V_INLINE vreal v_power_of_two(vreal n)
@@ -175,7 +186,7 @@ V_INLINE vreal v_exp(vreal x)
 /* Functions that end in _near hold for |x| <= DLC_NEAR (DLC_GELU_NEAR for gelu; normal x > 0 for log) and for NaN, and give
  * there the bits that the others give. Without the care for subnormal and infinite powers they are half as long, and in
  * functions as long as these it is the registers of the operations in flight that run out first. Where tables serve,
- * sigmoid and gelu have none. */
+ * sigmoid, gelu and log have none. */
 
 V_INLINE vreal v_exp_near(vreal x)
 {
@@ -238,10 +249,10 @@ V_INLINE vreal v_divide_pair(vreal x, vreal x_low, vreal y, vreal y_low)
 
 #ifdef DLC_HAVE_LOOKUP
 /* Max error 1.01 ULP. */
-V_INLINE void v_tanh_of(vreal *y, const vreal *x, int count)
+V_INLINE void v_tanh_by_table(vreal *y, const vreal *x, int count)
 {
-    vreal a[V_MOST];
-    vuint piece[V_MOST];
+    vreal a[V_MOST_VECTORS];
+    vuint piece[V_MOST_VECTORS];
     V_EACH a[v] = v_at_most(v_abs(x[v]), DLC_TANH_ONE);
     V_EACH piece[v] = (vuint)v_at_least(a[v], DLC_TANH_FIRST) >> DLC_TANH_PIECE_BITS;
     v_pieces(y, dlc_tanh_pieces, V_ROWS(dlc_tanh_pieces), piece, a, count);
@@ -280,8 +291,8 @@ V_INLINE vreal v_sigmoid_by_exp(vreal x) { return v_sigmoid_of(x, v_exp_pair(-v_
 V_INLINE void v_sigmoid_usual(vreal *y, const vreal *x, int count)
 {
     const vreal rounder = v_splat(DLC_ROUNDER);
-    vreal a[V_MOST], tail[V_MOST];
-    vuint piece[V_MOST];
+    vreal a[V_MOST_VECTORS], tail[V_MOST_VECTORS];
+    vuint piece[V_MOST_VECTORS];
     V_EACH a[v] = v_abs(x[v]);
     V_EACH piece[v] = (vuint)v_multiply_add(a[v], v_splat(DLC_SIGMOID_SCALE), rounder);
     v_pieces(tail, dlc_sigmoid_pieces, V_ROWS(dlc_sigmoid_pieces), piece, a, count);
@@ -369,8 +380,6 @@ V_INLINE vreal v_log_less(vreal x, vreal less)
     return v_log_sum(a.e - less, a.f, v_splat(0));
 }
 
-V_INLINE vreal v_log_near(vreal x) { return v_log_less(x, v_splat(0)); }
-
 /* Max error 0.85 | 0.78 ULP. */
 V_INLINE vreal v_log_any(vreal x)
 {
@@ -386,8 +395,8 @@ V_INLINE vreal v_log_any(vreal x)
 /* The same for normal x > 0. Max error 1.02 ULP. */
 V_INLINE void v_log_usual(vreal *y, const vreal *x, int count)
 {
-    vreal e[V_MOST], m[V_MOST], d[V_MOST], terms[V_MOST];
-    vuint piece[V_MOST];
+    vreal e[V_MOST_VECTORS], m[V_MOST_VECTORS], d[V_MOST_VECTORS], terms[V_MOST_VECTORS];
+    vuint piece[V_MOST_VECTORS];
     V_EACH
     {
         const vscaled scaled = v_log_scale(x[v], DLC_LOG_FIRST);
@@ -412,13 +421,14 @@ V_RARE vreal v_log_rare(vreal x) { return v_log_any(x); }
 
 V_INLINE vreal v_log(vreal x)
 {
+    enum { count = 1 };
     vreal y;
-    v_log_usual(&y, &x, 1);
-    const vuint rank = v_log_rank(x), last = v_log_last();
-    return __builtin_expect(v_any_above(rank, last), false) ? v_blend(rank > last, v_log_rare(x), y) : y;
+    V_USUAL_OR_RARE(log, &y, &x, count)
+    return y;
 }
 #else
 V_INLINE vreal v_log(vreal x) { return v_log_any(x); }
+V_INLINE vreal v_log_near(vreal x) { return v_log_less(x, v_splat(0)); }
 #endif
 
 /* log of u = 1 + x rounded, and of what that rounding lost. Max error 0.88 | 0.78 ULP. */
@@ -511,8 +521,8 @@ V_INLINE vreal v_gelu_by_exp(vreal x)
 V_INLINE void v_gelu_usual(vreal *y, const vreal *x, int count)
 {
     const vreal rounder = v_splat(DLC_ROUNDER);
-    vreal a[V_MOST], tail[V_MOST];
-    vuint piece[V_MOST];
+    vreal a[V_MOST_VECTORS], tail[V_MOST_VECTORS];
+    vuint piece[V_MOST_VECTORS];
     V_EACH a[v] = v_at_most(v_abs(x[v]), DLC_NORMAL_NEAR); /* beyond, 1 - tail is 1 */
     V_EACH piece[v] = (vuint)v_multiply_add(a[v] * DLC_NORMAL_SCALE, a[v] + DLC_NORMAL_OFFSET, rounder);
     v_pieces(tail, dlc_normal_pieces, V_ROWS(dlc_normal_pieces), piece, a, count);

@@ -215,7 +215,7 @@ static void test_lengths(const dlc_real_kernels *kernels, int32_t dtype, int op)
         plain_inputs(dtype, op, whole[operand]);
     apply(kernels, op, whole[3], whole[0], whole[1], whole[2], LONGEST);
     const int64_t size = size_of(dtype);
-    for (int64_t n = 0; n <= LONGEST; n += n < 3 * MOST_LANES ? 1 : 5) {
+    for (int64_t n = 0; n <= LONGEST; n += n <= 4 * MOST_LANES ? 1 : 5) {
         const int64_t bytes = n * size, first = (LONGEST - n) * size;
         describe("map %s of %lld elements, float%d", name_of(op), (long long)n, dtype == DLC_FLOAT32 ? 32 : 64);
         for (edge edge = 0; edge < EDGE_COUNT; edge++) {
@@ -243,19 +243,18 @@ static void test_neighbours(const dlc_real_kernels *kernels, int32_t dtype, int 
     special_values(odd, dtype);
     for (int i = 0; i < FAR_COUNT; i++)
         odd[SPECIAL_COUNT + i] = far_off[i / 2] * (i % 2 == 0 ? 1 : -1);
-    void *x = place(0, dtype, LONGEST, EDGE_BEHIND), *together = place(1, dtype, LONGEST, EDGE_BEHIND),
-         *alone = place(2, dtype, LONGEST, EDGE_BEHIND);
+    void *x = place(0, dtype, LONGEST, EDGE_BEHIND), *y = place(1, dtype, LONGEST, EDGE_BEHIND);
+    void *together = place(2, dtype, LONGEST, EDGE_BEHIND), *alone = place(3, dtype, LONGEST, EDGE_BEHIND);
     const int64_t size = size_of(dtype);
     for (int k = 0; k < COUNT; k++) {
-        plain_inputs(dtype, op, x);
+        fill_uniform(dtype, x, LONGEST, -5, 5);
+        fill_uniform(dtype, y, LONGEST, -5, 5);
         set(dtype, x, 29 * k % LONGEST, odd[k]);
-        set(dtype, x, 41 * k % LONGEST, odd[(k + 1) % COUNT]);
+        set(dtype, x, (41 * k + 1) % LONGEST, odd[(k + 1) % COUNT]);
         describe("map %s beside %a, float%d", name_of(op), odd[k], dtype == DLC_FLOAT32 ? 32 : 64);
-        apply(kernels, op, together, x, x, NULL, LONGEST);
-        for (int64_t i = 0; i < LONGEST; i++) {
-            const void *x_i = (char *)x + i * size;
-            apply(kernels, op, (char *)alone + i * size, x_i, x_i, NULL, 1);
-        }
+        apply(kernels, op, together, x, y, NULL, LONGEST);
+        for (int64_t i = 0; i < LONGEST; i++)
+            apply(kernels, op, (char *)alone + i * size, (char *)x + i * size, (char *)y + i * size, NULL, 1);
         for (int64_t i = 0; i < LONGEST; i++) {
             const double x_i = get(dtype, x, i), got = get(dtype, together, i), expected = get(dtype, alone, i);
             expect(is_same(got, expected), "of %a it is %a, but alone %a", x_i, got, expected);
