@@ -88,8 +88,8 @@ typedef struct dlc_gemm_kernels {
     /* y (m; stride y_stride) = or += a (m, k; leading dimension lda) @ x (k; contiguous) */
     void (*matrix_vector)(void *y, int64_t y_stride, const void *a, int64_t lda, const void *x, int64_t m,
                           int64_t k, bool accumulate);
-    /* c (m, n; strides c_row and c_col) = or += a (m, k; leading dimension lda) @ b^T for b (n, k; leading dimension ldb),
-     * both contiguous along k; m and n are not 0. An element is the same wherever it stands. */
+    /* c (m, n; strides c_row and c_col, one of which is 1) = or += a (m, k; leading dimension lda) @ b^T for b (n, k; leading
+     * dimension ldb), both contiguous along k; m and n are not 0. An element is the same wherever it stands. */
     void (*dots)(void *c, int64_t c_row, int64_t c_col, const void *a, int64_t lda, const void *b, int64_t ldb, int64_t m,
                  int64_t n, int64_t k, bool accumulate);
     /* sums (n; contiguous) = or += the sum of each column of b (k, n), of whose strides one is 1, or of n = 1 columns. A sum is
@@ -110,6 +110,8 @@ typedef struct dlc_probe_kernels {
     void (*update)(void *const *arrays, int n_read, int n_written, int64_t first, int64_t n);
 } dlc_probe_kernels;
 #define DLC_PROBE_GRAIN 512
+
+#define DLC_RANDOM_WORDS 256
 
 typedef struct dlc_real_kernels {
     /* pointers, as each is defined in a file of its own */
@@ -151,6 +153,8 @@ typedef struct dlc_real_kernels {
                                     const int64_t *labels, const void *scale, int64_t scale_stride, int64_t rows,
                                     int64_t cols);
 
+    /* words (DLC_RANDOM_WORDS): those of a stream from a block of four on, whatever a real is */
+    void (*random_words)(uint32_t *words, uint64_t seed, uint32_t stream, uint64_t step, uint32_t block);
     /* Elements [first, first + n) of the random array keyed by (seed, stream, step); see kernels/rng.c.
      * uniform: in [0, 1). normal: standard normal. keep_mask: 1 / keep with probability keep, else 0. */
     void (*uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);

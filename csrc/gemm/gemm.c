@@ -74,14 +74,15 @@ static int parts_of_k(const dlc_gemm *g)
     return is_long_row(g) && g->b_col == 1 ? ROW_PARTS : 1;
 }
 
-/* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or turned
- * into rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot product takes as long
- * as LAST_COLUMNS_K of k, about as long as to turn an element; under LEAST_COLUMNS there are not enough sums to hide latencies.
- * Tiles of two vectors spend 3/4 as much on the second. Half of a vector is the most that gains, where there is no whole one 5/8.
- * m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds in turns, by dots: 64^3 with 65
- * columns takes 0.83 of the time, 68 0.88, 72 0.97, 200 x 64 x 100 0.9; turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68, 32 x 32
- * x 2 0.4. AVX2 and float64 0.8 to 1.0, SSE 0.85 to 1.1.) */
-enum { LAST_COLUMNS_K = 64, LEAST_COLUMNS = 2 };
+/* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or, where columns of
+ * a are contiguous, turned into rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot
+ * product takes as long as two vectors of k, to turn an element as long as TURNED_K of k; under LEAST_COLUMNS there are not enough
+ * sums to hide latencies. Tiles of two vectors spend 3/4 as much on the second. Half of a vector is the most that gains by turning,
+ * where there is no whole one 5/8. m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds
+ * in turns, by dots: 64^3 with 65 columns takes 0.83 of the time, 128 x 64 x 40 0.68, 128 x 64 x 42 0.97, 128 x 256 x 44 0.92, x 45
+ * 0.94; float64 128 x 64 x 20 0.8, 128 x 256 x 22 0.93; AVX2 and SSE 0.7 to 1.0. Turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68,
+ * 32 x 32 x 2 0.4.) */
+enum { TURNED_K = 64, LEAST_COLUMNS = 2 };
 
 static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
 
@@ -91,16 +92,21 @@ static bool is_in_wide_tile(const dlc_gemm *g) { return (g->n & (g->kernels->nr 
 static bool last_columns_are_few(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, last = beyond_vectors(g);
-    if (last == 0 || last > (g->n < lanes ? 5 * lanes / 8 : lanes / 2) || g->kernels->packs_pairs)
+    const bool dotted = g->a_col == 1;
+    const int64_t most_turned = g->n < lanes ? 5 * lanes / 8 : lanes / 2;
+    if (last == 0 || (!dotted && last > most_turned) || g->kernels->packs_pairs)
         return false;
-    const int64_t spent = dlc_cost_mul(dlc_max64(last, LEAST_COLUMNS), dlc_cost_add(g->k, LAST_COLUMNS_K));
+    const int64_t spent = dlc_cost_mul(dlc_max64(last, LEAST_COLUMNS),
+                                       dotted ? dlc_cost_add(round_up(g->k, lanes), 2 * lanes) : dlc_cost_add(g->k, TURNED_K));
     return spent < dlc_cost_mul(is_in_wide_tile(g) ? 3 * lanes / 4 : lanes, g->k);
 }
 
-/* Whether tiles along k, which take columns in pairs and add up their lanes at the end, are faster than tiles along the columns
- * of c, whose vectors a narrow c does not fill. In multiply-adds of vectors, to add up an element takes 4. m takes no part: a
- * row of c is the same whatever other rows there are. Of more columns than a vector has, where those beyond it are few, the others
- * go by tiles up to a k of MOST_TILED_K (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92, float64 64 x 100 x 10 0.9). */
+/* Whether tiles along k, which add up their lanes at the end, are faster than tiles along the columns of c, whose vectors a narrow c
+ * does not fill. By multiply-adds of vectors, measured on Zen 5 with 128 rows: dot products take 1.1 times theirs and two more,
+ * tiles of one vector 1.3 times theirs, of two 1.05. (Builds in turns: 128 x 64 x 8 takes 0.61 of the time by dots, 128 x 256 x 13
+ * 0.83, 4 x 128 x 13 0.65, float64 128 x 256 x 10 0.82; AVX2 128 x 256 x 8 0.8, float64 0.84; 8 x 512 x 8 in float64 1.1.) m takes no
+ * part: a row of c is the same whatever other rows there are. Of more columns than a vector of 16 has, where those beyond it are few,
+ * the others go by tiles up to a k of MOST_TILED_K (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92). */
 #define MOST_TILED_K 512
 
 static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
@@ -108,9 +114,10 @@ static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
     if (g->n >= g->kernels->nr || g->a_col != 1 || (g->b_row != 1 && g->b_col != 1))
         return false;
-    if (g->n > lanes && g->k <= MOST_TILED_K && last_columns_are_few(g))
+    if (lanes > 8 && g->n > lanes && g->k <= MOST_TILED_K && last_columns_are_few(g))
         return false;
-    return (round_up(g->n, lanes) - round_up(g->n, 2)) * vectors > 4 * g->n;
+    const double by_dots = (double)g->n * (1.1 * (double)vectors + 2);
+    return by_dots < (g->n > lanes ? 2.1 : 1.3) * (double)g->k;
 }
 
 /* Where neither a nor b has elements next to each other that tiles along the columns of c could use, all of b would be

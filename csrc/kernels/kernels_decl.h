@@ -28,6 +28,7 @@ void DLC_NAME(dlc_softmax_loss_transposed)(void *loss, void *grad, int64_t ld_gr
                                            const int64_t *labels, const void *scale, int64_t scale_stride,
                                            int64_t rows, int64_t cols);
 
+void DLC_NAME(dlc_random_words)(uint32_t *words, uint64_t seed, uint32_t stream, uint64_t step, uint32_t block);
 void DLC_NAME(dlc_uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
 void DLC_NAME(dlc_normal)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
 void DLC_NAME(dlc_keep_mask)(void *out, double keep, uint64_t seed, uint32_t stream, uint64_t step, int64_t first,

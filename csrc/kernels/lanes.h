@@ -48,6 +48,16 @@ static inline vreal v_load_part(const real *p, int64_t n, real fill)
 
 static inline void v_store_part(real *p, vreal v, int64_t n) { DLC_INTRINSIC(mask_storeu)(p, (1u << n) - 1, v); }
 
+/* The lanes [begin, end) of v to where they stand in the vector that begins at p, or added to what is there */
+#define DLC_HAVE_STORE_BETWEEN
+static inline void v_store_between(real *p, vreal v, int begin, int end, bool accumulate)
+{
+    const unsigned mask = ((1u << end) - 1) & ~((1u << begin) - 1);
+    if (accumulate)
+        v += DLC_INTRINSIC(maskz_loadu)(mask, p);
+    DLC_INTRINSIC(mask_storeu)(p, mask, v);
+}
+
 #elif DLC_VECTOR_BYTES == 32
 
 static inline vreal v_load_part(const real *p, int64_t n, real fill)

@@ -9,8 +9,8 @@
 #include "rng/philox.h"
 
 enum {
-    BLOCKS = 64, /* blocks that are made at once */
-    WORDS = 4 * BLOCKS,
+    WORDS = DLC_RANDOM_WORDS, /* made at once */
+    BLOCKS = WORDS / 4,
     WORDS_PER_REAL = DLC_REAL_BITS / 32,
     REALS = WORDS / WORDS_PER_REAL
 };
@@ -53,26 +53,26 @@ static void run_rounds(vword x[SIDE_BY_SIDE][4], uint32_t key_low, uint32_t key_
     }
 }
 
-/* words (4 WORD_LANES): x (4, WORD_LANES), block by block */
+/* words (4 WORD_LANES): x (4, WORD_LANES), block by block: those of the first lane of each quad, then of the second, ... */
 static void store_blocks(uint32_t *words, const vword x[4])
 {
-    const vword low02 = __builtin_shufflevector(x[0], x[2], DLC_ZIP_LOW_32);
-    const vword high02 = __builtin_shufflevector(x[0], x[2], DLC_ZIP_HIGH_32);
-    const vword low13 = __builtin_shufflevector(x[1], x[3], DLC_ZIP_LOW_32);
-    const vword high13 = __builtin_shufflevector(x[1], x[3], DLC_ZIP_HIGH_32);
-    const vword blocks[4] = {__builtin_shufflevector(low02, low13, DLC_ZIP_LOW_32),
-                             __builtin_shufflevector(low02, low13, DLC_ZIP_HIGH_32),
-                             __builtin_shufflevector(high02, high13, DLC_ZIP_LOW_32),
-                             __builtin_shufflevector(high02, high13, DLC_ZIP_HIGH_32)};
+    const vword low02 = __builtin_shufflevector(x[0], x[2], DLC_UNPACK_LOW_32);
+    const vword high02 = __builtin_shufflevector(x[0], x[2], DLC_UNPACK_HIGH_32);
+    const vword low13 = __builtin_shufflevector(x[1], x[3], DLC_UNPACK_LOW_32);
+    const vword high13 = __builtin_shufflevector(x[1], x[3], DLC_UNPACK_HIGH_32);
+    const vword blocks[4] = {__builtin_shufflevector(low02, low13, DLC_UNPACK_LOW_32),
+                             __builtin_shufflevector(low02, low13, DLC_UNPACK_HIGH_32),
+                             __builtin_shufflevector(high02, high13, DLC_UNPACK_LOW_32),
+                             __builtin_shufflevector(high02, high13, DLC_UNPACK_HIGH_32)};
     memcpy(words, blocks, sizeof blocks);
 }
 
 /* words (WORDS): those of BLOCKS blocks from `block` on */
 static void make_words(uint32_t *words, const random_array *array, uint32_t block)
 {
-    vword lane;
+    vword lane; /* which block it is of those of its vector, as store_blocks takes them */
     for (uint32_t i = 0; i < WORD_LANES; i++)
-        lane[i] = i;
+        lane[i] = i % 4 * QUADS + i / 4;
     for (uint32_t made = 0; made < BLOCKS; made += SIDE_BY_SIDE * WORD_LANES) {
         vword x[SIDE_BY_SIDE][4];
         DLC_UNROLL
@@ -189,6 +189,12 @@ static void make_keep_mask(real *out, const uint32_t *words, double keep)
     const real kept = kept_words > 0 ? (real)(1 / keep) : 0;
     for (int64_t i = 0; i < WORDS; i++)
         out[i] = words[i] <= largest ? kept : 0;
+}
+
+void DLC_NAME(dlc_random_words)(uint32_t *words, uint64_t seed, uint32_t stream, uint64_t step, uint32_t block)
+{
+    const random_array array = {.seed = seed, .step = step, .stream = stream};
+    make_words(words, &array, block);
 }
 
 void DLC_NAME(dlc_uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n)

@@ -89,6 +89,6 @@ DLC_API int64_t dlc_plan_cost(const dlc_plan *plan);
 DLC_API int64_t dlc_plan_fixed_cost(const dlc_plan *plan);
 
 /* order (n): the permutation of 0..n-1 that shuffles epoch `epoch` under `seed` (Fisher-Yates over Philox). */
-DLC_API void dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
+DLC_API dlc_status dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch);
 
 #endif

@@ -16,26 +16,6 @@
 #define DLC_PHILOX_KEY_STEP_LOW 0x9E3779B9u
 #define DLC_PHILOX_KEY_STEP_HIGH 0xBB67AE85u
 
-/* The body of the block, for callers that run many side by side: the compiler makes vectors of a loop around it. */
-static inline __attribute__((always_inline)) void dlc_philox(uint32_t out[4], uint32_t c0, uint32_t c1, uint32_t c2,
-                                                              uint32_t c3, uint32_t k0, uint32_t k1)
-{
-#pragma GCC unroll 10
-    for (int round = 0; round < DLC_PHILOX_ROUNDS; round++) {
-        uint64_t product0 = (uint64_t)c0 * DLC_PHILOX_FACTOR_0, product2 = (uint64_t)c2 * DLC_PHILOX_FACTOR_2;
-        c0 = (uint32_t)(product2 >> 32) ^ c1 ^ k0;
-        c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)product2;
-        c3 = (uint32_t)product0;
-        k0 += DLC_PHILOX_KEY_STEP_LOW;
-        k1 += DLC_PHILOX_KEY_STEP_HIGH;
-    }
-    out[0] = c0;
-    out[1] = c1;
-    out[2] = c2;
-    out[3] = c3;
-}
-
 /* One block, for tests of the published known answers. */
 DLC_API void dlc_philox_block(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 

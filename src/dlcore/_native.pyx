@@ -34,7 +34,7 @@ cdef extern from "rng/philox.h" nogil:
 
 
 cdef extern from "plan/plan.h" nogil:
-    void dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch)
+    dlc_status dlc_shuffle(int64_t *order, int64_t n, uint64_t seed, uint64_t epoch)
 
 
 cdef extern from "map/map.h" nogil:
@@ -205,9 +205,13 @@ def shuffle_epochs(int64_t[:, ::1] orders, seed, epoch):
     cdef uint64_t key = seed & 0xFFFFFFFFFFFFFFFF, first = epoch
     if n == 0:
         return
+    cdef dlc_status status = DLC_OK
     with nogil:
         for i in range(orders.shape[0]):
-            dlc_shuffle(&orders[i, 0], n, key, first + <uint64_t>i)
+            status = dlc_shuffle(&orders[i, 0], n, key, first + <uint64_t>i)
+            if status != DLC_OK:
+                break
+    check(status)
 
 
 def philox_block(counter, key):
