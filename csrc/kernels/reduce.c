@@ -66,15 +66,22 @@ DLC_INLINE void add_short_rows(vreal *lanes, const real *x, int64_t ld, int64_t 
         lanes[i] += v_load_part(x + i * ld + p, cols - p, 0);
 }
 
+/* A function of its own, so that the lanes of short rows are registers */
+static __attribute__((noinline)) vreal sum_long_rows(const real *x, int64_t ld, int64_t cols)
+{
+    vreal lanes[DLC_LANES];
+    for (int i = 0; i < DLC_LANES; i++)
+        lanes[i] = combine_all(x + i * ld, cols, add, 0);
+    return v_sum_each(lanes);
+}
+
 /* The sums of a vector of rows, side by side: one by one, each waits for its own last additions. */
 DLC_INLINE vreal sum_side_by_side(const real *x, int64_t ld, int64_t cols)
 {
+    if (cols >= ONE_CHAIN)
+        return sum_long_rows(x, ld, cols);
     vreal lanes[DLC_LANES];
-    if (cols < ONE_CHAIN)
-        add_short_rows(lanes, x, ld, cols, DLC_LANES);
-    else
-        for (int i = 0; i < DLC_LANES; i++)
-            lanes[i] = combine_all(x + i * ld, cols, add, 0);
+    add_short_rows(lanes, x, ld, cols, DLC_LANES);
     return v_sum_each(lanes);
 }
 
@@ -155,7 +162,7 @@ void DLC_NAME(dlc_sum_rows)(void *accumulator, const void *x, int64_t ld, int64_
     combine_rows(accumulator, x, ld, rows, cols, add, 0);
 }
 
-/* Sums (n) of the columns of b (k, n), which is contiguous along k. The last are of fewer columns than fill a vector. */
+/* Sums (n) of the columns of b (k, n), which is contiguous along k: whole vectors of them side by side. */
 DLC_INLINE void sum_contiguous_columns(real *sums, const real *b, int64_t ld, int64_t k, int64_t n, bool accumulate)
 {
     int64_t j = 0;
@@ -163,13 +170,10 @@ DLC_INLINE void sum_contiguous_columns(real *sums, const real *b, int64_t ld, in
         const vreal sum = sum_side_by_side(b + j * ld, ld, k);
         v_store(sums + j, accumulate ? v_load(sums + j) + sum : sum);
     }
-    if (j == n)
-        return;
-    vreal lanes[DLC_LANES] = {{0}};
-    for (int64_t i = j; i < n; i++)
-        lanes[i - j] = combine_all(b + i * ld, k, add, 0);
-    const vreal sum = v_sum_each(lanes);
-    v_store_part(sums + j, accumulate ? v_load_part(sums + j, n - j, 0) + sum : sum, n - j);
+    for (; j < n; j++) {
+        const real sum = v_fold_add(combine_all(b + j * ld, k, add, 0));
+        sums[j] = accumulate ? sums[j] + sum : sum;
+    }
 }
 
 /* Of the first n columns of b (k, .), contiguous along its rows; `whole` is a constant, and n then a vector. */

@@ -390,6 +390,17 @@ void dlc_map_walk_restart(dlc_map_walk *w, int64_t rows)
         fill_registers(w);
 }
 
+bool dlc_map_walk_move(dlc_map_walk *w, const dlc_array *arrays)
+{
+    if (w->exceeds_cache)
+        return false;
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+        w->operands[i].data = arrays[i].data;
+    memset(w->index, 0, sizeof w->index);
+    w->position = 0;
+    return true;
+}
+
 static void seek(dlc_map_walk *w, int64_t block)
 {
     w->col_block = block % w->col_blocks;

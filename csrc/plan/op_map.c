@@ -152,6 +152,12 @@ static void bind(void *bound, const dlc_op_call *call)
                  call->own);
 }
 
+static void move(void *bound, const dlc_op_call *call)
+{
+    if (!reduces(call->op) && !dlc_map_move_bound(bound, call->args))
+        bind(bound, call);
+}
+
 static dlc_status run(const dlc_op_call *call)
 {
     const prepared_map *prepared = call->op->prepared;
@@ -193,6 +199,7 @@ const dlc_op_def dlc_map_def = {
     .cost = cost,
     .bound_bytes = bound_bytes,
     .bind = bind,
+    .move = move,
     .row_role = row_role,
     .run = run,
 };
