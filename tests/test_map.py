@@ -139,6 +139,27 @@ def test_broadcast_inputs_in_every_layout(dtype, x_shape, y_shape, rng):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("shape", [(40, 30), (3, 5000), (1, 7), (2000, 3), (4, 6, 33)])
+def test_a_number_for_each_row_is_added(dtype, shape, rng):
+    """By the first instruction, on either side of it, whether others read it as well or not."""
+    x = rng.integers(-9, 9, shape).astype(dtype)
+    numbers = rng.integers(-9, 9, (*shape[:-1], 2)).astype(dtype)[..., 1:]
+    programs = [
+        ([("add", 0, 1, 2)], x + numbers),
+        ([("add", 0, 2, 1)], x + numbers),
+        ([("add", 3, 2, 1), ("relu", 0, 3)], np.maximum(x + numbers, 0)),
+        ([("add", 3, 1, 2), ("multiply", 0, 3, 2)], (x + numbers) * numbers),
+        ([("add", 3, 1, 1), ("add", 0, 3, 2)], 2 * x + numbers),
+        ([("add", 0, 2, 2)], np.broadcast_to(2 * numbers, shape)),
+    ]
+    for instructions, expected in programs:
+        (out,) = run(instructions, [x, numbers], shape, [shape], dtype=dtype, temps=1)
+        assert_same_bits(out, expected)
+    (out,) = run(programs[0][0], [x, numbers.astype("i4")], shape, [shape], dtype=dtype)
+    assert_same_bits(out, x + numbers)
+
+
+@pytest.mark.parametrize("dtype", REALS)
 def test_inputs_of_every_dtype_are_converted(dtype, rng):
     for kind in (np.float32, np.float64, np.uint8, np.int32, np.int64, np.bool_):
         x = rng.integers(0, 200, (37, 60)).astype(kind)

@@ -125,6 +125,8 @@ typedef struct dlc_real_kernels {
     /* Row r of out (rows, cols) = values[r * stride]. With a stride of 1 the values may be the last of out: no row then lies
      * over a value that is still to be read. */
     void (*fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols);
+    /* Row r of out (rows, cols) = that of x, which may be out, + values[r * stride] */
+    void (*add_to_rows)(void *out, const void *x, const void *values, int64_t stride, int64_t rows, int64_t cols);
     /* out (n) = in (n), past the caches. A thread that has streamed calls stream_end before it tells another one so. */
     void (*stream)(void *out, const void *in, int64_t n);
     void (*stream_end)(void);

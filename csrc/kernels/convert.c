@@ -62,3 +62,17 @@ void DLC_NAME(dlc_fill_rows)(void *out, const void *values, int64_t stride, int6
     for (int64_t r = 0; r < rows; r++, to += cols)
         fill(to, v_splat(from[r * stride]), cols);
 }
+
+void DLC_NAME(dlc_add_to_rows)(void *out, const void *x, const void *values, int64_t stride, int64_t rows, int64_t cols)
+{
+    const real *in = x, *added = values;
+    real *to = out;
+    const int64_t whole = cols / DLC_LANES * DLC_LANES;
+    for (int64_t r = 0; r < rows; r++, in += cols, to += cols) {
+        const vreal v = v_splat(added[r * stride]);
+        for (int64_t i = 0; i < whole; i += DLC_LANES)
+            v_store(to + i, v_load(in + i) + v);
+        if (whole < cols)
+            v_store_part(to + whole, v_load_part(in + whole, cols - whole, 0) + v, cols - whole);
+    }
+}

@@ -8,6 +8,7 @@
 
 void DLC_NAME(dlc_fill)(void *out, double value, int64_t n);
 void DLC_NAME(dlc_fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols);
+void DLC_NAME(dlc_add_to_rows)(void *out, const void *x, const void *values, int64_t stride, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_stream)(void *out, const void *in, int64_t n);
 void DLC_NAME(dlc_stream_end)(void);
 double DLC_NAME(dlc_sum)(const void *x, int64_t n);

@@ -15,6 +15,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .probe = &DLC_NAME(dlc_probe_kernels),
     .fill = DLC_NAME(dlc_fill),
     .fill_rows = DLC_NAME(dlc_fill_rows),
+    .add_to_rows = DLC_NAME(dlc_add_to_rows),
     .stream = DLC_NAME(dlc_stream),
     .stream_end = DLC_NAME(dlc_stream_end),
     .sum = DLC_NAME(dlc_sum),

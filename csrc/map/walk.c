@@ -342,10 +342,37 @@ static void fill_registers(dlc_map_walk *w)
     }
 }
 
+static bool reads(const dlc_map_instruction *instruction, int r)
+{
+    return instruction->a == r || instruction->b == r || instruction->c == r;
+}
+
+static bool is_row_numbers(const dlc_map_walk *w, int r)
+{
+    const dlc_map_program *program = w->program;
+    if (r < program->n_out || r >= dlc_map_operand_count(program) || w->operands[r].dtype != program->dtype)
+        return false;
+    for (int i = 1; i < program->n_instructions; i++)
+        if (reads(&program->instructions[i], r))
+            return false;
+    return w->operands[r].stride[w->ndim - 1] == 0 && w->operands[r].stride[w->ndim - 2] != 0;
+}
+
+/* A bias, where columns are contiguous. With a register that is filled with it first, 10-32-2 takes 1.01 of the time, 64-100-10 1.01,
+ * 4-32-16-4 1.02 and on two threads 1.03 (Zen 5). */
+static int find_row_numbers(const dlc_map_walk *w)
+{
+    const dlc_map_instruction *first = &w->program->instructions[0];
+    if (w->program->n_instructions == 0 || first->op != DLC_MAP_ADD || first->numbers || first->a == first->b)
+        return -1;
+    return is_row_numbers(w, first->b) ? first->b : is_row_numbers(w, first->a) ? first->a : -1;
+}
+
 int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
 {
     const dlc_map_program *program = w->program;
     choose_blocks(w);
+    w->row_numbers = find_row_numbers(w);
     memset(w->index, 0, sizeof w->index);
     w->row_block = w->col_block = 0;
     w->position = 0;
@@ -479,10 +506,19 @@ static void store(const dlc_map_walk *w, const dlc_map_operand *o, char *data, i
                 o->buffer + r * cols * w->size, w->size, cols);
 }
 
-static void run_instructions(const dlc_map_walk *w, int64_t n)
+/* The first instruction, where it adds a number to each row; of one row the stride may be anything. */
+static void add_row_numbers(const dlc_map_walk *w, const char *numbers, int64_t rows, int64_t cols)
+{
+    const dlc_map_instruction *first = &w->program->instructions[0];
+    const int other = first->a == w->row_numbers ? first->b : first->a;
+    w->kernels->add_to_rows(w->registers[first->dst], w->registers[other], numbers,
+                            w->operands[w->row_numbers].stride[w->ndim - 2], rows, cols);
+}
+
+static void run_instructions(const dlc_map_walk *w, int begin, int64_t n)
 {
     const dlc_map_program *program = w->program;
-    for (int i = 0; i < program->n_instructions; i++) {
+    for (int i = begin; i < program->n_instructions; i++) {
         const dlc_map_instruction *instruction = &program->instructions[i];
         w->kernels->map[instruction->op](w->registers[instruction->dst], w->registers[instruction->a],
                                          w->registers[instruction->b], w->registers[instruction->c], n,
@@ -499,10 +535,12 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
         place[i] = o->data + (row * o->stride[w->ndim - 2] + col * o->stride[w->ndim - 1]) * o->size;
         if (o->in_place)
             w->registers[i] = place[i];
-        else if (i >= program->n_out || (i == 0 && w->first_defined))
+        else if ((i >= program->n_out && i != w->row_numbers) || (i == 0 && w->first_defined))
             load(w, o, place[i], rows, cols);
     }
-    run_instructions(w, rows * cols);
+    if (w->row_numbers >= 0)
+        add_row_numbers(w, place[w->row_numbers], rows, cols);
+    run_instructions(w, w->row_numbers >= 0, rows * cols);
     if (w->sums)
         dlc_map_accumulate(w, row, rows, col, cols);
     for (int i = count_accumulated(w); i < program->n_out; i++)

@@ -33,6 +33,7 @@ typedef struct dlc_map_walk {
     bool exceeds_cache; /* all arrays together */
     bool streams;       /* some output goes past the caches */
     bool fetches;       /* inputs are fetched a block ahead */
+    int row_numbers;    /* an operand with a number for each row that the first instruction adds, and no other reads; or -1 */
 
     int32_t ndim; /* at least 2: the last two axes are the rows and columns of blocks */
     int64_t extent[DLC_MAX_NDIM];

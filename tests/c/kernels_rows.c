@@ -74,6 +74,28 @@ static void test_fill_rows(const dlc_real_kernels *kernels, int32_t dtype)
         }
 }
 
+/* To another array and in place */
+static void test_add_to_rows(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 5 };
+    for (int64_t cols = 1; cols < 40; cols++)
+        for (int64_t stride = 0; stride < 3; stride++) {
+            const edge edge = cols % 2 ? EDGE_BEFORE : EDGE_BEHIND;
+            void *out = place(0, dtype, ROWS * cols, edge), *x = place(2, dtype, ROWS * cols, edge);
+            void *values = place(1, dtype, (ROWS - 1) * stride + 1, edge);
+            fill_integers(dtype, values, (ROWS - 1) * stride + 1, 1000);
+            fill_integers(dtype, x, ROWS * cols, 1000);
+            describe("%lld columns and values %lld apart are added, float%d", (long long)cols, (long long)stride, bits_of(dtype));
+            kernels->add_to_rows(out, x, values, stride, ROWS, cols);
+            for (int64_t i = 0; i < ROWS * cols; i++)
+                expect(get(dtype, out, i) == get(dtype, x, i) + get(dtype, values, i / cols * stride), "element %lld", (long long)i);
+            kernels->add_to_rows(x, x, values, stride, ROWS, cols);
+            for (int64_t i = 0; i < ROWS * cols; i++)
+                expect(get(dtype, x, i) == get(dtype, out, i), "element %lld, in place", (long long)i);
+            expect_intact();
+        }
+}
+
 /* Of small integers every order of summation gives the same. */
 static void test_reductions(const dlc_real_kernels *kernels, int32_t dtype)
 {
@@ -382,6 +404,7 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
     test_convert(kernels, dtype);
     test_fill(kernels, dtype);
     test_fill_rows(kernels, dtype);
+    test_add_to_rows(kernels, dtype);
     test_reductions(kernels, dtype);
     test_long_sum(kernels, dtype);
     test_column_reductions(kernels, dtype);
