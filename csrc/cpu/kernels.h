@@ -71,7 +71,7 @@ typedef struct dlc_gemm_kernels {
     void (*sum_parts)(void *c, int64_t ldc, const void *parts, int64_t ldp, int64_t part_stride, int64_t count,
                       int64_t rows, int64_t cols, bool accumulate);
 
-    /* c (rows, cols; leading dimension ldc) = or += x (cols, rows; leading dimension ldx) transposed; cols are few */
+    /* c (rows, cols; leading dimension ldc) = or += x (cols, rows; leading dimension ldx) transposed; cols < lanes */
     void (*turn)(void *c, int64_t ldc, const void *x, int64_t ldx, int64_t rows, int64_t cols, bool accumulate);
 
     /* Of rows [begin, end) of c (n, n; leading dimension ldc), what lies right of the diagonal becomes what mirrors it. */

@@ -75,14 +75,14 @@ static int parts_of_k(const dlc_gemm *g)
 }
 
 /* The last columns may fill less than a vector, of which tiles compute all lanes. Few are faster by dots along k, or, where columns of
- * a are contiguous, turned into rows, whose tiles have vectors of rows of c. In multiply-adds of a row: to add up the lanes of a dot
- * product takes as long as two vectors of k, to turn an element as long as TURNED_K of k; under LEAST_COLUMNS there are not enough
- * sums to hide latencies. Tiles of two vectors spend 3/4 as much on the second. Half of a vector is the most that gains by turning,
- * where there is no whole one 5/8. m takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds
- * in turns, by dots: 64^3 with 65 columns takes 0.83 of the time, 128 x 64 x 40 0.68, 128 x 64 x 42 0.97, 128 x 256 x 44 0.92, x 45
- * 0.94; float64 128 x 64 x 20 0.8, 128 x 256 x 22 0.93; AVX2 and SSE 0.7 to 1.0. Turned: 64 x 112 x 100 0.9, 256 x 128 x 10 0.68,
- * 32 x 32 x 2 0.4.) */
-enum { TURNED_K = 64, LEAST_COLUMNS = 2 };
+ * a are contiguous and a tile has as many rows, turned into rows, whose tiles have vectors of rows of c. To add up the lanes of a dot
+ * product takes as long as two vectors of k, to turn an element as long as one; under LEAST_COLUMNS there are not enough sums to hide
+ * latencies. Tiles of two vectors spend 3/4 as much on the second, and of a vector alone 5/4. m takes no part, but where c is square
+ * and b lies as a transposed. (Zen 5, one thread, two builds in turns, by dots: 64^3 with 65 columns takes 0.83 of the time,
+ * 128 x 64 x 40 0.68, 128 x 64 x 42 0.97, 128 x 256 x 44 0.92; float64 128 x 64 x 20 0.8, 128 x 256 x 22 0.93; AVX2 and SSE 0.7 to
+ * 1.0. Turned: 64 x 112 x 100 0.9, x 108 0.95, 256 x 128 x 10 0.58, 128 x 128 x 14 0.76, 32 x 32 x 2 0.35; float64 64 x 64 x 6
+ * 0.65, x 23 0.93; AVX2 0.4 to 0.8, SSE 0.6 to 0.95.) */
+enum { LEAST_COLUMNS = 2 };
 
 static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
 
@@ -93,12 +93,12 @@ static bool last_columns_are_few(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, last = beyond_vectors(g);
     const bool dotted = g->a_col == 1;
-    const int64_t most_turned = g->n < lanes ? 5 * lanes / 8 : lanes / 2;
-    if (last == 0 || (!dotted && last > most_turned) || g->kernels->packs_pairs)
+    if (last == 0 || (!dotted && last > g->kernels->mr) || g->kernels->packs_pairs)
         return false;
-    const int64_t spent = dlc_cost_mul(dlc_max64(last, LEAST_COLUMNS),
-                                       dotted ? dlc_cost_add(round_up(g->k, lanes), 2 * lanes) : dlc_cost_add(g->k, TURNED_K));
-    return spent < dlc_cost_mul(is_in_wide_tile(g) ? 3 * lanes / 4 : lanes, g->k);
+    const int64_t depth = dotted ? dlc_cost_add(round_up(g->k, lanes), 2 * lanes) : dlc_cost_add(g->k, lanes);
+    const int64_t spent = dlc_cost_mul(dlc_max64(last, LEAST_COLUMNS), depth);
+    const int64_t quarters = is_in_wide_tile(g) ? 3 : g->n < lanes ? 5 : 4;
+    return spent < dlc_cost_mul(quarters * lanes / 4, g->k);
 }
 
 /* Whether tiles along k, which add up their lanes at the end, are faster than tiles along the columns of c, whose vectors a narrow c

@@ -330,6 +330,28 @@ static void sum_parts(void *c, int64_t ldc, const void *parts, int64_t ldp, int6
     }
 }
 
+#if DLC_VECTOR_BYTES > 16
+
+static void turn(void *c, int64_t ldc, const void *x, int64_t ldx, int64_t rows, int64_t cols, bool accumulate)
+{
+    const real *in = x;
+    for (int64_t first = 0; first < rows; first += L) {
+        const int64_t count = rows - first < L ? rows - first : L;
+        real *out = (real *)c + first * ldc;
+        vreal block[L];
+        DLC_UNROLL
+        for (int j = 0; j < L; j++)
+            block[j] = j < cols ? v_load_lanes(in + j * ldx + first, count, 0) : (vreal){0};
+        v_transpose(block);
+        DLC_UNROLL
+        for (int i = 0; i < L; i++, out += ldc)
+            if (i < count)
+                v_store_part(out, accumulate ? v_load_part(out, cols, 0) + block[i] : block[i], cols);
+    }
+}
+
+#else /* parts of vectors are stored lane by lane, which takes longer */
+
 static void turn(void *c, int64_t ldc, const void *x, int64_t ldx, int64_t rows, int64_t cols, bool accumulate)
 {
     real *out = c;
@@ -340,6 +362,8 @@ static void turn(void *c, int64_t ldc, const void *x, int64_t ldx, int64_t rows,
             out[i * ldc + j] = accumulate ? out[i * ldc + j] + value : value;
         }
 }
+
+#endif
 
 /* By blocks of columns, whose rows are lines of the mirror image that stay in L1. */
 static void mirror(void *c, int64_t ldc, int64_t begin, int64_t end, int64_t n)

@@ -175,9 +175,9 @@ static vreal load_scales(const real *scale, int64_t stride, int64_t lanes)
 /* Rows of up to so many columns are transposed as many at a time as a vector has lanes. A row by itself waits for its sum, and
  * for the largest of its lanes before: transposed, on an Intel Xeon (AVX-512, float32), 1024 x 10 takes
  * 0.36 of the time, its cross-entropy 0.24, 1024 x 32 0.68 and 0.48. Longer rows wait less, and what is transposed grows: on
- * Zen 5 in float32 33 columns take 0.52 of the time (cross-entropy 0.43), 48 0.71 (0.58), 64 0.82 (0.7), 72 0.82, 80 0.92 (0.79),
- * but 96 1.02 and 112 1.18; with AVX2 20 0.71, 24 0.92, but 32 1.03; in float64 17 0.76, but 24 1.1; SSE 12 1.02. */
-enum { NARROW = DLC_REAL_BITS == 32 ? (L / 4 + 1) * L : 2 * L };
+ * Zen 5 in float32 91 columns take 0.75 of the time, 96 0.81, 112 0.83, 128 0.92, but 144 1.02 and 160 1.06; with AVX2 25 0.61,
+ * 32 0.99, but 48 1.04; in float64 20 0.7, 24 0.91, but 32 1.1, with AVX2 9 0.76, but 12 1.13; SSE 12 0.99. */
+enum { NARROW = DLC_REAL_BITS == 32 ? L / 2 * L : (L > 4 ? 3 : 2) * L };
 
 typedef struct narrow_rows {
     _Alignas(DLC_VECTOR_BYTES) real columns[NARROW * L];
@@ -221,7 +221,7 @@ static void store_rows(real *out, int64_t ld, const narrow_rows *block, int64_t 
  * what goes from column to column of 16 rows the caches do not fetch by themselves. (Zen 5, float32, two builds in turns: 1000000 x
  * 10 takes 0.37 of the time, 500000 x 32 0.62 to 0.8; beside each row by itself 500000 x 33 0.54 to 0.58, 262144 x 48 0.76 to 0.8,
  * but x 64 1.06 and 200000 x 80 1.16, and without fetching 0.98 to 1.38. Rows in cache take 1.02 to 1.09 of their time by it.) */
-enum { FAR_BYTES = 8 << 20, FAR_NARROW = NARROW < 3 * L ? NARROW : 3 * L };
+enum { FAR_BYTES = 8 << 20, FAR_NARROW = DLC_REAL_BITS == 32 && NARROW > 3 * L ? 3 * L : 2 * L };
 
 static bool are_far(int64_t rows, int64_t cols) { return rows * cols > FAR_BYTES / (int64_t)sizeof(real); }
 

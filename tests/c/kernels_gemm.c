@@ -150,24 +150,29 @@ void test_sum_parts(const dlc_gemm_kernels *kernels, int32_t dtype)
     }
 }
 
+static void test_turn_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t rows, int64_t cols, bool accumulate, edge edge)
+{
+    const int64_t ldc = cols + 2, ldx = rows + 2, of_c = (rows - 1) * ldc + cols, of_x = (cols - 1) * ldx + rows;
+    void *c = place(C, dtype, of_c, edge), *x = place(A, dtype, of_x, edge);
+    fill_integers(dtype, c, of_c, 9);
+    fill_integers(dtype, x, of_x, 9);
+    const void *start = copy_of(dtype, c, of_c);
+    describe("turn (%lld, %lld), accumulate %d, float%d", (long long)rows, (long long)cols, accumulate, bits_of(dtype));
+    kernels->turn(c, ldc, x, ldx, rows, cols, accumulate);
+    for (int64_t i = 0; i < of_c; i++) {
+        const int64_t row = i / ldc, col = i % ldc;
+        const bool is_kept = accumulate || col >= cols;
+        const double expected = (is_kept ? get(dtype, start, i) : 0) + (col < cols ? get(dtype, x, col * ldx + row) : 0);
+        expect(get(dtype, c, i) == expected, "element %lld is %g, not %g", (long long)i, get(dtype, c, i), expected);
+    }
+    expect_intact();
+}
+
 static void test_turn(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
-    enum { ROWS = 9, COLS = 5, LDC = 7, LDX = 11 };
-    for (int accumulate = 0; accumulate < 2; accumulate++) {
-        void *c = place(C, dtype, (ROWS - 1) * LDC + COLS, EDGE_BEHIND), *x = place(A, dtype, COLS * LDX, EDGE_BEHIND);
-        fill_integers(dtype, c, (ROWS - 1) * LDC + COLS, 9);
-        fill_integers(dtype, x, COLS * LDX, 9);
-        const void *start = copy_of(dtype, c, (ROWS - 1) * LDC + COLS);
-        describe("turn, accumulate %d, float%d", accumulate, bits_of(dtype));
-        kernels->turn(c, LDC, x, LDX, ROWS, COLS, accumulate);
-        for (int64_t i = 0; i < (ROWS - 1) * LDC + COLS; i++) {
-            const int64_t row = i / LDC, col = i % LDC;
-            const bool is_kept = accumulate || col >= COLS;
-            const double expected = (is_kept ? get(dtype, start, i) : 0) + (col < COLS ? get(dtype, x, col * LDX + row) : 0);
-            expect(get(dtype, c, i) == expected, "element %lld is %g, not %g", (long long)i, get(dtype, c, i), expected);
-        }
-        expect_intact();
-    }
+    for (int64_t rows = 1; rows <= 2 * kernels->lanes + 1; rows++)
+        for (int64_t cols = 1; cols < kernels->lanes; cols++)
+            test_turn_of(kernels, dtype, rows, cols, (rows + cols) % 2, (edge)(rows % EDGE_COUNT));
 }
 
 static void test_vector_products_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t n, int64_t k,
