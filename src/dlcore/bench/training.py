@@ -128,7 +128,8 @@ def network_row(
 
 
 def _train() -> list[NetworkRow]:
-    # Turns of 8 and 16 ms: of 2 ms, a quarter is what a process needs that was stopped before.
+    # Turns of the small ones take 8 to 16 ms: of 2 ms, a process that was stopped before needs a
+    # quarter to come back.
     small = Network((10, 32, 2), rows=3200, batch=32, epochs=50)
     digits = Network((64, 100, 10), rows=1797, batch=200, epochs=40)
     images = Network((784, 256, 128, 10), rows=12800, batch=128, data="Fashion-MNIST")
@@ -141,7 +142,7 @@ def _train() -> list[NetworkRow]:
         loss="mse",
         shuffled=False,
         data="matrix exponentials",
-        epochs=20,
+        epochs=40,
     )
     # A step of its own is an epoch of one batch.
     first = replace(images, rows=images.batch)
