@@ -157,6 +157,15 @@ def test_a_number_for_each_row_is_added(dtype, shape, rng):
         assert_same_bits(out, expected)
     (out,) = run(programs[0][0], [x, numbers.astype("i4")], shape, [shape], dtype=dtype)
     assert_same_bits(out, x + numbers)
+    for axis in (0, -1):  # small integers: any order of summation gives the same
+        total = (x + numbers).sum(axis, keepdims=True)
+        options = {"dtype": dtype, "reduction": "sum"}
+        (out,) = run(programs[0][0], [x, numbers], shape, [total.shape], **options)
+        assert_same_bits(out, total.astype(dtype))
+    frame = x.copy()
+    words = words_of(programs[2][0], dtype=dtype, n_in=2, temps=1)
+    _native.run_map(words, [frame], [frame, numbers], shape, 1)
+    assert_same_bits(frame, np.maximum(x + numbers, 0))
 
 
 @pytest.mark.parametrize("dtype", REALS)

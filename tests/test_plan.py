@@ -156,6 +156,20 @@ def test_a_budget_stops_at_a_step_and_the_run_goes_on_bitwise(network, threads):
         assert same_bits(expected, actual)
 
 
+def test_the_clock_is_looked_at_every_16_short_steps(network):
+    """A long budget ends at such a step, and the run goes on bitwise."""
+    steps = 16 * 4000
+    order = np.tile(shuffles(1), -(-steps * CAPACITY // N) + 1)
+    whole, parts = network_arrays(steps), network_arrays(steps)
+    options = {"order": order, "step_end": steps, "threads": 1, "training": True, **RUN}
+    run_to_end(network, whole, budget=None, **options)
+    stops = np.cumsum([done for done, _ in run_to_end(network, parts, budget=0.01, **options)])
+    assert len(stops) > 1
+    assert all(stop % 16 == 1 for stop in stops[:-1])
+    for expected, actual in zip(whole, parts, strict=True):
+        assert same_bits(expected, actual)
+
+
 @pytest.mark.parametrize("threads", TEAMS)
 def test_a_step_that_fails_leaves_no_trace(network, threads):
     """A bad label in step 7: the parameters are those after 7 steps, and the plan runs again."""

@@ -98,21 +98,27 @@ static bool last_columns_are_few(const dlc_gemm *g)
     const int64_t depth = dotted ? dlc_cost_add(round_up(g->k, lanes), 2 * lanes) : dlc_cost_add(g->k, lanes);
     const int64_t spent = dlc_cost_mul(dlc_max64(last, LEAST_COLUMNS), depth);
     const int64_t quarters = is_in_wide_tile(g) ? 3 : g->n < lanes ? 5 : 4;
-    return spent < dlc_cost_mul(quarters * lanes / 4, g->k);
+    return dlc_cost_mul(4, spent) < dlc_cost_mul(quarters * lanes, g->k);
 }
 
 /* Whether tiles along k, which add up their lanes at the end, are faster than tiles along the columns of c, whose vectors a narrow c
  * does not fill. By multiply-adds of vectors, measured on Zen 5 with 128 rows: dot products take 1.1 times theirs and two more,
  * tiles of one vector 1.3 times theirs, of two 1.05. (Builds in turns: 128 x 64 x 8 takes 0.61 of the time by dots, 128 x 256 x 13
- * 0.83, 4 x 128 x 13 0.65, float64 128 x 256 x 10 0.82; AVX2 128 x 256 x 8 0.8, float64 0.84; 8 x 512 x 8 in float64 1.1.) m takes no
- * part: a row of c is the same whatever other rows there are. Of more columns than a vector of 16 has, where those beyond it are few,
- * the others go by tiles up to a k of MOST_TILED_K (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92). */
+ * 0.83, 4 x 128 x 13 0.65, float64 128 x 256 x 10 0.82.) m takes no part: a row of c is the same whatever other rows there are. Of
+ * more columns than a vector of 16 has, where those beyond it are few, the others go by tiles up to a k of MOST_TILED_K (64 x 100 x
+ * 18 takes 0.75 of the time, 256 x 256 x 20 0.92). */
 #define MOST_TILED_K 512
+
+/* Of one full vector, tiles of 6 rows wait for their own sums: AVX2 takes 0.8 to 0.98 of the time by dots (4 to 1024 x 256 x 8, float64
+ * x 4), SSE 0.73 to 1.16. Tiles of 14 rows do not (1.06 to 1.25), and two lanes are soon added up either way (0.9 to 1.45). */
+static bool gains_with_full_vector(const dlc_gemm_kernels *kernels) { return kernels->mr <= 6 && kernels->lanes >= 4; }
 
 static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
 {
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
     if (g->n >= g->kernels->nr || g->a_col != 1 || (g->b_row != 1 && g->b_col != 1))
+        return false;
+    if (g->n == lanes && !gains_with_full_vector(g->kernels))
         return false;
     if (lanes > 8 && g->n > lanes && g->k <= MOST_TILED_K && last_columns_are_few(g))
         return false;
@@ -233,6 +239,7 @@ bool dlc_gemm_gains_by_packed_b(const dlc_gemm *g)
 /* What needs no blocks and no packing of whole operands, and would spend its time on them and a job's beginning: 8^3 two thirds of
  * it, 64^3 4%, 80^3 2%. */
 enum { SMALL_ROWS = 80, SMALL_K = 80 };
+_Static_assert(SMALL_ROWS <= SMALL_K && SMALL_K % (DLC_GEMM_MAX_NR_BYTES / 8) == 0, "the last columns have room in a panel, too");
 
 static bool is_small(const dlc_gemm *g)
 {

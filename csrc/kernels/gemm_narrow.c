@@ -291,7 +291,7 @@ DLC_INLINE void store_tile_of_dots(real *c, int64_t apart, const vreal *dots, co
         for (int v = 0; v * L < count * length; v++) {
             const int begin = i * length - v * L, end = begin + length;
             if (begin < L && end > 0)
-                v_store_between(c + i * apart - begin, dots[v], begin > 0 ? begin : 0, end < L ? end : L, accumulate);
+                v_store_between(c + i * apart, begin, dots[v], begin > 0 ? begin : 0, end < L ? end : L, accumulate);
         }
     }
 #else
@@ -299,6 +299,7 @@ DLC_INLINE void store_tile_of_dots(real *c, int64_t apart, const vreal *dots, co
 #endif
 }
 
+/* Of a part of a tile: not inlined, as it would be with any sizes in each of the tiles */
 static __attribute__((noinline)) void store_some_dots(real *c, int64_t apart, const real *dots, int64_t ld, int64_t count,
                                                       int64_t length, bool accumulate)
 {

@@ -48,14 +48,15 @@ static inline vreal v_load_part(const real *p, int64_t n, real fill)
 
 static inline void v_store_part(real *p, vreal v, int64_t n) { DLC_INTRINSIC(mask_storeu)(p, (1u << n) - 1, v); }
 
-/* The lanes [begin, end) of v to where they stand in the vector that begins at p, or added to what is there */
+/* The lanes [begin, end) of v to memory, or added to what is there, lane `at`, which need not be one of v's, to p */
 #define DLC_HAVE_STORE_BETWEEN
-static inline void v_store_between(real *p, vreal v, int begin, int end, bool accumulate)
+static inline void v_store_between(real *p, int at, vreal v, int begin, int end, bool accumulate)
 {
     const unsigned mask = ((1u << end) - 1) & ~((1u << begin) - 1);
+    real *first = (real *)((uintptr_t)p - (uintptr_t)at * sizeof *p); /* no array may begin there */
     if (accumulate)
-        v += DLC_INTRINSIC(maskz_loadu)(mask, p);
-    DLC_INTRINSIC(mask_storeu)(p, mask, v);
+        v += DLC_INTRINSIC(maskz_loadu)(mask, first);
+    DLC_INTRINSIC(mask_storeu)(first, mask, v);
 }
 
 #elif DLC_VECTOR_BYTES == 32

@@ -69,7 +69,7 @@ void dlc_map_bind(void *bound, const dlc_map_program *program, const dlc_real_ke
     dlc_map_walk_begin(walk, own);
 }
 
-bool dlc_map_move_bound(void *bound, const dlc_array *arrays) { return dlc_map_walk_move(bound, arrays); }
+bool dlc_map_point_at(void *bound, const dlc_array *arrays) { return dlc_map_walk_point_at(bound, arrays); }
 
 void dlc_map_run_bound(void *bound, int64_t rows, int thread, int n_threads)
 {

@@ -105,7 +105,7 @@ int64_t dlc_map_bound_bytes(const dlc_map_program *program);
 void dlc_map_bind(void *bound, const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
                   const int64_t *shape, int32_t ndim, bool first_defined, void *own);
 /* The arrays, of the same shapes and strides, lie elsewhere now. False where they exceed the caches, and are to be bound anew. */
-bool dlc_map_move_bound(void *bound, const dlc_array *arrays);
+bool dlc_map_point_at(void *bound, const dlc_array *arrays);
 void dlc_map_run_bound(void *bound, int64_t rows, int thread, int n_threads);
 
 /* What the instructions cost an element, in flops; a function that is a polynomial costs 16. */

@@ -417,7 +417,7 @@ void dlc_map_walk_restart(dlc_map_walk *w, int64_t rows)
         fill_registers(w);
 }
 
-bool dlc_map_walk_move(dlc_map_walk *w, const dlc_array *arrays)
+bool dlc_map_walk_point_at(dlc_map_walk *w, const dlc_array *arrays)
 {
     if (w->exceeds_cache)
         return false;

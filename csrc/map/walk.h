@@ -96,7 +96,7 @@ void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
 
 /* A walk that has begun, over arrays of the same shapes and strides that lie elsewhere and are equal where they were. False where
  * it has to be made anew, as blocks are laid out by addresses; it stands at block 0 else. */
-bool dlc_map_walk_move(dlc_map_walk *walk, const dlc_array *arrays);
+bool dlc_map_walk_point_at(dlc_map_walk *walk, const dlc_array *arrays);
 
 /* Takes a walk that has begun, and is no reduction, back to block 0, whatever its arrays and `own` hold by now; literals refer to
  * `rows`. */

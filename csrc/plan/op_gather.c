@@ -134,7 +134,11 @@ static dlc_status copy_rows(gathering rows, int64_t size)
         return copy_short_rows(rows, bytes, 16);
     if (bytes >= 8)
         return copy_short_rows(rows, bytes, 8);
-    return bytes >= 4 ? copy_short_rows(rows, bytes, 4) : bytes >= 2 ? copy_short_rows(rows, bytes, 2) : copy_short_rows(rows, bytes, 1);
+    if (bytes >= 4)
+        return copy_short_rows(rows, bytes, 4);
+    if (bytes >= 2)
+        return copy_short_rows(rows, bytes, 2);
+    return copy_short_rows(rows, bytes, 1);
 }
 
 static dlc_status convert_rows(gathering rows, dlc_convert_kernel *convert)

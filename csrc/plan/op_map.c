@@ -154,7 +154,7 @@ static void bind(void *bound, const dlc_op_call *call)
 
 static void move(void *bound, const dlc_op_call *call)
 {
-    if (!reduces(call->op) && !dlc_map_move_bound(bound, call->args))
+    if (!reduces(call->op) && !dlc_map_point_at(bound, call->args))
         bind(bound, call);
 }
 

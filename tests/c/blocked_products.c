@@ -210,6 +210,12 @@ void test_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     for (size_t i = 0; i < sizeof few / sizeof few[0]; i++)
         for (int layouts = 0; layouts < 9; layouts++)
             test_product_of(kernels, dtype, few[i], layouts % 3, layouts / 3, (i + (size_t)layouts) % 2);
+    /* all widths up to two panels, in what is small and what is not */
+    for (int64_t n = 1; n <= 2 * kernels->nr + 1; n++)
+        for (int layout_a = 0; layout_a < 2; layout_a++) {
+            test_product_of(kernels, dtype, (const int64_t[]){80, n, 80}, layout_a, (int)(n % 3), n % 2);
+            test_product_of(kernels, dtype, (const int64_t[]){33, n, 81}, layout_a, (int)(n % 3), n % 2);
+        }
     /* the rows of b whole pages apart, and in several blocks */
     test_product_of(kernels, dtype, (const int64_t[]){kernels->mr + 1, 4096 / size_of(dtype), 300}, 0, 0, false);
     /* few rows and a large b, which is read row by row: of little else the scratch memory, or of blocks of k */

@@ -277,12 +277,12 @@ static void test_dots_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
                    accumulate ? start : NULL);
     expect_intact();
     describe("the same with the roles of a and b exchanged");
-    void *transposed = place(SECOND, dtype, m * n, edge);
-    for (int64_t i = 0; i < m * n; i++)
-        set(dtype, transposed, i, get(dtype, start, i));
-    kernels->dots(transposed, 1, n, b, ldb, a, lda, n, m, k, accumulate);
-    for (int64_t i = 0; i < m * n; i++)
-        expect(get(dtype, transposed, i) == get(dtype, c, i / n * ldc + i % n), "element %lld differs", (long long)i);
+    void *transposed = place(SECOND, dtype, of_c, edge);
+    for (int64_t i = 0; i < of_c; i++)
+        set(dtype, transposed, i, i % ldc < n ? get(dtype, start, i / ldc * n + i % ldc) : 7);
+    kernels->dots(transposed, 1, ldc, b, ldb, a, lda, n, m, k, accumulate);
+    for (int64_t i = 0; i < of_c; i++)
+        expect(get(dtype, transposed, i) == get(dtype, c, i), "element %lld differs", (long long)i);
     expect_intact();
 }
 
