@@ -94,9 +94,10 @@ enum { STEPS = 4 };
 /* Both tiles: c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, NR if wide, else L; leading dimension
  * ldb). rows, wide and feed are constants where this is inlined. */
 
-/* Of an a whose rows are contiguous, a_step apart. It ignores `ahead`: with a second loop that fetches, products without it take 2
- * to 4% longer from 64^3 to 256^3. Unrolled, 16 instead of 20 instructions go with 12 multiply-adds of a tile for AVX2. Two pointers
- * share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the speed instead of 99%). */
+/* Of an a whose rows are contiguous, a_step apart. It ignores `ahead`: with a second loop that fetches, products without it
+ * take 2 to 4% longer from 64^3 to 256^3. Unrolled, 16 instead of 20 instructions go with 12 multiply-adds of a tile for AVX2.
+ * Two pointers share the row offsets; with one, 14 rows need more of these than x86-64 has registers (95% of the speed instead
+ * of 99%). */
 DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                              int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const int rows,
                              const bool wide, const feed feed)
@@ -114,11 +115,11 @@ DLC_INLINE void strided_tile(real *c, int64_t ldc, const real *a, int64_t a_step
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }
 
-/* Of an a whose columns are contiguous, a_step apart, as in a packed block of rows: there c is large, and may lie in memory. A line
- * of it is fetched every STEPS steps, as a core has fewer line fill buffers than the tile has lines, and what is fetched at once
- * is waited for (ARCHITECTURE.md has what it gains). Where c is near, it costs nothing. With `ahead` those lines take their turn, and
- * none of c is fetched: 128 x 100000 x 256 with a transposed takes 1.03 to 1.05 of the time with c's fetched, and as long with all of
- * its lines fetched at once. */
+/* Of an a whose columns are contiguous, a_step apart, as in a packed block of rows: there c is large, and may lie in memory. A
+ * line of it is fetched every STEPS steps, as a core has fewer line fill buffers than the tile has lines, and what is fetched
+ * at once is waited for (ARCHITECTURE.md has what it gains). Where c is near, it costs nothing. With `ahead` those lines take
+ * their turn, and none of c is fetched: 128 x 100000 x 256 with a transposed takes 1.03 to 1.05 of the time with c's fetched,
+ * and as long with all of its lines fetched at once. */
 DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, const real *b, int64_t ldb, real *panel,
                            int64_t depth, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const int rows,
                            const bool wide, const feed feed)

@@ -222,8 +222,8 @@ void DLC_NAME(dlc_matrix_vector)(void *y, int64_t y_stride, const void *a, int64
         dot_rows(y_i + i * y_stride, y_stride, a_i + i * lda, lda, x, k, accumulate, 1);
 }
 
-/* Tiles of dot products: up to WIDEST columns and so many rows that the accumulators, at most DOTS, hide the latency of multiply-adds.
- * Columns are divided evenly: 10 are two tiles of 4 x 5, which load 9 vectors for 20 multiply-adds. */
+/* Tiles of dot products: up to WIDEST columns and so many rows that the accumulators, at most DOTS, hide the latency of
+ * multiply-adds. Columns are divided evenly: 10 are two tiles of 4 x 5, which load 9 vectors for 20 multiply-adds. */
 enum {
     WIDEST = DLC_VECTOR_BYTES == 64 ? 5 : 2,
     ROWS_OF_2 = DLC_VECTOR_BYTES == 64 ? 8 : 4,
@@ -248,8 +248,8 @@ DLC_INLINE void add_products(vreal *sum, const real *const *a, const real *const
     }
 }
 
-/* dots (rows * cols lanes): the dot products of each of `rows` vectors with each of `cols`, row after row; or column after column, if
- * turned */
+/* dots (rows * cols lanes): the dot products of each of `rows` vectors with each of `cols`, row after row; or column after
+ * column, if turned */
 DLC_INLINE void dots_of_tile(vreal dots[DOTS / L], const real *const *a, const real *const *b, int64_t k, const int rows,
                              const int cols, const bool turned)
 {
@@ -282,7 +282,8 @@ DLC_INLINE void store_dots(real *c, int64_t apart, const real *dots, int64_t ld,
 }
 
 /* The same of a whole tile, from registers */
-DLC_INLINE void store_tile_of_dots(real *c, int64_t apart, const vreal *dots, const int count, const int length, const bool accumulate)
+DLC_INLINE void store_tile_of_dots(real *c, int64_t apart, const vreal *dots, const int count, const int length,
+                                   const bool accumulate)
 {
 #ifdef DLC_HAVE_STORE_BETWEEN
     DLC_UNROLL
@@ -317,7 +318,8 @@ typedef struct dots_job {
 
 /* The dot products of a tile of `rows` rows, the first m of which are different, with `cols` columns. c is contiguous along its
  * columns, if turned, and along its rows else. */
-DLC_INLINE void compute_tile(const dots_job *job, int64_t row, int64_t col, int64_t m, const int rows, const int cols, const bool turned)
+DLC_INLINE void compute_tile(const dots_job *job, int64_t row, int64_t col, int64_t m, const int rows, const int cols,
+                             const bool turned)
 {
     const real *a[DOTS], *b[DOTS];
     for (int i = 0; i < rows; i++)

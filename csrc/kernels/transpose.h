@@ -9,8 +9,8 @@
 
 enum { QUADS = DLC_VECTOR_BYTES / 16, QUAD_LANES = DLC_LANES / QUADS };
 
-/* UNPACK_LOW, HIGH: x0 y0 x1 y1 ... of the lower and upper halves of each quad, for lanes of so many bits. EVEN_QUADS, ODD_QUADS: those
- * of x, then those of y, for lanes of 64 bits. */
+/* UNPACK_LOW, HIGH: x0 y0 x1 y1 ... of the lower and upper halves of each quad, for lanes of so many bits. EVEN_QUADS,
+ * ODD_QUADS: those of x, then those of y, for lanes of 64 bits. */
 #if DLC_VECTOR_BYTES == 64
 #define DLC_UNPACK_LOW_32 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
 #define DLC_UNPACK_HIGH_32 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31

@@ -358,8 +358,8 @@ static bool is_row_numbers(const dlc_map_walk *w, int r)
     return w->operands[r].stride[w->ndim - 1] == 0 && w->operands[r].stride[w->ndim - 2] != 0;
 }
 
-/* A bias, where columns are contiguous. With a register that is filled with it first, 10-32-2 takes 1.01 of the time, 64-100-10 1.01,
- * 4-32-16-4 1.02 and on two threads 1.03 (Zen 5). */
+/* A bias, where columns are contiguous. With a register that is filled with it first, 10-32-2 takes 1.01 of the time, 64-100-10
+ * 1.01, 4-32-16-4 1.02 and on two threads 1.03 (Zen 5). */
 static int find_row_numbers(const dlc_map_walk *w)
 {
     const dlc_map_instruction *first = &w->program->instructions[0];

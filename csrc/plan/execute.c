@@ -308,8 +308,8 @@ static bool run_ops(member *member, int64_t serial)
     return true;
 }
 
-/* To look takes 20 ns, 1.5% of the shortest steps. Of those that cost little, in about flops, and wait for nobody, several take less
- * than a millisecond, which is little of a long budget. */
+/* To look takes 20 ns, 1.5% of the shortest steps. Of those that cost little, in about flops, and wait for nobody, several take
+ * less than a millisecond, which is little of a long budget. */
 static bool looks_at_clock(const dlc_team *team, int64_t number, int n_threads)
 {
     enum { SMALL_COST = 1 << 17, STEPS = 16, LONG_BUDGET = 10000000 };

@@ -113,15 +113,15 @@ typedef struct dlc_op_def {
                     const dlc_kernels *kernels);
     /* A rough cost in elements or flops for one step: decides how many threads a plan deserves. */
     int64_t (*cost)(const dlc_op *op, const dlc_array *args);
-    /* The first two both or none. bind works out what follows from where the operands lie and from step->rows, which small ops take longer
-     * for than to run; run finds it in call->bound until these change. bind may be called before ops that come first have run, and
-     * while other threads do, so it reads and writes no operand and no `shared`. The rest of the step, `accumulate` and what
-     * lies in `own` are others when run is called. bound_bytes is asked once the op is checked. */
+    /* The first two both or none. bind works out what follows from where the operands lie and from step->rows, which small ops
+     * take longer for than to run; run finds it in call->bound until these change. bind may be called before ops that come
+     * first have run, and while other threads do, so it reads and writes no operand and no `shared`. The rest of the step,
+     * `accumulate` and what lies in `own` are others when run is called. bound_bytes is asked once the op is checked. */
     int64_t (*bound_bytes)(const dlc_op *op);
     void (*bind)(void *bound, const dlc_op_call *call);
-    /* Before each run of an op with an operand in a STREAM or STEP slot: what bind made, for operands that lie elsewhere now. In bind
-     * the addresses of these say no more than which operands are one view, as the validator lets none overlap otherwise. NULL: bind
-     * does it anew for every run. */
+    /* Before each run of an op with an operand in a STREAM or STEP slot: what bind made, for operands that lie elsewhere now.
+     * In bind the addresses of these say no more than which operands are one view, as the validator lets none overlap
+     * otherwise. NULL: bind does it anew for every run. */
     void (*move)(void *bound, const dlc_op_call *call);
     /* All or none, for an operand that stays the same from run to run, as weights do. packed_operand: its index, or -1. If it lies
      * in a read-only FIXED slot, packed_bytes says how much its packed form takes at the capacity that args have (0: run would

@@ -88,7 +88,8 @@ static void test_add_to_rows(const dlc_real_kernels *kernels, int32_t dtype)
             describe("%lld columns and values %lld apart are added, float%d", (long long)cols, (long long)stride, bits_of(dtype));
             kernels->add_to_rows(out, x, values, stride, ROWS, cols);
             for (int64_t i = 0; i < ROWS * cols; i++)
-                expect(get(dtype, out, i) == get(dtype, x, i) + get(dtype, values, i / cols * stride), "element %lld", (long long)i);
+                expect(get(dtype, out, i) == get(dtype, x, i) + get(dtype, values, i / cols * stride), "element %lld",
+                       (long long)i);
             kernels->add_to_rows(x, x, values, stride, ROWS, cols);
             for (int64_t i = 0; i < ROWS * cols; i++)
                 expect(get(dtype, x, i) == get(dtype, out, i), "element %lld, in place", (long long)i);
