@@ -78,10 +78,10 @@ static int parts_of_k(const dlc_gemm *g)
  * columns of a are contiguous and a tile has as many rows, turned into rows, whose tiles have vectors of rows of c. To add up
  * the lanes of a dot product takes as long as two vectors of k, to turn an element as long as one; under LEAST_COLUMNS there
  * are not enough sums to hide latencies. Tiles of two vectors spend 3/4 as much on the second, and of a vector alone 5/4. m
- * takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, two builds in turns, by dots: 64^3 with
- * 65 columns takes 0.83 of the time, 128 x 64 x 40 0.68, 128 x 64 x 42 0.97, 128 x 256 x 44 0.92; float64 128 x 64 x 20 0.8,
- * 128 x 256 x 22 0.93; AVX2 and SSE 0.7 to 1.0. Turned: 64 x 112 x 100 0.9, x 108 0.95, 256 x 128 x 10 0.58, 128 x 128 x 14
- * 0.76, 32 x 32 x 2 0.35; float64 64 x 64 x 6 0.65, x 23 0.93; AVX2 0.4 to 0.8, SSE 0.6 to 0.95.) */
+ * takes no part, but where c is square and b lies as a transposed. (Zen 5, one thread, in turns with a build that computes all
+ * by tiles; by dots: 64^3 with 65 columns takes 0.83 of the time, 128 x 64 x 40 0.84, 128 x 64 x 42 0.98, 128 x 256 x 44 0.93,
+ * float64 128 x 64 x 20 0.79, 128 x 256 x 22 0.93; turned: 64 x 112 x 100 0.87, x 108 0.95, 256 x 128 x 10 0.58, 128 x 128 x 14
+ * 0.75, 32 x 32 x 2 0.35, float64 64 x 64 x 6 0.64, x 23 0.94.) */
 enum { LEAST_COLUMNS = 2 };
 
 static int64_t beyond_vectors(const dlc_gemm *g) { return g->n & (g->kernels->lanes - 1); }
@@ -104,9 +104,9 @@ static bool last_columns_are_few(const dlc_gemm *g)
 /* Whether tiles along k, which add up their lanes at the end, are faster than tiles along the columns of c, whose vectors a
  * narrow c does not fill. By multiply-adds of vectors, measured on Zen 5 with 128 rows: dot products take 1.1 times theirs and
  * two more, tiles of one vector 1.3 times theirs, of two 1.05. (Builds in turns: 128 x 64 x 8 takes 0.61 of the time by dots,
- * 128 x 256 x 13 0.83, 4 x 128 x 13 0.65, float64 128 x 256 x 10 0.82.) m takes no part: a row of c is the same whatever other
+ * 128 x 256 x 13 0.83, 4 x 128 x 13 0.71, float64 128 x 256 x 10 0.82.) m takes no part: a row of c is the same whatever other
  * rows there are. Of more columns than a vector of 16 has, where those beyond it are few, the others go by tiles up to a k of
- * MOST_TILED_K (64 x 100 x 18 takes 0.75 of the time, 256 x 256 x 20 0.92). */
+ * MOST_TILED_K (64 x 100 x 18 takes 0.84 of the time, 256 x 256 x 20 0.95). */
 #define MOST_TILED_K 512
 
 /* Of one full vector, tiles of 6 rows wait for their own sums: AVX2 takes 0.8 to 0.98 of the time by dots (4 to 1024 x 256 x 8,
