@@ -178,6 +178,34 @@ def test_inputs_of_every_dtype_are_converted(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("shape", [(300, 257), (16, 2000), (5, 700), (1100, 20), (3, 130, 250)])
+def test_transposed_inputs_and_outputs(dtype, shape, rng):
+    """By strips of rows, whole ones and parts: a transposed array has their elements side by side."""
+    x = rng.integers(-9, 9, shape).astype(dtype)
+    frame = np.full((*shape[:-2], shape[-1], shape[-2] + 3), np.nan, dtype)
+    difference = np.swapaxes(frame[..., 1:-2], -1, -2)
+    words = words_of([("add", 0, 2, 3), ("subtract", 1, 2, 3)], dtype=dtype, n_out=2, n_in=2)
+    sums = words_of(
+        [("add", 0, 2, 3), ("subtract", 1, 2, 3)],
+        dtype=dtype, n_out=2, n_in=2, reduction="sum", n_reduced=1,
+    )  # fmt: skip
+    for kind in (dtype, np.float32, np.float64, np.uint8, np.int64):
+        y = np.swapaxes(rng.integers(0, 9, np.swapaxes(x, -1, -2).shape).astype(kind), -1, -2)
+        for view in (y, y[..., ::-1, :], y[..., ::-1], np.broadcast_to(y[..., :1], shape)):
+            for threads in THREADS:
+                total, added = np.full((1,) * len(shape), np.nan, dtype), np.full_like(x, np.nan)
+                with team(threads):
+                    for program, first in ((words, added), (sums, total)):
+                        difference[...] = np.nan
+                        _native.run_map(program, [first, difference], [x, view], shape, 1)
+                        assert_same_bits(np.ascontiguousarray(difference), (x - view).astype(dtype))
+                assert_same_bits(added, (x + view).astype(dtype))
+                assert total.item() == (x + view).sum()
+    difference[...] = np.nan
+    assert np.isnan(frame).all()
+
+
+@pytest.mark.parametrize("dtype", REALS)
 def test_outputs_of_any_stride(dtype, rng):
     """Only the output's own elements are written."""
     x, y = rng.standard_normal((2, 41, 300)).astype(dtype)

@@ -235,10 +235,43 @@ static void pack_shallow(real *panel, int64_t step, const real *x, int64_t strid
     }
 }
 
+#if DLC_VECTOR_BYTES > 16
+
+/* panel (depth, step) from x, adjacent along the depth, which is that of one or two quads. (Zen 5: a block of 16 rows of four takes
+ * 0.3 of what it takes as a whole block of vectors.) */
+static void pack_quads(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
+{
+    for (int64_t w = (width - 1) / L * L; w >= 0; w -= L) {
+        const int64_t rows = width - w;
+        for (int64_t p = 0; p < depth; p += QUAD_LANES) {
+            const int64_t first = p + QUAD_LANES <= depth ? p : depth - QUAD_LANES; /* the last overlaps the one before it */
+            const real *in = x + w * stride + first;
+            real *out = panel + first * step + w;
+            vreal block[QUAD_LANES];
+            DLC_UNROLL
+            for (int i = 0; i < QUAD_LANES; i++)
+                block[i] = rows >= L ? v_load_quads(in + i * stride, QUAD_LANES * stride, QUADS)
+                                     : v_load_quads(in + i * stride, QUAD_LANES * stride, (rows - i + QUAD_LANES - 1) / QUAD_LANES);
+            v_transpose_within_quads(block);
+            DLC_UNROLL
+            for (int i = 0; i < QUAD_LANES; i++)
+                v_store(out + i * step, block[i]);
+        }
+    }
+}
+
+#endif
+
 /* panel (depth, step) from x, adjacent along the depth. A vector's worth of its rows is read from end to end before the next: block
  * by block across a panel of two, 128 x 256 x 784 with b transposed takes 1.02 to 1.06 of the time (Zen 5). */
 static void pack_transposed(real *panel, int64_t step, const real *x, int64_t stride, int64_t width, int64_t depth)
 {
+#if DLC_VECTOR_BYTES > 16
+    if (depth >= QUAD_LANES && depth <= 2 * QUAD_LANES && depth < L) {
+        pack_quads(panel, step, x, stride, width, depth);
+        return;
+    }
+#endif
     if (depth < L) {
         pack_shallow(panel, step, x, stride, width, depth);
         return;

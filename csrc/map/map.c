@@ -15,6 +15,7 @@ void dlc_map_scratch(int64_t *shared, int64_t *per_thread, const dlc_map_program
     if (program->reduction != DLC_REDUCE_NONE)
         dlc_map_reduce_scratch(shared, per_thread, program, elements, kept);
     *per_thread += registers * dlc_align_up(block * dlc_dtype_size(program->dtype));
+    *per_thread += dlc_map_strip_bytes(program, arrays, elements, ndim);
 }
 
 void dlc_map_run(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,

@@ -10,6 +10,12 @@
  * several to a block: from about here on a copy in and out costs more than the additional kernel calls. */
 #define ROW_IN_PLACE 128
 
+/* Bytes of the rows of a strip, of which there are as many as a line of a transposed operand has elements: so lines are read once,
+ * and the other operands can be registers where they lie. (Zen 5, one thread, float32: of 1000 x 1000 numbers plus others
+ * transposed, rows of 512 bytes take 1.15 times as long as of 1024, and those 1.06 times as long as of 2048. Blocks of 64 x 16, that
+ * all operands are copied in and out of, take twice as long, and rows of 4 KiB, element by element, 4 times, of 1024 x 1024 12.) */
+#define STRIP_ROW_BYTES 2048
+
 /* Bytes of all arrays from which on outputs are streamed past the caches: three quarters of the last-level cache, within what has
  * been measured, as the cache that the system reports may be that of all cores and of other machines on the same host. With 32 MB
  * (Zen 3) a copy of 8 MB is 1.3 times as fast by plain stores, and one of 16 MB 1.5 times by streaming ones; where 480 MB are
@@ -151,24 +157,6 @@ void dlc_map_walk_init(dlc_map_walk *w, const dlc_map_program *program, const dl
     w->streams = false;
 }
 
-static double number_at(const char *p, int64_t size)
-{
-    return size == 4 ? (double)*(const float *)p : *(const double *)p;
-}
-
-/* out[i * stride] = in[i] */
-static void scatter(char *out, int64_t stride, const char *in, int64_t size, int64_t n)
-{
-    if (stride == 1)
-        memcpy(out, in, (size_t)(n * size));
-    else if (size == 4)
-        for (int64_t i = 0; i < n; i++)
-            memcpy(out + i * stride * 4, in + i * 4, 4);
-    else
-        for (int64_t i = 0; i < n; i++)
-            memcpy(out + i * stride * 8, in + i * 8, 8);
-}
-
 /* Whether `out` is written before an input that is the same array is read for the last time. */
 static bool overwrites_input(const dlc_map_walk *w, int out)
 {
@@ -213,16 +201,6 @@ static int64_t rows_of_block(const dlc_map_walk *w, int64_t rows, int64_t cols, 
     return limit / dlc_max64(cols, 1);
 }
 
-/* Whether a block of the array is one run of its elements. */
-static bool has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
-{
-    const int row = w->ndim - 2, col = w->ndim - 1;
-    return (o->stride[col] == 1 || w->extent[col] == 1) && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
-}
-
-/* The first outputs, that are accumulated and not stored. */
-static int count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
-
 static bool is_new(const dlc_map_walk *w, int out)
 {
     double bytes = (double)w->size;
@@ -235,7 +213,7 @@ static bool is_new(const dlc_map_walk *w, int out)
  * is, and as a new array is that the system has just cleared. */
 static bool may_stream(const dlc_map_walk *w, int i)
 {
-    if (!w->exceeds_cache || i < count_accumulated(w) || i >= w->program->n_out || !has_whole_blocks(w, &w->operands[i]))
+    if (!w->exceeds_cache || i < dlc_map_count_accumulated(w) || i >= w->program->n_out || !dlc_map_has_whole_blocks(w, &w->operands[i]))
         return false;
     for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
         if (w->operands[in].data == w->operands[i].data)
@@ -257,7 +235,7 @@ static bool reads_whole_regions(const dlc_map_walk *w, int64_t columns)
     enum { REGION = 1024 };
     for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
         const dlc_map_operand *o = &w->operands[i];
-        if (o->dtype == w->program->dtype && has_whole_blocks(w, o))
+        if (o->dtype == w->program->dtype && dlc_map_has_whole_blocks(w, o))
             return ((uintptr_t)o->data - (uintptr_t)(columns * o->size)) % REGION < DLC_ALIGNMENT;
     }
     return false;
@@ -291,6 +269,23 @@ static bool is_streamed(const dlc_map_walk *w, int i)
            (begins_with_lines(w, &w->operands[i]) || dlc_map_instruction_cost(w->program) <= SHORT_COST);
 }
 
+/* Marks the operands whose elements lie nearer from row to row than along rows. False: there are none. */
+static bool find_transposed(dlc_map_walk *w)
+{
+    const int row = w->ndim - 2, col = w->ndim - 1;
+    bool found = false;
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++) {
+        dlc_map_operand *o = &w->operands[i];
+        o->transposed = w->extent[row] > 1 && o->stride[row] != 0 && llabs(o->stride[row]) < llabs(o->stride[col]);
+        found = found || o->transposed;
+    }
+    return found;
+}
+
+static int64_t line_elements(const dlc_map_program *program) { return DLC_ALIGNMENT / dlc_dtype_size(program->dtype); }
+
+static int64_t strip_row_elements(const dlc_map_program *program) { return STRIP_ROW_BYTES / dlc_dtype_size(program->dtype); }
+
 static void choose_blocks(dlc_map_walk *w)
 {
     int64_t limit = dlc_map_block_elements(w->program);
@@ -300,13 +295,19 @@ static void choose_blocks(dlc_map_walk *w)
         limit *= BLOCKS_AT_ONCE;
     int64_t rows = w->extent[w->ndim - 2], cols = w->extent[w->ndim - 1];
     w->block_cols = dlc_clamp64(cols, 1, limit);
-    w->block_rows = rows_of_block(w, rows, cols, limit);
-    if (cols >= ROW_IN_PLACE && !w->direct)
+    w->block_rows = dlc_max64(rows_of_block(w, rows, cols, limit), 1);
+    const int64_t strip_rows = dlc_min64(rows, line_elements(w->program));
+    const bool in_strips = find_transposed(w) && w->block_rows < strip_rows;
+    if (in_strips) {
+        w->block_cols = dlc_min64(cols, strip_row_elements(w->program));
+        w->block_rows = 1;
+    } else if (cols >= ROW_IN_PLACE && !w->direct) {
         for (int i = 0; i < dlc_map_operand_count(w->program); i++)
             if (contiguous_by_row_only(w, &w->operands[i]))
                 w->block_rows = 1;
-    w->block_rows = dlc_max64(w->block_rows, 1);
-    w->row_blocks = count_blocks(rows, w->block_rows);
+    }
+    w->strip_rows = in_strips ? strip_rows : w->block_rows;
+    w->row_blocks = count_blocks(rows, w->strip_rows);
     w->missing_cols = columns_before_blocks(w);
     w->col_blocks = count_blocks(cols + w->missing_cols, w->block_cols);
 }
@@ -314,9 +315,9 @@ static void choose_blocks(dlc_map_walk *w)
 static bool is_in_place(const dlc_map_walk *w, int i)
 {
     const dlc_map_operand *o = &w->operands[i];
-    if (i < count_accumulated(w) || (i < w->program->n_out && overwrites_input(w, i)))
+    if (i < dlc_map_count_accumulated(w) || (i < w->program->n_out && overwrites_input(w, i)))
         return false;
-    return o->dtype == w->program->dtype && has_whole_blocks(w, o);
+    return o->dtype == w->program->dtype && dlc_map_has_whole_blocks(w, o);
 }
 
 static int64_t block_count(const dlc_map_walk *w)
@@ -368,6 +369,20 @@ static int find_row_numbers(const dlc_map_walk *w)
     return is_row_numbers(w, first->b) ? first->b : is_row_numbers(w, first->a) ? first->a : -1;
 }
 
+/* Whether the blocks of a row can be one call: a single short instruction, on arrays and numbers. */
+static bool takes_blocks_at_once(const dlc_map_walk *w)
+{
+    const dlc_map_program *program = w->program;
+    if (w->col_blocks == 1 || w->direct || w->strip_rows != 1)
+        return false;
+    if (program->n_instructions != 1 || program->filled_literals || dlc_map_instruction_cost(program) > SHORT_COST)
+        return false;
+    for (int i = 0; i < dlc_map_operand_count(program); i++)
+        if (!w->operands[i].in_place)
+            return false;
+    return true;
+}
+
 int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
 {
     const dlc_map_program *program = w->program;
@@ -376,6 +391,7 @@ int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
     memset(w->index, 0, sizeof w->index);
     w->row_block = w->col_block = 0;
     w->position = 0;
+    w->blocks_per_call = 1;
     w->blocks = block_count(w);
     if (w->direct || w->blocks == 0) /* for an empty space there is no scratch to fill */
         return w->blocks;
@@ -389,28 +405,21 @@ int64_t dlc_map_walk_begin(dlc_map_walk *w, char *own)
         o->in_place = !o->streams && is_in_place(w, r);
         if (!o->in_place) {
             w->registers[r] = o->buffer = own;
-            own += bytes;
+            own += dlc_map_is_strip(w, o) ? dlc_align_up(w->strip_rows * w->block_cols * w->size) : bytes;
         }
     }
     for (int i = 0; i < program->n_literals + program->n_temps; i++, r++, own += bytes)
         w->registers[r] = own;
     fill_registers(w);
+    w->blocks_per_call = takes_blocks_at_once(w) ? BLOCKS_AT_ONCE : 1;
     return w->blocks;
-}
-
-static void move(dlc_map_walk *w, int axis, int64_t steps)
-{
-    w->index[axis] += steps;
-    w->position += steps * w->kept_stride[axis];
-    for (int i = 0; i < dlc_map_operand_count(w->program); i++)
-        w->operands[i].data += steps * w->operands[i].stride[axis] * w->operands[i].size;
 }
 
 void dlc_map_walk_restart(dlc_map_walk *w, int64_t rows)
 {
     for (int axis = 0; axis < w->ndim - 2; axis++)
         if (w->index[axis] != 0)
-            move(w, axis, -w->index[axis]);
+            dlc_map_move(w, axis, -w->index[axis]);
     w->row_block = w->col_block = 0;
     w->rows = (double)rows;
     if (w->blocks > 0)
@@ -428,184 +437,30 @@ bool dlc_map_walk_point_at(dlc_map_walk *w, const dlc_array *arrays)
     return true;
 }
 
-static void seek(dlc_map_walk *w, int64_t block)
+/* Whether a walk may take `array` for transposed that is led by `leading`, or where that is NULL takes the axes in their order. */
+static bool may_be_transposed(const dlc_array *array, const dlc_array *leading, int32_t ndim)
 {
-    w->col_block = block % w->col_blocks;
-    block /= w->col_blocks;
-    w->row_block = block % w->row_blocks;
-    block /= w->row_blocks;
-    for (int axis = w->ndim - 3; axis >= 0; axis--) {
-        move(w, axis, block % w->extent[axis]);
-        block /= w->extent[axis];
-    }
-}
-
-static void advance(dlc_map_walk *w, int64_t blocks)
-{
-    w->col_block += blocks;
-    if (w->col_block < w->col_blocks)
-        return;
-    w->col_block = 0;
-    if (++w->row_block < w->row_blocks)
-        return;
-    w->row_block = 0;
-    for (int axis = w->ndim - 3; axis >= 0; axis--) {
-        if (w->index[axis] + 1 < w->extent[axis]) {
-            move(w, axis, 1);
-            return;
+    for (int row = 0; row < ndim; row++)
+        for (int col = 0; col < ndim; col++) {
+            const int64_t row_stride = llabs(dlc_map_stride(array, row)), col_stride = llabs(dlc_map_stride(array, col));
+            const bool is_outer = leading ? llabs(dlc_map_stride(leading, row)) >= llabs(dlc_map_stride(leading, col)) : row < col;
+            if (is_outer && row_stride != 0 && row_stride < col_stride)
+                return true;
         }
-        move(w, axis, -w->index[axis]);
+    return false;
+}
+
+int64_t dlc_map_strip_bytes(const dlc_map_program *program, const dlc_array *arrays, int64_t elements, int32_t ndim)
+{
+    const int count = dlc_map_operand_count(program);
+    const int64_t strip = line_elements(program) * strip_row_elements(program);
+    const int64_t bytes = dlc_align_up(dlc_min64(elements, strip) * dlc_dtype_size(program->dtype));
+    for (int i = 0; i < count; i++) {
+        if (program->reduction != DLC_REDUCE_NONE && may_be_transposed(&arrays[i], NULL, ndim))
+            return count * bytes;
+        for (int j = 0; j < count; j++)
+            if (may_be_transposed(&arrays[i], &arrays[j], ndim))
+                return count * bytes;
     }
+    return 0;
 }
-
-/* o->buffer (rows, cols) = the operand's elements from `data` on. What the buffer holds already is kept: scalars and
- * rows that all blocks share are loaded once. */
-static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, int64_t rows, int64_t cols)
-{
-    dlc_convert_kernel *convert = w->kernels->convert[o->dtype];
-    int64_t row_stride = o->stride[w->ndim - 2], col_stride = o->stride[w->ndim - 1], size = w->size;
-    char *buffer = o->buffer;
-
-    if (o->filled == data && o->filled_count >= rows * cols)
-        return;
-    o->filled = data;
-    o->filled_count = rows * cols;
-    if (rows == 1)
-        row_stride = 0;
-    if (row_stride == 0 && col_stride == 0) {
-        convert(buffer, data, 1, 1);
-        w->kernels->fill(buffer, number_at(buffer, size), rows * cols);
-    } else if (row_stride == 0) {
-        convert(buffer, data, col_stride, cols);
-        for (int64_t r = 1; r < rows; r++)
-            memcpy(buffer + r * cols * size, buffer, (size_t)(cols * size));
-    } else if (col_stride == 0) {
-        if (o->dtype == w->program->dtype) {
-            w->kernels->fill_rows(buffer, data, row_stride, rows, cols);
-            return;
-        }
-        char *values = buffer + rows * (cols - 1) * size;
-        convert(values, data, row_stride, rows);
-        w->kernels->fill_rows(buffer, values, 1, rows, cols);
-    } else if (row_stride == cols * col_stride) {
-        convert(buffer, data, col_stride, rows * cols);
-    } else {
-        for (int64_t r = 0; r < rows; r++)
-            convert(buffer + r * cols * size, data + r * row_stride * o->size, col_stride, cols);
-    }
-}
-
-static void store(const dlc_map_walk *w, const dlc_map_operand *o, char *data, int64_t rows, int64_t cols)
-{
-    if (o->streams) {
-        w->kernels->stream(data, o->buffer, rows * cols);
-        return;
-    }
-    for (int64_t r = 0; r < rows; r++)
-        scatter(data + r * o->stride[w->ndim - 2] * w->size, o->stride[w->ndim - 1],
-                o->buffer + r * cols * w->size, w->size, cols);
-}
-
-/* The first instruction, where it adds a number to each row; of one row the stride may be anything. */
-static void add_row_numbers(const dlc_map_walk *w, const char *numbers, int64_t rows, int64_t cols)
-{
-    const dlc_map_instruction *first = &w->program->instructions[0];
-    const int other = first->a == w->row_numbers ? first->b : first->a;
-    w->kernels->add_to_rows(w->registers[first->dst], w->registers[other], numbers,
-                            w->operands[w->row_numbers].stride[w->ndim - 2], rows, cols);
-}
-
-static void run_instructions(const dlc_map_walk *w, int begin, int64_t n)
-{
-    const dlc_map_program *program = w->program;
-    for (int i = begin; i < program->n_instructions; i++) {
-        const dlc_map_instruction *instruction = &program->instructions[i];
-        w->kernels->map[instruction->op](w->registers[instruction->dst], w->registers[instruction->a],
-                                         w->registers[instruction->b], w->registers[instruction->c], n,
-                                         instruction->numbers);
-    }
-}
-
-static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
-{
-    const dlc_map_program *program = w->program;
-    char *place[DLC_MAP_MAX_OPERANDS];
-    for (int i = 0; i < dlc_map_operand_count(program); i++) {
-        dlc_map_operand *o = &w->operands[i];
-        place[i] = o->data + (row * o->stride[w->ndim - 2] + col * o->stride[w->ndim - 1]) * o->size;
-        if (o->in_place)
-            w->registers[i] = place[i];
-        else if ((i >= program->n_out && i != w->row_numbers) || (i == 0 && w->first_defined))
-            load(w, o, place[i], rows, cols);
-    }
-    if (w->row_numbers >= 0)
-        add_row_numbers(w, place[w->row_numbers], rows, cols);
-    run_instructions(w, w->row_numbers >= 0, rows * cols);
-    if (w->sums)
-        dlc_map_accumulate(w, row, rows, col, cols);
-    for (int i = count_accumulated(w); i < program->n_out; i++)
-        if (!w->operands[i].in_place)
-            store(w, &w->operands[i], place[i], rows, cols);
-}
-
-/* Whether the blocks of a row can be one call: a single short instruction, on arrays and numbers. */
-static bool takes_blocks_at_once(const dlc_map_walk *w)
-{
-    const dlc_map_program *program = w->program;
-    if (w->col_blocks == 1 || w->direct || w->block_rows != 1)
-        return false;
-    if (program->n_instructions != 1 || program->filled_literals || dlc_map_instruction_cost(program) > SHORT_COST)
-        return false;
-    for (int i = 0; i < dlc_map_operand_count(program); i++)
-        if (!w->operands[i].in_place)
-            return false;
-    return true;
-}
-
-/* Fetches what the next block reads: further on in these rows, or the rows that follow. Addresses may lie beyond the arrays: they
- * are hints. */
-static void fetch_next_block(const dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
-{
-    const bool is_end = col + cols == w->extent[w->ndim - 1];
-    const int64_t next_row = is_end ? row + rows : row, next_col = is_end ? 0 : col + cols;
-    for (int i = w->program->n_out; i < dlc_map_operand_count(w->program); i++) {
-        const dlc_map_operand *o = &w->operands[i];
-        if (!has_whole_blocks(w, o))
-            continue;
-        const int64_t offset = (next_row * o->stride[w->ndim - 2] + next_col * o->stride[w->ndim - 1]) * o->size;
-        const uintptr_t next = (uintptr_t)o->data + (uintptr_t)offset, bytes = (uintptr_t)(rows * cols * o->size);
-        for (uintptr_t line = next; line < next + bytes; line += DLC_ALIGNMENT)
-            __builtin_prefetch((const void *)line);
-    }
-}
-
-static int64_t first_column_of(const dlc_map_walk *w, int64_t col_block)
-{
-    return dlc_max64(col_block * w->block_cols - w->missing_cols, 0);
-}
-
-void dlc_map_walk_run(dlc_map_walk *w, int64_t begin, int64_t end)
-{
-    if (begin >= end)
-        return;
-    if (begin > 0)
-        seek(w, begin);
-    const bool at_once = takes_blocks_at_once(w), fetches = w->fetches && !at_once;
-    for (int64_t block = begin, blocks = 1; block < end; block += blocks, advance(w, blocks)) {
-        if (at_once)
-            blocks = dlc_min64(dlc_min64(BLOCKS_AT_ONCE, end - block), w->col_blocks - w->col_block);
-        int64_t row = w->row_block * w->block_rows, col = first_column_of(w, w->col_block);
-        int64_t rows = dlc_min64(w->block_rows, w->extent[w->ndim - 2] - row);
-        int64_t cols = dlc_min64(first_column_of(w, w->col_block + blocks), w->extent[w->ndim - 1]) - col;
-        if (w->direct) {
-            dlc_map_accumulate(w, row, rows, col, cols);
-            continue;
-        }
-        if (fetches)
-            fetch_next_block(w, row, rows, col, cols);
-        run_block(w, row, rows, col, cols);
-    }
-    if (w->streams)
-        w->kernels->stream_end();
-}
-

@@ -1,7 +1,9 @@
 /* The walk over blocks that runs a map program. A run collapses its arrays to few axes, then walks blocks over the
  * two innermost: a block is as many whole rows as a register holds, or a part of one row where rows are longer. In a
  * block every operand is a contiguous register: the array itself where it is contiguous there and of the computed
- * dtype, else a buffer that the block is staged in. What a block gives for an element depends on that element's
+ * dtype, else a buffer that the block is staged in. Where blocks would have few rows and elements of an operand are adjacent from
+ * row to row, as in a transposed array, the walk goes by strips: blocks of one row each, whose transposed operands are staged
+ * together. What a block gives for an element depends on that element's
  * inputs alone, so any split into blocks and threads gives the same bits. */
 #ifndef DLC_MAP_WALK_H
 #define DLC_MAP_WALK_H
@@ -18,6 +20,7 @@ typedef struct dlc_map_operand {
     int64_t size;
     int32_t dtype;
     bool in_place;      /* the array itself is the register */
+    bool transposed;    /* elements lie nearer from row to row than along rows */
     bool streams;       /* blocks of an output go past the caches */
     char *buffer;       /* the register otherwise */
     const char *filled; /* what the buffer holds: filled_count elements from here on */
@@ -40,6 +43,8 @@ typedef struct dlc_map_walk {
     bool reduced[DLC_MAX_NDIM];
 
     int64_t block_rows, block_cols;
+    int64_t strip_rows;      /* of a step of the walk: those of a block, or of several one below the other */
+    int64_t blocks_per_call; /* of kernels, at most: of a row, where a single short instruction needs no buffer */
     int64_t missing_cols;           /* that the first block of a row has less than others */
     int64_t row_blocks, col_blocks; /* for each outer index */
     int64_t blocks;                 /* all of them */
@@ -77,6 +82,31 @@ static inline int64_t dlc_map_stride(const dlc_array *array, int axis)
     return array->shape[axis] == 1 ? 0 : array->stride[axis];
 }
 
+/* Whether a block of the array is one run of its elements. */
+static inline bool dlc_map_has_whole_blocks(const dlc_map_walk *w, const dlc_map_operand *o)
+{
+    const int row = w->ndim - 2, col = w->ndim - 1;
+    return (o->stride[col] == 1 || w->extent[col] == 1) && (w->block_rows == 1 || o->stride[row] == w->extent[col]);
+}
+
+/* Whether the operand is staged by strips. */
+static inline bool dlc_map_is_strip(const dlc_map_walk *w, const dlc_map_operand *o)
+{
+    return o->transposed && w->strip_rows > w->block_rows;
+}
+
+/* The first outputs, that are accumulated and not stored. */
+static inline int dlc_map_count_accumulated(const dlc_map_walk *w) { return w->sums ? w->program->n_reduced : 0; }
+
+/* Takes the walk `steps` further along one of its outer axes. */
+static inline void dlc_map_move(dlc_map_walk *w, int axis, int64_t steps)
+{
+    w->index[axis] += steps;
+    w->position += steps * w->kept_stride[axis];
+    for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+        w->operands[i].data += steps * w->operands[i].stride[axis] * w->operands[i].size;
+}
+
 /* Sets up the space: axes of extent 1 are dropped, neighbours merged where that makes no difference to any operand. */
 void dlc_map_walk_init(dlc_map_walk *walk, const dlc_map_program *program, const dlc_real_kernels *kernels,
                        const dlc_array *arrays, const int64_t *shape, int32_t ndim, int64_t rows);
@@ -90,6 +120,9 @@ static inline int64_t dlc_map_walk_bytes(const dlc_map_program *program)
 
 /* Chooses blocks, gives registers their place in `own`, and goes to block 0; returns the number of blocks. */
 int64_t dlc_map_walk_begin(dlc_map_walk *walk, char *own);
+
+/* Bytes of strips at most, whichever array leads the walk, whatever extents are then 1. */
+int64_t dlc_map_strip_bytes(const dlc_map_program *program, const dlc_array *arrays, int64_t elements, int32_t ndim);
 
 /* Runs blocks [begin, end); the walk must stand at block 0. */
 void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);

@@ -59,6 +59,7 @@ int main(int argc, char **argv)
     test_float_mode();
     for (int32_t dtype = 0; dtype < DLC_REAL_COUNT; dtype++) {
         test_map(kernels->real[dtype], dtype, samples);
+        test_map_walks(kernels->real[dtype], dtype, samples / 16);
         test_gemm(kernels->real[dtype]->gemm, dtype);
         test_rows(kernels->real[dtype], dtype);
         test_steps(kernels->real[dtype], dtype);

@@ -5,6 +5,7 @@
 #include "cpu/kernels.h"
 
 void test_map(const dlc_real_kernels *kernels, int32_t dtype, int64_t samples);
+void test_map_walks(const dlc_real_kernels *kernels, int32_t dtype, int64_t walks);
 void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype);
 void test_gemm_bfloat16(const dlc_gemm_kernels *kernels);
 void test_rows(const dlc_real_kernels *kernels, int32_t dtype);

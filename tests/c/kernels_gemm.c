@@ -80,14 +80,14 @@ static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
                          int64_t width_stride, int64_t depth_stride, edge edge)
 {
     const int64_t overrun = step == width ? kernels->lanes - 1 : 0;
-    const int64_t last = (width - 1) * width_stride + (depth - 1) * depth_stride; /* from the first, if below it */
-    const int64_t span = depth == 0 ? 0 : 1 + llabs((width - 1) * width_stride) + llabs((depth - 1) * depth_stride);
+    const int64_t across = (width - 1) * width_stride, along = depth == 0 ? 0 : (depth - 1) * depth_stride;
+    const int64_t span = depth == 0 ? 0 : 1 + llabs(across) + llabs(along);
     const int64_t filled = step == width ? width : round_up(width, kernels->lanes);
     void *panel = place(C, dtype, depth * step + overrun, edge);
     const double untouched = depth > 0 ? get(dtype, panel, 0) : 0;
     char *x = place(A, dtype, span, edge);
     fill_uniform(dtype, x, span, 1, 2);
-    const char *first = x + (last < 0 ? -last : 0) * size_of(dtype);
+    const char *first = x - ((across < 0 ? across : 0) + (along < 0 ? along : 0)) * size_of(dtype);
     describe("pack %lld of %lld x %lld, strides %lld and %lld, float%d", (long long)width, (long long)step,
              (long long)depth, (long long)width_stride, (long long)depth_stride, bits_of(dtype));
     kernels->pack(panel, step, first, width_stride, depth_stride, width, depth);
@@ -113,6 +113,7 @@ static void test_pack_to(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t
         test_pack_of(kernels, dtype, step, width, depth, 2, 2 * width, edge);
         test_pack_of(kernels, dtype, step, width, depth, -1, -width, edge);
         test_pack_of(kernels, dtype, step, width, depth, -depth - 1, -1, edge);
+        test_pack_of(kernels, dtype, step, width, depth, -depth - 1, 1, edge);
     }
 }
 
