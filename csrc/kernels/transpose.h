@@ -51,32 +51,6 @@ static inline vreal v_unpack_high(vreal x, vreal y)
 }
 
 #if DLC_VECTOR_BYTES > 16
-static inline vreal v_join_quads(const vquad *quad)
-{
-    typedef uint64_t part __attribute__((vector_size(16)));
-    typedef uint64_t pair __attribute__((vector_size(32)));
-    const pair low = __builtin_shufflevector((part)quad[0], (part)quad[1], 0, 1, 2, 3);
-#if DLC_VECTOR_BYTES == 32
-    return (vreal)low;
-#else
-    const pair high = __builtin_shufflevector((part)quad[2], (part)quad[3], 0, 1, 2, 3);
-    return (vreal)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
-#endif
-}
-
-/* The quads that lie `stride` elements apart from p on; only the first `count` are read, and the others are 0. */
-DLC_INLINE vreal v_load_quads(const real *p, int64_t stride, int64_t count)
-{
-    vquad quad[QUADS];
-    DLC_UNROLL
-    for (int i = 0; i < QUADS; i++) {
-        quad[i] = (vquad){0};
-        if (i < count)
-            memcpy(&quad[i], p + i * stride, sizeof quad[i]);
-    }
-    return v_join_quads(quad);
-}
-
 static inline vreal v_even_quads(vreal x, vreal y)
 {
     return (vreal)__builtin_shufflevector((vlong)x, (vlong)y, DLC_EVEN_QUADS);
@@ -103,6 +77,28 @@ DLC_INLINE void v_transpose_quads(vreal *x)
 #endif
 
 #if DLC_VECTOR_BYTES == 64
+static inline vreal v_join_quads(const vquad *quad)
+{
+    typedef uint64_t part __attribute__((vector_size(16)));
+    typedef uint64_t pair __attribute__((vector_size(32)));
+    const pair low = __builtin_shufflevector((part)quad[0], (part)quad[1], 0, 1, 2, 3);
+    const pair high = __builtin_shufflevector((part)quad[2], (part)quad[3], 0, 1, 2, 3);
+    return (vreal)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+/* The quads that lie `stride` elements apart from p on; only the first `count` are read, and the others are 0. */
+DLC_INLINE vreal v_load_quads(const real *p, int64_t stride, int64_t count)
+{
+    vquad quad[QUADS];
+    DLC_UNROLL
+    for (int i = 0; i < QUADS; i++) {
+        quad[i] = (vquad){0};
+        if (i < count)
+            memcpy(&quad[i], p + i * stride, sizeof quad[i]);
+    }
+    return v_join_quads(quad);
+}
+
 /* The sums of the halves of x, then of those of y */
 static inline vreal v_add_halves(vreal x, vreal y)
 {
