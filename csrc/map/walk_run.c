@@ -57,9 +57,7 @@ static void load_transposed(const dlc_map_walk *w, dlc_map_operand *o, const cha
     if (packed > 0)
         gemm->pack(o->buffer, cols, data, col_stride, 1, packed, rows);
     if (packed < cols)
-        for (int64_t r = 0; r < rows; r++)
-            w->kernels->convert[o->dtype](o->buffer + (r * cols + packed) * w->size, data + (packed * col_stride + r) * w->size,
-                                          col_stride, cols - packed);
+        gemm->turn(o->buffer + packed * w->size, cols, data + packed * col_stride * w->size, col_stride, rows, cols - packed, false);
 }
 
 /* o->buffer (rows, cols) = the operand's elements from `data` on. What the buffer holds already is kept: scalars and
