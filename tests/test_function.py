@@ -63,6 +63,62 @@ def test_traced_again_for_new_shapes_dtypes_and_static_values_only(traces):
         assert traces() == expected
 
 
+def test_large_arrays_in_fortran_order_are_read_where_they_lie(traces):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(2, 130, 70))
+    f = dl.jit(lambda x, y: (np.tanh(x) - y).T @ x + x.sum())
+    expected = f(x, y)
+    x_f, y_f = np.asfortranarray(x), np.asfortranarray(y)
+    for _ in range(2):
+        for arguments in ((x_f, y), (x, y_f), (x_f, y_f), (x, y)):
+            np.testing.assert_allclose(f(*arguments), expected, rtol=1e-12)
+    assert traces() == 1
+    trace = f.trace(x_f, y)
+    variant = trace.reading([x_f, y])
+    assert variant.plan is not trace.plan
+    assert trace.reading([x_f, y]) is variant
+    assert all(map(np.shares_memory, variant.native_arrays([x_f, y]), [x_f, y]))
+    x_f[3, 4] += 1
+    np.testing.assert_allclose(f(x_f, y), f(np.ascontiguousarray(x_f), y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i4", ">f8"])
+@pytest.mark.parametrize("shape", [(6, 5), (400, 300), (20, 30, 60)])
+def test_arguments_in_any_order(dtype, shape):
+    """Small and large, copied or not, the first call or a later one, and differentiated."""
+    x = np.random.default_rng(2).integers(0, 9, shape).astype(dtype)
+    wide = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
+    wide[..., ::2] = x
+    layouts = [x, np.asfortranarray(x), wide[..., ::2], np.asfortranarray(x[::-1])[::-1], x.copy()]
+    f = dl.jit(lambda x, scale: (scale * x, np.sum(x, axis=0), x[1:] - x[:-1]))
+    slope = dl.grad(lambda scale, x: np.sum(np.sin(scale * x)))
+    for _ in range(2):
+        for layout in layouts:
+            for result, expected in zip(f(layout, 0.5), f(x, 0.5), strict=True):
+                np.testing.assert_array_equal(result, expected)
+            np.testing.assert_array_equal(f(layout, 0.5)[0], 0.5 * x)
+            np.testing.assert_allclose(slope(0.5, layout), slope(0.5, x), rtol=1e-3)
+
+
+def test_the_gradient_of_an_array_in_fortran_order():
+    x = np.asfortranarray(np.random.default_rng(3).normal(size=(90, 80)))
+    value, gradient = dl.value_and_grad(lambda x: np.sum(x**3 * np.arange(80.0)))(x)
+    np.testing.assert_allclose(value, np.sum(x**3 * np.arange(80.0)), rtol=1e-12)
+    np.testing.assert_allclose(gradient, 3 * x**2 * np.arange(80.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (90, 80)])
+def test_captured_arrays_in_any_order_are_read_at_every_call(shape):
+    rng = np.random.default_rng(4)
+    wide = rng.normal(size=(shape[0], 2 * shape[1]))
+    for captured in (np.asfortranarray(wide[:, ::2]), wide[:, 1::2], wide.T):
+        f = dl.jit(lambda v, captured=captured: captured @ np.sin(v) + v[0])
+        v = rng.normal(size=captured.shape[1])
+        for _ in range(3):
+            np.testing.assert_allclose(f(v), captured @ np.sin(v) + v[0], rtol=1e-11)
+            captured *= 2
+
+
 def test_the_log_says_what_is_traced_for_what(traces, caplog):
     dl.grad(loss := lambda w, x, flag: np.sum(x @ w))(np.ones(3), {"a": X}["a"], "mean")
     assert loss.__name__ in caplog.text

@@ -180,7 +180,7 @@ def test_inputs_of_every_dtype_are_converted(dtype, rng):
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("shape", [(300, 257), (16, 2000), (5, 700), (1100, 20), (3, 130, 250)])
 def test_transposed_inputs_and_outputs(dtype, shape, rng):
-    """By strips of rows, whole ones and parts: a transposed array has their elements side by side."""
+    """By strips of rows, whole or not, of which a transposed array has elements side by side."""
     x = rng.integers(-9, 9, shape).astype(dtype)
     frame = np.full((*shape[:-2], shape[-1], shape[-2] + 3), np.nan, dtype)
     difference = np.swapaxes(frame[..., 1:-2], -1, -2)

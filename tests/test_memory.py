@@ -29,6 +29,18 @@ def test_aligned_arrays_beyond_memory_and_axes():
         aligned_empty((1,) * 33, "f4")
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i4", "i8", "?"])
+def test_arrays_in_another_order_are_copied_to_c_order(dtype):
+    x = np.random.default_rng(0).integers(0, 99, (70, 300, 4)).astype(dtype)
+    deep = x[:2, :2, :2].reshape((2, 2, 2) + (1,) * 6)
+    views = [x.T, x[:, ::-1], x[::2, 3:, 1:], np.broadcast_to(x[:, :1], x.shape), x[:, :, 0].T]
+    for view in (*views, deep.T, x[:, :0].T):
+        copied = native_array(view, "x")
+        assert copied.flags.c_contiguous
+        assert copied.dtype == view.dtype
+        np.testing.assert_array_equal(copied, view)
+
+
 def test_arrays_that_plans_read_are_returned_as_they_are():
     for dtype in ("f4", "f8", "u1", "i4", "i8", "?"):
         array = np.zeros((3, 2), dtype)

@@ -122,6 +122,8 @@ typedef struct dlc_real_kernels {
     const dlc_probe_kernels *probe;
 
     void (*fill)(void *out, double value, int64_t n); /* out (n) = value */
+    /* out (rows, cols) = in; leading dimensions ld_out, ld_in */
+    void (*copy_rows)(void *out, int64_t ld_out, const void *in, int64_t ld_in, int64_t rows, int64_t cols);
     /* Row r of out (rows, cols) = values[r * stride]. With a stride of 1 the values may be the last of out: no row then lies
      * over a value that is still to be read. */
     void (*fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols);

@@ -1,5 +1,25 @@
-/* Copies past the caches: what is written is not read before its place is, which halves the traffic of a store that misses. */
+/* Copies: of rows with gaps, and past the caches, where what is written is not read before its place is, which halves the traffic
+ * of a store that misses. */
 #include "kernels/kernels_decl.h"
+#include "kernels/lanes.h"
+
+/* A call of memcpy for each row takes longer than to copy 8 elements. */
+void DLC_NAME(dlc_copy_rows)(void *out, int64_t ld_out, const void *in, int64_t ld_in, int64_t rows, int64_t cols)
+{
+    real *to = out;
+    const real *from = in;
+    const int64_t whole = cols / DLC_LANES * DLC_LANES, rest = cols - whole;
+    for (int64_t r = 0; r < rows; r++, to += ld_out, from += ld_in) {
+        for (int64_t i = 0; i < whole; i += DLC_LANES)
+            v_store(to + i, v_load(from + i));
+#if DLC_VECTOR_BYTES == 64
+        if (rest > 0)
+            v_store_part(to + whole, v_load_part(from + whole, rest, 0), rest);
+#else
+        copy_few(to + whole, from + whole, rest);
+#endif
+    }
+}
 
 enum { LINE_BYTES = 64, LINE = LINE_BYTES / (int)sizeof(real), LINE_VECTORS = LINE / DLC_LANES };
 

@@ -42,18 +42,6 @@ enum { KEPT_BYTES = 3 << 20, PANELS = KEPT_BYTES / (KC * NR * (int)sizeof(real))
 /* The same for pairs of bfloat16, of which a packed element holds two */
 enum { PAIRS_KC = 1024, PAIRS_PANELS = KEPT_BYTES / (PAIRS_KC / 2 * NR * (int)sizeof(int32_t)) };
 
-/* dst[j] = src[j] for j < n < 2 L, without the call and the branches by size of memcpy */
-DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
-{
-    DLC_UNROLL
-    for (int64_t piece = L; piece > 0; piece /= 2)
-        if (n & piece) {
-            memcpy(dst, src, (size_t)piece * sizeof *dst);
-            dst += piece;
-            src += piece;
-        }
-}
-
 /* Of a tile whose columns do not fill its vectors: c (rows, cols; leading dimension ldc) = or += its accumulators. */
 #if DLC_VECTOR_BYTES == 64
 

@@ -7,6 +7,7 @@
 #include "cpu/simd.h"
 
 void DLC_NAME(dlc_fill)(void *out, double value, int64_t n);
+void DLC_NAME(dlc_copy_rows)(void *out, int64_t ld_out, const void *in, int64_t ld_in, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_fill_rows)(void *out, const void *values, int64_t stride, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_add_to_rows)(void *out, const void *x, const void *values, int64_t stride, int64_t rows, int64_t cols);
 void DLC_NAME(dlc_stream)(void *out, const void *in, int64_t n);

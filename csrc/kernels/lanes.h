@@ -107,6 +107,18 @@ static inline void v_store_lanes(real *p, vreal v, int64_t n)
         v_store_part(p, v, n);
 }
 
+/* dst[j] = src[j] for j < n < 2 DLC_LANES, without the call and the branches by size of memcpy */
+DLC_INLINE void copy_few(real *dst, const real *src, int64_t n)
+{
+    DLC_UNROLL
+    for (int64_t piece = DLC_LANES; piece > 0; piece /= 2)
+        if (n & piece) {
+            memcpy(dst, src, (size_t)piece * sizeof *dst);
+            dst += piece;
+            src += piece;
+        }
+}
+
 /* The lanes of a vector are folded by halves, lane i with lane i + half, down to one. The steps are spelled out on
  * vectors of 16 bytes, which every target has: from a loop over lanes GCC makes scalar instructions. */
 typedef real vquad __attribute__((vector_size(16)));

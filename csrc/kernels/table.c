@@ -14,6 +14,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .step = DLC_NAME(dlc_step_kernels),
     .probe = &DLC_NAME(dlc_probe_kernels),
     .fill = DLC_NAME(dlc_fill),
+    .copy_rows = DLC_NAME(dlc_copy_rows),
     .fill_rows = DLC_NAME(dlc_fill_rows),
     .add_to_rows = DLC_NAME(dlc_add_to_rows),
     .stream = DLC_NAME(dlc_stream),

@@ -8,9 +8,7 @@ static double number_at(const char *p, int64_t size)
 /* out[i * stride] = in[i] */
 static void scatter(char *out, int64_t stride, const char *in, int64_t size, int64_t n)
 {
-    if (stride == 1)
-        memcpy(out, in, (size_t)(n * size));
-    else if (size == 4)
+    if (size == 4)
         for (int64_t i = 0; i < n; i++)
             memcpy(out + i * stride * 4, in + i * 4, 4);
     else
@@ -93,6 +91,8 @@ static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, in
         convert(buffer, data, col_stride, rows * cols);
     } else if (row_stride == 1 && o->dtype == w->program->dtype) {
         load_transposed(w, o, data, rows, cols);
+    } else if (col_stride == 1 && o->dtype == w->program->dtype) {
+        w->kernels->copy_rows(buffer, cols, data, row_stride, rows, cols);
     } else {
         for (int64_t r = 0; r < rows; r++)
             convert(buffer + r * cols * size, data + r * row_stride * o->size, col_stride, cols);
@@ -103,6 +103,10 @@ static void store(const dlc_map_walk *w, const dlc_map_operand *o, char *data, i
 {
     if (o->streams) {
         w->kernels->stream(data, o->buffer, rows * cols);
+        return;
+    }
+    if (o->stride[w->ndim - 1] == 1) {
+        w->kernels->copy_rows(data, o->stride[w->ndim - 2], o->buffer, cols, rows, cols);
         return;
     }
     for (int64_t r = 0; r < rows; r++)

@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 cimport numpy as cnp
 
-from dlcore._arrays cimport aligned_array
+from dlcore._arrays cimport aligned_array, is_plain
 from dlcore._native cimport DLC_MAX_NDIM, DLC_OK, check, dlc_status
 from dlcore._plan cimport (
     DLC_SLOT_FIXED,
@@ -29,6 +29,9 @@ from dlcore._plan cimport (
 )
 
 import numpy as np
+
+from dlcore._ops import as_contiguous
+from dlcore.memory import native_array
 
 cnp.import_array()
 
@@ -56,11 +59,12 @@ cdef struct _Array:
     int64_t slot
     int type_number
     int ndim
+    bint transposed  # in Fortran order, not C order
     cnp.npy_intp shape[DLC_MAX_NDIM]
 
 
 cdef int _describe_array(_Array *array, tuple description) except -1:
-    slot, dtype, shape = description
+    slot, dtype, shape, array.transposed = description
     if len(shape) > DLC_MAX_NDIM:
         raise ValueError(f"an array has {len(shape)} axes; the limit is {DLC_MAX_NDIM}")
     array.slot = slot
@@ -71,14 +75,20 @@ cdef int _describe_array(_Array *array, tuple description) except -1:
     return 0
 
 
-cdef bint _fits(const _Array *expected, object value, int first_axis=0) noexcept:
-    """Whether value is an array in C order as expected, but for the extents of axes before `first_axis`."""
+cdef bint _is_in_order(const _Array *expected, cnp.ndarray array) noexcept:
+    if expected.transposed:
+        return cnp.PyArray_IS_F_CONTIGUOUS(array)
+    return cnp.PyArray_IS_C_CONTIGUOUS(array)
+
+
+cdef bint _has_form(const _Array *expected, object value, int first_axis) noexcept:
+    """Whether value is an array as expected, but for its order and the extents of axes before `first_axis`."""
     if not cnp.PyArray_CheckExact(value):
         return False
     cdef cnp.ndarray array = value
     if (
         cnp.PyArray_NDIM(array) != expected.ndim
-        or not cnp.PyArray_ISCARRAY_RO(array)
+        or not is_plain(array)
         or not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), expected.type_number)
     ):
         return False
@@ -88,6 +98,40 @@ cdef bint _fits(const _Array *expected, object value, int first_axis=0) noexcept
     return True
 
 
+cdef bint _fits(const _Array *expected, object value, int first_axis=0) noexcept:
+    """Whether value is an array as expected, but for the extents of axes before `first_axis`."""
+    return _has_form(expected, value, first_axis) and _is_in_order(expected, value)
+
+
+# Bytes of an array in Fortran order from which on a plan is made that reads it as it lies. To copy
+# less takes a microsecond or two.
+cdef Py_ssize_t LEAST_READ_TRANSPOSED = 1 << 15
+
+
+cdef bint _is_read_transposed(cnp.ndarray array) noexcept:
+    return (
+        cnp.PyArray_IS_F_CONTIGUOUS(array)
+        and not cnp.PyArray_IS_C_CONTIGUOUS(array)
+        and cnp.PyArray_NBYTES(array) >= LEAST_READ_TRANSPOSED
+    )
+
+
+def is_read_transposed(value):
+    """Whether it is an array in Fortran order that is large enough for a plan of its own."""
+    return isinstance(value, cnp.ndarray) and _is_read_transposed(value)
+
+
+cdef object _as_expected(const _Array *expected, object value):
+    """The array, or a copy of it in C order where that is expected and it is in another; else None."""
+    if not _has_form(expected, value, 0):
+        return None
+    if _is_in_order(expected, value):
+        return value
+    if expected.transposed or _is_read_transposed(value):
+        return None
+    return as_contiguous(value)
+
+
 cdef class Call:
     """A plan of one step as a function of arrays.
 
@@ -95,8 +139,9 @@ cdef class Call:
     ----------
     plan : Plan
         Its slots are FIXED, but for those of results, which are STEP.
-    arguments, results : sequence of (int, dtype, tuple of int)
-        Slot (-1 for an argument that the plan does not read), dtype and shape.
+    arguments, results : sequence of (int, dtype, tuple of int, bool)
+        Slot (-1 for an argument that the plan does not read), dtype and shape; whether it is in
+        Fortran order.
     constants : sequence of (int, ndarray)
         Slots that are bound to the same array at every call. One that is in another order or dtype
         than plans read is copied each time, so that changes of it are seen.
@@ -133,15 +178,23 @@ cdef class Call:
     def __call__(self, tuple arguments not None, uint64_t seed=0, uint64_t counter=0):
         """The results as arrays, or as NumPy's scalars where they have no axes.
 
-        None unless every argument is an array of the expected dtype and shape, in C order. ``seed``
-        and ``counter`` are the key of the random generator.
+        None unless every argument is an array of the expected dtype and shape, in the expected
+        order or one that is copied to it. ``seed`` and ``counter`` are the key of the random
+        generator.
         """
         cdef Py_ssize_t i
+        cdef list arrays = None
         if len(arguments) != self._n_arguments:
             return None
         for i in range(self._n_arguments):
-            if not _fits(&self._arguments[i], arguments[i]):
+            array = _as_expected(&self._arguments[i], arguments[i])
+            if array is None:
                 return None
+            if array is not arguments[i]:
+                arrays = arrays or list(arguments)
+                arrays[i] = array
+        if arrays is not None:
+            arguments = tuple(arrays)
         cdef Workspace workspace = self._plan.take_workspace(0)
         try:
             return self._run(arguments, workspace, seed, counter)
@@ -190,7 +243,7 @@ cdef class Call:
             cnp.PyArray_TYPE(array), type_number_of(record)
         ):
             return array
-        return np.require(array, dtype_of(record), ["C_CONTIGUOUS", "ALIGNED"])
+        return native_array(array, "a captured array").astype(dtype_of(record), copy=False)
 
     cdef inline void _bind(self, dlc_binding *bindings, int64_t slot, cnp.ndarray array) noexcept:
         bindings[slot].data = cnp.PyArray_DATA(array)
@@ -276,8 +329,10 @@ cdef class RowCall(_BoundCall):
         cdef Py_ssize_t i
         self._workspace = plan.take_workspace(1)
         self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
-        _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
-        _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
+        _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:], False))
+        _describe_array(
+            &self._result, (result, bindings[result].dtype, bindings[result].shape[1:], False)
+        )
         _set_one_step(&run, self._workspace, plan._n_slots)
         run.threads = 1
         for i in range(plan._n_slots):
@@ -357,8 +412,10 @@ cdef class BatchCall(_BoundCall):
         self._capacity = plan.row_capacity
         self._fixed_cost = <double>dlc_plan_fixed_cost(plan._plan)
         self._cost_of_row = (dlc_plan_cost(plan._plan) - self._fixed_cost) / self._capacity
-        _describe_array(&self._rows, (rows, bindings[rows].dtype, bindings[rows].shape))
-        _describe_array(&self._results, (results, bindings[results].dtype, bindings[results].shape))
+        _describe_array(&self._rows, (rows, bindings[rows].dtype, bindings[rows].shape, False))
+        _describe_array(
+            &self._results, (results, bindings[results].dtype, bindings[results].shape, False)
+        )
         self._bindings = <dlc_binding *>malloc(<size_t>n_slots * sizeof(dlc_binding))
         if self._bindings == NULL:
             raise MemoryError(f"no memory for {n_slots} bindings")

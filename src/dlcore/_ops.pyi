@@ -9,6 +9,7 @@ Activation = Literal[
     "identity", "relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu", "softplus"
 ]
 
+def as_contiguous(array: np.ndarray) -> np.ndarray: ...
 def matmul(
     a: ArrayLike,
     b: ArrayLike | PackedMatrix,

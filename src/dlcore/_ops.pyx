@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t
 import numpy as np
 
 from dlcore._arrays cimport (
+    aligned_array,
     as_double,
     check_overlap,
     checked_out,
@@ -66,6 +67,24 @@ cdef enum:
 
 
 # Matrix products.
+
+def as_contiguous(cnp.ndarray array not None):
+    """The array, or a copy of it in C order; it is plain."""
+    cdef int ndim = cnp.PyArray_NDIM(array)
+    if cnp.PyArray_IS_C_CONTIGUOUS(array):
+        return array
+    if ndim > DLC_MAX_NDIM or not is_real(cnp.PyArray_TYPE(array)):  # the core would convert what is not real
+        return np.array(array, order="C")
+    cdef cnp.ndarray copy = aligned_array(ndim, cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
+    cdef dlc_array source, target
+    cdef dlc_status status
+    describe(&source, array, "an array")
+    describe(&target, copy, "an array")
+    with nogil:
+        status = dlc_apply(&target, DLC_MAP_COPY, &source, True)
+    check(status)
+    return copy
+
 
 cdef int transpose(dlc_array *view, str name) except -1:
     if view.ndim < 2:

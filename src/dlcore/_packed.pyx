@@ -9,7 +9,7 @@ import numpy as np
 from dlcore._arrays cimport describe, is_traced, real_array, shape_of
 from dlcore._native cimport check, dlc_array, dlc_status
 
-from dlcore.memory import aligned_empty
+from dlcore._arrays import aligned_empty
 
 cnp.import_array()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlcore._arrays import aligned_empty
+from dlcore._ops import as_contiguous
 
 __all__ = ["ALIGNMENT", "NATIVE_DTYPES", "aligned_empty", "is_mapped", "native_array"]
 
@@ -37,8 +38,8 @@ def native_array(value: Any, name: str) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold numbers, but its dtype is {array.dtype}")
-    if array.dtype in NATIVE_DTYPES and array.flags.c_contiguous and array.flags.aligned:
-        return array
+    if array.dtype in NATIVE_DTYPES and array.flags.aligned:
+        return as_contiguous(array)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in NATIVE_DTYPES:
         fits_int64 = dtype.kind != "f" and (dtype.itemsize < 8 or np.all(array < 1 << 63))

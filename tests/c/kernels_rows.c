@@ -53,6 +53,24 @@ static void test_fill(const dlc_real_kernels *kernels, int32_t dtype)
 }
 
 /* Values of their own, and those that are the last of what is filled. */
+static void test_copy_rows(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { ROWS = 3, GAP = 5 };
+    for (int64_t cols = 0; cols < 70; cols++)
+        for (int64_t gap = 0; gap <= GAP; gap += GAP)
+            for (edge edge = 0; edge < EDGE_COUNT; edge++) {
+                const int64_t ld = cols + gap, n = cols == 0 ? 0 : (ROWS - 1) * ld + cols;
+                void *in = place(0, dtype, n, edge), *out = place(1, dtype, n, edge);
+                fill_uniform(dtype, in, n, 1, 2);
+                const double untouched = n > 0 ? get(dtype, out, 0) : 0;
+                describe("copy of rows of %lld, %lld apart, float%d", (long long)cols, (long long)ld, bits_of(dtype));
+                kernels->copy_rows(out, ld, in, ld, ROWS, cols);
+                for (int64_t i = 0; i < n; i++)
+                    expect(get(dtype, out, i) == (i % ld < cols ? get(dtype, in, i) : untouched), "element %lld", (long long)i);
+                expect_intact();
+            }
+}
+
 static void test_fill_rows(const dlc_real_kernels *kernels, int32_t dtype)
 {
     enum { ROWS = 5 };
@@ -404,6 +422,7 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
     test_stream(kernels, dtype);
     test_convert(kernels, dtype);
     test_fill(kernels, dtype);
+    test_copy_rows(kernels, dtype);
     test_fill_rows(kernels, dtype);
     test_add_to_rows(kernels, dtype);
     test_reductions(kernels, dtype);

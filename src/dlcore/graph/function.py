@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import sys
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dlcore import config, random
-from dlcore._calls import Call
+from dlcore._calls import Call, is_read_transposed
 from dlcore.graph import tree
 from dlcore.graph.lower import CompiledPlan, compile_plan
 from dlcore.graph.plan_cache import PLANS, identity_of
@@ -30,6 +31,8 @@ from dlcore.graph.tensor import (
     is_number,
     leaf,
     stored_dtype,
+    transposed,
+    with_slots_read_from,
 )
 from dlcore.memory import native_array
 
@@ -37,22 +40,32 @@ _log = logging.getLogger("dlcore")
 
 
 class ArraySpec(NamedTuple):
-    """What a plan depends on of an array; ``weak`` stands for a float of Python's own."""
+    """What a plan depends on of an array.
+
+    ``weak`` stands for a float of Python's own. Of an array in Fortran order the plan may read the
+    transpose, which is ``transposed``.
+    """
 
     dtype: np.dtype
     shape: tuple[int, ...]
     weak: bool = False
+    transposed: bool = False
 
     def __str__(self) -> str:
         return "float" if self.weak else f"{self.dtype} {describe(self.shape)}"
 
     def slot(self, name: str) -> Slot:
         weak = float if self.weak else None
-        return Slot(name, "fixed", stored_dtype(self.dtype), self.shape, weak=weak)
+        shape = self.shape[::-1] if self.transposed else self.shape
+        return Slot(name, "fixed", stored_dtype(self.dtype), shape, weak=weak)
+
+    def memory(self, slot: Slot) -> Tensor:
+        """The node of what lies in the slot."""
+        return transposed(leaf(slot)) if self.transposed else leaf(slot)
 
     def node(self, slot: Slot) -> Tensor:
         """The argument in a graph that reads it from the slot."""
-        return apply("cast", leaf(slot), dtype=self.dtype)
+        return apply("cast", self.memory(slot), dtype=self.dtype)
 
 
 class Static(NamedTuple):
@@ -127,8 +140,10 @@ class Trace:
         with random.tracing() as streams:
             results, self.structure = tree.flatten(function(*args, **kwargs))
         self.is_random = streams.used
+        self._arrays = [spec for spec in specs if isinstance(spec, ArraySpec)]
+        self._slots = list(slots.values())
+        self._variants: dict[tuple[bool, ...], Trace] = {}
         self.results = [_result(value, i) for i, value in enumerate(results)]
-        self.dtypes = [slot.dtype for slot in slots.values()]
         # Whether any arrays of the slots' dtypes and shapes have this signature.
         self.takes_arrays = _is_of_arrays(structure) and all(map(_is_read_as_it_is, specs))
         as_computed = all(_is_as_computed(result) for result in self.results)
@@ -136,7 +151,7 @@ class Trace:
         # Whether what the plan gives is the function's result as it is.
         self.is_direct = self.is_single or (as_computed and tree.is_flat_tuple(self.structure))
         self.plan = self._compile()
-        self.call = self._make_call(list(slots.values()))
+        self.call = self._make_call()
 
     def _computed(self) -> list[Tensor]:
         return [result for result in self.results if isinstance(result, Tensor)]
@@ -150,22 +165,62 @@ class Trace:
         self.result_slots = [slot for slot, _ in stores]
         return compile_plan(stores, capacity=1) if stores else None
 
-    def _make_call(self, arguments: Sequence[Slot]) -> Callable[..., Any]:
+    def _make_call(self) -> Callable[..., Any]:
         if self.plan is None:
             return lambda arrays: ()
-        check_bound(self.plan.slots, [*arguments, *self.result_slots])
+        check_bound(self.plan.slots, [*self._slots, *self.result_slots])
         index = {slot: i for i, slot in enumerate(self.plan.slots)}
-
-        def described(slots: Sequence[Slot]) -> list[tuple[int, np.dtype, Any]]:
-            return [(index.get(slot, -1), slot.dtype, slot.shape) for slot in slots]
-
         constants = [(i, slot.value) for slot, i in index.items() if slot.value is not None]
         return Call(
             self.plan.native,
-            described(arguments),
-            described(self.result_slots),
+            [
+                (index.get(slot, -1), slot.dtype, spec.shape, spec.transposed)
+                for slot, spec in zip(self._slots, self._arrays, strict=True)
+            ],
+            [(index[slot], slot.dtype, slot.shape, False) for slot in self.result_slots],
             constants,
             self.is_single,
+        )
+
+    def reading(self, arrays: Sequence[Any]) -> Trace:
+        """The same with a plan that reads large arrays in Fortran order where they lie.
+
+        The function is not called again for it: what its graph reads is replaced.
+        """
+        orders = tuple(map(is_read_transposed, arrays))
+        if not any(orders) or self.plan is None:
+            return self
+        if orders not in self._variants:
+            self._variants[orders] = self._variant(orders)
+        return self._variants[orders]
+
+    def _variant(self, orders: Sequence[bool]) -> Trace:
+        variant = copy.copy(self)
+        variant._arrays = [
+            spec._replace(transposed=is_transposed)
+            for spec, is_transposed in zip(self._arrays, orders, strict=True)
+        ]
+        variant._slots = [
+            spec.slot(slot.name) for spec, slot in zip(variant._arrays, self._slots, strict=True)
+        ]
+        memory = map(ArraySpec.memory, variant._arrays, variant._slots)
+        computed = iter(
+            with_slots_read_from(self._computed(), dict(zip(self._slots, memory, strict=True)))
+        )
+        variant.results = [
+            next(computed) if isinstance(result, Tensor) else result for result in self.results
+        ]
+        variant.plan = variant._compile()
+        variant.call = variant._make_call()
+        return variant
+
+    def native_arrays(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
+        """The arguments as the call takes them."""
+        return tuple(
+            native_argument(value.T, slot.dtype).T
+            if spec.transposed
+            else native_argument(value, slot.dtype)
+            for value, spec, slot in zip(arrays, self._arrays, self._slots, strict=True)
         )
 
     def assemble(self, computed: Any) -> Any:
@@ -273,9 +328,9 @@ class Function:
         leaves, structure = tree.flatten((args, kwargs))
         if any(isinstance(value, Tensor) for value in leaves):  # of a graph made by hand
             return self._function(*args, **kwargs)
-        trace = self._trace(leaves, structure)
         arrays = [value for value in leaves if is_array(value)]
-        converted = tuple(map(native_argument, arrays, trace.dtypes))
+        self._shown = trace = self._trace(leaves, structure).reading(arrays)
+        converted = trace.native_arrays(arrays)
         if trace.is_random:
             computed = trace.call(converted, *random.next_key())
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -258,13 +258,31 @@ def leaf(slot: Slot) -> Tensor:
     return Tensor(TABLE["slot"], (), {"slot": slot}, slot.weak)
 
 
+def transposed(node: Tensor) -> Tensor:
+    """The node with its axes in the opposite order."""
+    return apply("transpose", node, axes=tuple(reversed(range(len(node.shape)))))
+
+
 def constant(value: np.ndarray, name: str = "constant") -> Tensor:
     """A captured array, bound by reference and read at every run."""
     check_kind(value, "an array")
+    if value.flags.fnc:  # read where it lies
+        return transposed(constant(value.T, name))
     dtype = value.dtype.newbyteorder("=")
     check_dtype(dtype, "an array")
     tensor = leaf(Slot(name, "fixed", stored_dtype(dtype), value.shape, value=value))
     return apply("cast", tensor, dtype=dtype)
+
+
+def with_slots_read_from(outputs: Sequence[Tensor], memory: Mapping[Slot, Tensor]) -> list[Tensor]:
+    """The same outputs with nodes of the same shapes and dtypes in place of some slots'."""
+    replaced: dict[Tensor, Tensor] = {}
+    for node in topological(outputs):
+        if node.op.name == "slot":
+            replaced[node] = memory.get(node.attributes["slot"], node)
+        else:
+            replaced[node] = node.with_inputs(tuple(replaced[i] for i in node.inputs))
+    return [replaced[node] for node in outputs]
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
