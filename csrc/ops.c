@@ -9,7 +9,7 @@
 #include "ops_job.h"
 
 /* What an element costs, where a loaded element or a flop counts one. */
-enum { SOFTMAX_COST = 24, STEP_COST = 8, RANDOM_COST = 16 };
+enum { STEP_COST = 8, RANDOM_COST = 16 };
 
 /* Threads share out flat arrays by pages' worth of elements. */
 #define FLAT_GRAIN 1024
@@ -200,109 +200,6 @@ dlc_status dlc_apply(const dlc_array *out, int32_t op, const dlc_array *inputs, 
     dlc_map_emit(&program, (dlc_map_op)op, 0, 1, 2, 3);
     program.new_outputs = out_is_new;
     return run_program(&program, arrays, out->shape, out->ndim, 1);
-}
-
-/* Softmax. */
-
-typedef struct softmax_call {
-    dlc_job job;
-    const dlc_real_kernels *kernels;
-    dlc_array out, x; /* two axes each, or more where their rows do not lie evenly */
-    int64_t rows, cols;
-    bool logarithm;
-} softmax_call;
-
-/* Makes one axis of those before the last, where that can be done; false where it cannot. */
-static bool merge_rows(dlc_array *array, int64_t rows)
-{
-    int64_t stride = 0, count = 1;
-    for (int32_t axis = array->ndim - 2; axis >= 0; axis--) {
-        if (array->shape[axis] == 1)
-            continue;
-        if (count > 1 && array->stride[axis] != stride * count)
-            return false;
-        if (count == 1)
-            stride = array->stride[axis];
-        count *= array->shape[axis];
-    }
-    *array = (dlc_array){array->data, array->dtype, 2, {rows, array->shape[array->ndim - 1]},
-                         {stride, array->stride[array->ndim - 1]}};
-    return true;
-}
-
-static char *row_of(const dlc_array *array, int64_t row)
-{
-    int64_t offset = 0;
-    for (int32_t axis = array->ndim - 2; axis >= 0; axis--) {
-        offset += row % array->shape[axis] * array->stride[axis];
-        row /= array->shape[axis];
-    }
-    return (char *)array->data + offset * dlc_dtype_size(array->dtype);
-}
-
-static bool has_even_rows(const dlc_array *array, int64_t cols)
-{
-    return array->ndim == 2 && (array->stride[1] == 1 || cols == 1);
-}
-
-static void softmax_rows(const softmax_call *call, void *out, int64_t ld_out, const void *x, int64_t ld_x, int64_t rows)
-{
-    if (call->logarithm)
-        call->kernels->log_softmax(out, ld_out, x, ld_x, rows, call->cols);
-    else
-        call->kernels->softmax(out, ld_out, x, ld_x, rows, call->cols);
-}
-
-static void run_softmax_member(void *context, int thread, int n_threads)
-{
-    const softmax_call *call = context;
-    int64_t begin, end, cols = call->cols, size = dlc_dtype_size(call->x.dtype);
-    dlc_split(&begin, &end, call->rows, 1, thread, n_threads);
-    if (begin == end)
-        return;
-    if (has_even_rows(&call->out, cols) && has_even_rows(&call->x, cols)) {
-        softmax_rows(call, row_of(&call->out, begin), call->out.stride[0], row_of(&call->x, begin), call->x.stride[0],
-                     end - begin);
-        return;
-    }
-    char *buffer = dlc_job_own(&call->job, thread);
-    int64_t x_stride = call->x.stride[call->x.ndim - 1], out_stride = call->out.stride[call->out.ndim - 1];
-    for (int64_t row = begin; row < end; row++) {
-        char *out = row_of(&call->out, row);
-        call->kernels->convert[call->x.dtype](buffer, row_of(&call->x, row), x_stride, cols);
-        softmax_rows(call, buffer, cols, buffer, cols, 1);
-        for (int64_t j = 0; j < cols; j++)
-            memcpy(out + j * out_stride * size, buffer + j * size, (size_t)size);
-    }
-}
-
-dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bool logarithm)
-{
-    softmax_call call = {.out = *out, .x = *x, .rows = 1, .logarithm = logarithm};
-    const dlc_kernels *kernels;
-    int64_t count;
-    if (!dlc_is_real(x->dtype) || out->dtype != x->dtype)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "x and out must both be float32 or both float64");
-    if (x->ndim < 1 || out->ndim != x->ndim)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "x has %d axes and out %d; both need the same number, 1 or more", x->ndim,
-                        out->ndim);
-    for (int32_t axis = 0; axis < x->ndim; axis++)
-        if (out->shape[axis] != x->shape[axis])
-            return dlc_fail(DLC_INVALID_ARGUMENT, "out has extent %lld on axis %d, but x has %lld",
-                            (long long)out->shape[axis], axis, (long long)x->shape[axis]);
-    DLC_TRY(dlc_element_count(&count, x->shape, x->ndim, "x"));
-    DLC_TRY(dlc_kernels_get(&kernels));
-    if (count == 0)
-        return DLC_OK;
-    call.kernels = kernels->real[x->dtype];
-    call.cols = x->shape[x->ndim - 1];
-    call.rows = count / call.cols;
-    bool staged = !merge_rows(&call.x, call.rows) || !has_even_rows(&call.x, call.cols) ||
-                  !merge_rows(&call.out, call.rows) || !has_even_rows(&call.out, call.cols);
-    DLC_TRY(dlc_job_begin(&call.job, dlc_cost_mul(count, SOFTMAX_COST), 0,
-                          staged ? call.cols * dlc_dtype_size(x->dtype) : 0));
-    dlc_team_run(call.job.threads, run_softmax_member, &call);
-    return DLC_OK;
 }
 
 /* Losses. */
@@ -503,7 +400,7 @@ dlc_status dlc_cross_entropy(double *loss, const dlc_array *logits, const dlc_ar
     call.losses = dlc_aligned_alloc(dlc_max64(n, 1) * dlc_dtype_size(logits->dtype));
     if (!call.losses)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for the losses of %lld rows", (long long)n);
-    int64_t cost = dlc_cost_mul(dlc_cost_mul(n, logits->shape[1]), SOFTMAX_COST);
+    int64_t cost = dlc_cost_mul(dlc_cost_mul(n, logits->shape[1]), DLC_SOFTMAX_COST);
     dlc_status status = dlc_job_begin(&call.job, cost, 0, 0);
     if (status == DLC_OK) {
         const dlc_array losses = {call.losses, logits->dtype, 1, {n}, {1}};

@@ -6,6 +6,9 @@
 #include "ops.h"
 #include "threads.h"
 
+/* What an element of a softmax costs, where a loaded element or a flop counts one. */
+enum { DLC_SOFTMAX_COST = 24 };
+
 typedef struct dlc_job {
     int threads; /* to request */
     int64_t own_bytes;

@@ -92,6 +92,33 @@ def test_a_row_of_softmax_is_the_same_among_more_than_the_caches_hold(dtype, col
 
 
 @pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("shape", [(53, 7), (16, 16), (100, 150), (3, 20_000), (2, 37, 21)])
+def test_softmax_of_transposed_rows_has_the_bits_of_others(dtype, shape, rng):
+    """By groups of rows and what is left of them, with any number of threads, and in place."""
+    x = (rng.standard_normal(shape) * 3).astype(dtype)
+    swapped = np.ascontiguousarray(np.swapaxes(x, -1, -2))
+    for function in (ops.softmax, ops.log_softmax):
+        expected = function(x)
+        for threads in THREADS:
+            with team(threads):
+                assert_same_bits(
+                    np.ascontiguousarray(np.swapaxes(function(swapped, axis=-2), -1, -2)), expected
+                )
+                out = np.full_like(x, np.nan)
+                function(np.swapaxes(swapped, -1, -2), out=out)
+                assert_same_bits(out, expected)
+                frame = np.full((*swapped.shape[:-1], shape[-2] + 3), np.nan, dtype)
+                view = np.swapaxes(frame[..., 1:-2], -1, -2)
+                function(x, out=view)
+                assert_same_bits(np.ascontiguousarray(view), expected)
+                view[...] = x
+                function(view, out=view)
+                assert_same_bits(np.ascontiguousarray(view), expected)
+                view[...] = np.nan
+                assert np.isnan(frame).all()
+
+
+@pytest.mark.parametrize("dtype", REALS)
 def test_softmax_does_not_overflow(dtype):
     x = np.array([[1e4, 0, -1e4], [-1e30, -1e30, -1e30]], dtype)
     np.testing.assert_array_equal(ops.softmax(x), np.array([[1, 0, 0], [1 / 3] * 3], dtype))

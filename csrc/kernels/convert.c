@@ -3,25 +3,43 @@
 #include "kernels/lanes.h"
 #include "kernels/map_kernels.h"
 
-/* The two loops differ in the stride only: a constant 1 is what lets the compiler use whole vectors. */
-#define DEFINE_CONVERT(dtype, source, value)                                                \
-    static void convert_##dtype(void *out, const void *in, int64_t stride, int64_t n)       \
-    {                                                                                       \
-        real *to = out;                                                                     \
-        const source *from = in;                                                            \
-        if (stride == 1)                                                                    \
-            for (int64_t i = 0; i < n; i++)                                                 \
-                to[i] = (real)(value(from[i]));                                             \
-        else                                                                                \
-            for (int64_t i = 0; i < n; i++)                                                 \
-                to[i] = (real)(value(from[i * stride]));                                    \
+/* Loops differ in the stride only, of which a constant lets the compiler use whole vectors: contiguous elements, and of reals
+ * every second one (as the real parts of complex numbers are) and those of a reversed array. */
+#define CONVERT_WITH(step, value)   \
+    for (int64_t i = 0; i < n; i++) \
+        to[i] = (real)(value(from[i * (step)]))
+
+#define DEFINE_CONVERT(dtype, source, value)                                          \
+    static void convert_##dtype(void *out, const void *in, int64_t stride, int64_t n) \
+    {                                                                                 \
+        real *to = out;                                                               \
+        const source *from = in;                                                      \
+        if (stride == 1)                                                              \
+            CONVERT_WITH(1, value);                                                   \
+        else                                                                          \
+            CONVERT_WITH(stride, value);                                              \
+    }
+
+#define DEFINE_CONVERT_OF_REALS(dtype, source)                                        \
+    static void convert_##dtype(void *out, const void *in, int64_t stride, int64_t n) \
+    {                                                                                 \
+        real *to = out;                                                               \
+        const source *from = in;                                                      \
+        if (stride == 1)                                                              \
+            CONVERT_WITH(1, AS_IS);                                                   \
+        else if (stride == 2)                                                         \
+            CONVERT_WITH(2, AS_IS);                                                   \
+        else if (stride == -1)                                                        \
+            CONVERT_WITH(-1, AS_IS);                                                  \
+        else                                                                          \
+            CONVERT_WITH(stride, AS_IS);                                              \
     }
 
 #define AS_IS(x) (x)
 #define IS_TRUE(x) ((x) != 0)
 
-DEFINE_CONVERT(float32, float, AS_IS)
-DEFINE_CONVERT(float64, double, AS_IS)
+DEFINE_CONVERT_OF_REALS(float32, float)
+DEFINE_CONVERT_OF_REALS(float64, double)
 DEFINE_CONVERT(uint8, uint8_t, AS_IS)
 DEFINE_CONVERT(int32, int32_t, AS_IS)
 DEFINE_CONVERT(int64, int64_t, AS_IS)

@@ -1,3 +1,4 @@
+#include "cpu/transposed.h"
 #include "map/walk.h"
 
 static double number_at(const char *p, int64_t size)
@@ -46,18 +47,6 @@ static void advance(dlc_map_walk *w, int64_t blocks)
     }
 }
 
-/* buffer (rows, cols) = elements of `data`, which are adjacent from row to row */
-static void load_transposed(const dlc_map_walk *w, dlc_map_operand *o, const char *data, int64_t rows, int64_t cols)
-{
-    const dlc_gemm_kernels *gemm = w->kernels->gemm;
-    const int64_t col_stride = o->stride[w->ndim - 1];
-    const int64_t packed = cols / gemm->lanes * gemm->lanes; /* beyond, pack would run over into the next row */
-    if (packed > 0)
-        gemm->pack(o->buffer, cols, data, col_stride, 1, packed, rows);
-    if (packed < cols)
-        gemm->turn(o->buffer + packed * w->size, cols, data + packed * col_stride * w->size, col_stride, rows, cols - packed, false);
-}
-
 /* o->buffer (rows, cols) = the operand's elements from `data` on. What the buffer holds already is kept: scalars and
  * rows that all blocks share are loaded once. */
 static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, int64_t rows, int64_t cols)
@@ -90,7 +79,7 @@ static void load(const dlc_map_walk *w, dlc_map_operand *o, const char *data, in
     } else if (row_stride == cols * col_stride) {
         convert(buffer, data, col_stride, rows * cols);
     } else if (row_stride == 1 && o->dtype == w->program->dtype) {
-        load_transposed(w, o, data, rows, cols);
+        dlc_copy_transposed(w->kernels, size, buffer, cols, data, col_stride, rows, cols);
     } else if (col_stride == 1 && o->dtype == w->program->dtype) {
         w->kernels->copy_rows(buffer, cols, data, row_stride, rows, cols);
     } else {

@@ -1,5 +1,6 @@
 /* Kernels over rows and columns: conversion, filling, reductions, softmax and its loss. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arrays.h"
@@ -21,16 +22,19 @@ static void set_any(int32_t dtype, void *x, int64_t i, int64_t value)
 
 static void test_convert(const dlc_real_kernels *kernels, int32_t dtype)
 {
-    static const int64_t lengths[] = {0, 1, 3, 15, 16, 17, 35};
+    static const int64_t lengths[] = {0, 1, 3, 15, 16, 17, 35}, strides[] = {1, 2, 3, -1, -2};
     for (int32_t from = 0; from < DLC_DTYPE_COUNT; from++)
         for (size_t k = 0; k < sizeof lengths / sizeof lengths[0]; k++)
-            for (int64_t stride = 1; stride <= 3; stride += 2) {
-                const int64_t n = lengths[k];
-                void *in = place(0, from, n == 0 ? 0 : (n - 1) * stride + 1, EDGE_BEHIND);
-                void *out = place(1, dtype, n, EDGE_BEHIND);
+            for (size_t s = 0; s < 2 * sizeof strides / sizeof strides[0]; s++) {
+                const int64_t n = lengths[k], stride = strides[s / 2], last = n == 0 ? 0 : (n - 1) * stride;
+                const edge edge = s % 2 ? EDGE_BEFORE : EDGE_BEHIND;
+                char *in = place(0, from, n == 0 ? 0 : llabs(last) + 1, edge);
+                void *out = place(1, dtype, n, edge);
+                in -= (last < 0 ? last : 0) * size_of(from);
                 for (int64_t i = 0; i < n; i++)
                     set_any(from, in, i * stride, i % 11 * 5);
-                describe("conversion of %lld elements of dtype %d to float%d", (long long)n, from, bits_of(dtype));
+                describe("conversion of %lld elements of dtype %d, %lld apart, to float%d", (long long)n, from, (long long)stride,
+                         bits_of(dtype));
                 kernels->convert[from](out, in, stride, n);
                 for (int64_t i = 0; i < n; i++) {
                     double expected = from == DLC_BOOL ? i % 11 != 0 : (double)(i % 11 * 5);
