@@ -306,18 +306,11 @@ static void pack_straight(real *panel, int64_t step, const real *x, int64_t stri
         return;
     }
     const int64_t whole = width / L * L, rest = width - whole;
-    const vint kept = v_first_lanes(rest);
     for (int64_t p = 0; p < depth; p++, panel += step, x += stride) {
         for (int64_t w = 0; w < whole; w += L)
             v_store(panel + w, v_load(x + w));
-        if (rest == 0)
-            continue;
-        if (stride >= L && p + 1 < depth) { /* may run over into the next row */
-            v_store(panel + whole, (vreal)((vint)v_load(x + whole) & kept));
-            continue;
-        }
-        v_store(panel + whole, (vreal){0});
-        copy_few(panel + whole, x + whole, rest);
+        if (rest > 0)
+            v_store(panel + whole, v_load_part(x + whole, rest, 0));
     }
 }
 

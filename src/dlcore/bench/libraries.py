@@ -179,6 +179,8 @@ class Dlcore(Library):
         "exp": "exp(x, out=y)",
         "log": "log(x, out=y)",
         "softmax": "softmax(x, out=y)",
+        "relu_transposed": "relu(x, out=y)",
+        "softmax_transposed": "softmax(x, out=y)",
         "sum": "r = f(x)",
         "max": "r = f(x)",
         "sum_rows": "r = f(x)",

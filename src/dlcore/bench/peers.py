@@ -19,6 +19,12 @@ from dlcore.bench.work import ADAM, SGD, WORK
 PRODUCTS = ("matmul", "matmul_ta", "matmul_tb")
 
 
+NUMPY_SOFTMAX = (
+    "np.subtract(x, x.max(axis=-1, keepdims=True), out=y); np.exp(y, out=y); "
+    "np.divide(y, y.sum(axis=-1, keepdims=True), out=y)"
+)
+
+
 class NumPy(Library):
     """Elementwise functions and reductions run on one thread, whatever the number of CPUs."""
 
@@ -30,6 +36,7 @@ class NumPy(Library):
         "linear_relu": "np.matmul(x, w, out=y); np.add(y, b, out=y); np.maximum(y, 0, out=y)",
         "linear_tanh": "np.matmul(x, w, out=y); np.add(y, b, out=y); np.tanh(y, out=y)",
         "relu": "np.maximum(x, 0, out=y)",
+        "relu_transposed": "np.maximum(x, 0, out=y)",
         "sigmoid": "np.negative(x, out=y); np.exp(y, out=y); np.add(y, 1, out=y); "
         "np.divide(1, y, out=y)",
         "tanh": "np.tanh(x, out=y)",
@@ -37,8 +44,7 @@ class NumPy(Library):
         "np.divide(x, y, out=y)",
         "exp": "np.exp(x, out=y)",
         "log": "np.log(x, out=y)",
-        "softmax": "np.subtract(x, x.max(axis=-1, keepdims=True), out=y); np.exp(y, out=y); "
-        "np.divide(y, y.sum(axis=-1, keepdims=True), out=y)",
+        **dict.fromkeys(("softmax", "softmax_transposed"), NUMPY_SOFTMAX),
         "sum": "r = np.sum(x)",
         "max": "r = np.max(x)",
         "sum_rows": "np.sum(x, axis=1, out=r)",
@@ -137,6 +143,8 @@ class Torch(Library):
         "exp": "torch.exp(x, out=y)",
         "log": "torch.log(x, out=y)",
         "softmax": "torch.softmax(x, -1, out=y)",
+        "relu_transposed": "torch.clamp_min(x, 0, out=y)",
+        "softmax_transposed": "torch.softmax(x, -1, out=y)",
         "sum": "r = torch.sum(x)",
         "max": "r = torch.max(x)",
         "sum_rows": "torch.sum(x, 1, out=r)",
@@ -202,6 +210,8 @@ JAX_FUNCTIONS = {
     "exp": "jnp.exp",
     "log": "jnp.log",
     "softmax": "lambda x: jax.nn.softmax(x, axis=-1)",
+    "relu_transposed": "lambda x: jax.nn.relu(x.T)",
+    "softmax_transposed": "lambda x: jax.nn.softmax(x.T, axis=-1)",
     "sum": "jnp.sum",
     "max": "jnp.max",
     "sum_rows": "lambda x: jnp.sum(x, axis=1)",

@@ -108,6 +108,9 @@ def _gemm() -> list[KernelRow]:
             rows.append(KernelRow("gemm", f"{n}^3 {name}", op, (n, n, n), "bfloat16", goal))
     vector = Goal(0.9, dict(numpy=(1.0, 1.3)))
     rows.append(KernelRow("gemm", "1x1024x1024", "matmul", (1, 1024, 1024), "read", vector, BOTH))
+    for sizes in ((1024, 1024, 1), (65536, 8, 1)):
+        name, goal = "x".join(map(str, sizes)), Goal(vs=dict(numpy=1.0))
+        rows.append(KernelRow("gemm", name, "matmul", sizes, "read", goal, BOTH))
     for sizes in ((128, 784, 256), (128, 256, 128)):
         for activation in ("relu", "tanh", "gelu"):
             name = f"linear {activation} {'x'.join(map(str, sizes))}"
@@ -129,6 +132,10 @@ def _elementwise() -> list[KernelRow]:
                 sizes = (n // cols, cols) if cols else (n,)
                 name = f"{op} {_size_name(n)}" + (f" rows of {cols}" if cols else "")
                 rows.append(_elementwise_row(name, op, sizes, n))
+    for op in ("relu", "softmax"):
+        for sizes in ((1024, 1024), (KI * 32, 10)):
+            name, goal = f"{op} {'x'.join(map(str, sizes))} transposed", Goal(vs=dict(best=1.2))
+            rows.append(KernelRow("elementwise", name, f"{op}_transposed", sizes, "copy", goal))
     return rows
 
 

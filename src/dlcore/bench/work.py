@@ -130,6 +130,10 @@ def _wide(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return _normal(rng, *shape) * np.float32(3)
 
 
+def _transposed(rng: np.random.Generator, sizes: Sizes) -> Arrays:
+    return {"x": _wide(rng, *sizes[::-1]).T, "y": _like_output(*sizes)}
+
+
 def _reduced(axis: int | None) -> Callable[[np.random.Generator, Sizes], Arrays]:
     def inputs(rng: np.random.Generator, sizes: Sizes) -> Arrays:
         x = _positive(rng, *sizes)
@@ -264,6 +268,8 @@ WORK: Mapping[str, Work] = {
     "linear_gelu": _activated("gelu"),
     **{name: _elementwise(name) for name in FUNCTIONS if name != "log"},
     "log": _elementwise("log", _positive),
+    "relu_transposed": replace(_elementwise("relu"), inputs=_transposed),
+    "softmax_transposed": replace(_elementwise("softmax"), inputs=_transposed),
     "sum": _reduction(None, lambda x, rows: _double(x).sum()),
     "max": _reduction(None, lambda x, rows: x.max()),
     "sum_rows": _reduction(1, lambda x, rows: _double(x[rows]).sum(axis=1)),
