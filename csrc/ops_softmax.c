@@ -12,22 +12,21 @@ typedef struct softmax_call {
     bool logarithm;
 } softmax_call;
 
-/* Makes one axis of those before the last, where that can be done; false where it cannot. */
-static bool merge_rows(dlc_array *array, int64_t rows)
+/* Makes one axis of those before the last, where that can be done. */
+static void merge_rows(dlc_array *array, int64_t rows)
 {
     int64_t stride = 0, count = 1;
     for (int32_t axis = array->ndim - 2; axis >= 0; axis--) {
         if (array->shape[axis] == 1)
             continue;
         if (count > 1 && array->stride[axis] != stride * count)
-            return false;
+            return;
         if (count == 1)
             stride = array->stride[axis];
         count *= array->shape[axis];
     }
     *array = (dlc_array){array->data, array->dtype, 2, {rows, array->shape[array->ndim - 1]},
                          {stride, array->stride[array->ndim - 1]}};
-    return true;
 }
 
 static char *row_of(const dlc_array *array, int64_t row)
@@ -53,8 +52,11 @@ static void softmax_rows(const softmax_call *call, void *out, int64_t ld_out, co
         call->kernels->softmax(out, ld_out, x, ld_x, rows, call->cols);
 }
 
-/* Rows whose elements are adjacent from row to row, as in a transposed matrix or along another axis than the last */
-static bool has_adjacent_rows(const dlc_array *array) { return array->ndim == 2 && array->stride[0] == 1; }
+/* Whether elements are adjacent from row to row, as in a transposed matrix or along another axis than the last */
+static bool has_adjacent_rows(const dlc_array *array)
+{
+    return array->ndim >= 2 && array->stride[array->ndim - 2] == 1 && array->stride[array->ndim - 1] > 0;
+}
 
 /* buffer (rows, cols) = rows of x from `row` on */
 static void gather_rows(const softmax_call *call, char *buffer, int64_t row, int64_t rows)
@@ -84,25 +86,35 @@ static void scatter_rows(const softmax_call *call, const char *buffer, int64_t r
     }
 }
 
-/* Rows that are staged at a time: a line of what is transposed, of rows that are not too long for it. */
+/* Rows that are staged at a time: a line of what is transposed, if they fit in a part of L2. */
 static int64_t staged_rows(const softmax_call *call)
 {
-    enum { MOST_BYTES = 1 << 20 };
+    enum { MOST_BYTES = 256 << 10 };
     const int64_t size = dlc_dtype_size(call->x.dtype), line = DLC_ALIGNMENT / size;
-    return call->cols <= MOST_BYTES / DLC_ALIGNMENT ? dlc_min64(line, call->rows) : 1;
+    if (!has_adjacent_rows(&call->x) && !has_adjacent_rows(&call->out))
+        return 1;
+    return dlc_max64(dlc_min64(line, MOST_BYTES / (call->cols * size)), 1);
+}
+
+/* The rows from `row` on that lie evenly in both arrays */
+static int64_t even_rows(const softmax_call *call, int64_t row)
+{
+    const int64_t of_x = call->x.shape[call->x.ndim - 2], of_out = call->out.shape[call->out.ndim - 2];
+    const int64_t inner = dlc_min64(of_x, of_out); /* the other's are as many, or have become one axis with those before */
+    return inner - row % inner;
 }
 
 static void run_softmax_member(void *context, int thread, int n_threads)
 {
     const softmax_call *call = context;
     const int64_t cols = call->cols;
-    const bool reads = has_even_rows(&call->x, cols), writes = has_even_rows(&call->out, cols);
+    const bool reads = has_even_rows(&call->x, cols), writes = has_even_rows(&call->out, cols), staged = !reads || !writes;
     int64_t begin, end;
-    dlc_split(&begin, &end, call->rows, reads && writes ? 1 : staged_rows(call), thread, n_threads);
-    char *buffer = reads && writes ? NULL : dlc_job_own(&call->job, thread);
-    const int64_t step = reads && writes ? end - begin : staged_rows(call);
-    for (int64_t row = begin; row < end; row += step) {
-        const int64_t rows = dlc_min64(step, end - row);
+    dlc_split(&begin, &end, call->rows, staged ? staged_rows(call) : 1, thread, n_threads);
+    char *buffer = staged ? dlc_job_own(&call->job, thread) : NULL;
+    for (int64_t row = begin, rows; row < end; row += rows) {
+        rows = staged ? dlc_min64(staged_rows(call), even_rows(call, row)) : end - begin;
+        rows = dlc_min64(rows, end - row);
         if (!reads)
             gather_rows(call, buffer, row, rows);
         softmax_rows(call, writes ? row_of(&call->out, row) : buffer, writes ? call->out.stride[0] : cols,
@@ -133,8 +145,9 @@ dlc_status dlc_softmax(const dlc_array *out, const dlc_array *x, bool logarithm)
     call.kernels = kernels->real[x->dtype];
     call.cols = x->shape[x->ndim - 1];
     call.rows = count / call.cols;
-    bool staged = !merge_rows(&call.x, call.rows) || !has_even_rows(&call.x, call.cols) ||
-                  !merge_rows(&call.out, call.rows) || !has_even_rows(&call.out, call.cols);
+    merge_rows(&call.x, call.rows);
+    merge_rows(&call.out, call.rows);
+    const bool staged = !has_even_rows(&call.x, call.cols) || !has_even_rows(&call.out, call.cols);
     DLC_TRY(dlc_job_begin(&call.job, dlc_cost_mul(count, DLC_SOFTMAX_COST), 0,
                           staged ? staged_rows(&call) * call.cols * dlc_dtype_size(x->dtype) : 0));
     dlc_team_run(call.job.threads, run_softmax_member, &call);

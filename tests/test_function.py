@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import logging
 import math
 import operator
 import re
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -74,12 +76,71 @@ def test_large_arrays_in_fortran_order_are_read_where_they_lie(traces):
             np.testing.assert_allclose(f(*arguments), expected, rtol=1e-12)
     assert traces() == 1
     trace = f.trace(x_f, y)
-    variant = trace.reading([x_f, y])
-    assert variant.plan is not trace.plan
-    assert trace.reading([x_f, y]) is variant
-    assert all(map(np.shares_memory, variant.native_arrays([x_f, y]), [x_f, y]))
+    assert trace.plan is not f.trace(x, y).plan
+    assert f.trace(x_f, y) is trace
+    assert all(map(np.shares_memory, trace.native_arrays([x_f, y]), [x_f, y]))
     x_f[3, 4] += 1
     np.testing.assert_allclose(f(x_f, y), f(np.ascontiguousarray(x_f), y), rtol=1e-12)
+
+
+def test_no_plan_is_made_for_the_order_of_what_is_not_read():
+    x, unread = np.ones((90, 80)), np.asfortranarray(np.ones((90, 80)))
+    f = dl.jit(lambda unread, x: 2 * x)
+    assert f.trace(unread, x) is f.trace(np.ones((90, 80)), x)
+    for layout in (unread, unread[:, ::-1], np.ones((90, 80))):
+        np.testing.assert_array_equal(f(layout, x), 2 * x)
+
+
+def test_plans_for_other_orders_go_with_their_function(monkeypatch):
+    captured = np.ones((90, 80))
+    f = dl.jit(lambda x, captured=captured: x + np.asarray(captured) @ np.ones((80, 80)))
+    alive = weakref.ref(captured)
+    gc.disable()
+    try:
+        before = len(PLANS)
+        f(np.ones((90, 80)))
+        f(np.asfortranarray(np.ones((90, 80))))
+        assert len(PLANS) == before + 2
+        del f, captured
+        assert len(PLANS) == before
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_large_arguments_of_any_kind_in_fortran_order(tmp_path):
+    class Special(np.ndarray):
+        pass
+
+    x = np.random.default_rng(5).normal(size=(90, 80))
+    mapped = np.memmap(tmp_path / "x", x.dtype, "w+", shape=x.shape, order="F")
+    mapped[...] = x
+    read_only = np.asfortranarray(x)
+    read_only.flags.writeable = False
+    f = dl.jit(lambda x: np.tanh(x) + 1)
+    for _ in range(2):
+        for argument in (mapped, read_only, np.asfortranarray(x).view(Special), x):
+            np.testing.assert_array_equal(f(argument), f(x))
+
+
+def test_calls_from_several_threads_with_arrays_in_several_orders():
+    x = np.random.default_rng(6).normal(size=(70, 75))
+    f = dl.jit(lambda x: (x * 2, x[:3, :2] + 1))
+    layouts = [x, np.asfortranarray(x), x[::-1, ::-1], np.repeat(x, 2, axis=1)[:, ::2]]
+
+    def call(i):
+        layout = layouts[i % 4]
+        doubled, corner = f(layout)
+        return np.array_equal(doubled, layout * 2) and np.array_equal(corner, layout[:3, :2] + 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(call, range(400)))
+
+
+def test_captured_integers_beyond_those_of_64_bits_wrap_around():
+    captured = np.array([2**64 - 1, 2**64 - 3, 7], np.uint64)
+    f = dl.jit(lambda x: captured + x)
+    np.testing.assert_array_equal(f(np.zeros(3, np.uint64)), captured)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i4", ">f8"])

@@ -205,6 +205,25 @@ def test_transposed_inputs_and_outputs(dtype, shape, rng):
     assert np.isnan(frame).all()
 
 
+def test_transposed_inputs_beyond_the_caches(rng):
+    """Where outputs are streamed past them."""
+    x, y = rng.standard_normal((2100, 1900)), rng.standard_normal((1900, 2100))
+    for threads in THREADS:
+        with team(threads):
+            (out,) = run([("add", 0, 1, 2)], [x, y.T], x.shape, [x.shape])
+        assert_same_bits(out, x + y.T)
+
+
+def test_a_transposed_output_may_be_an_input(rng):
+    """As the state of an optimiser beside parameters in another order."""
+    x, y = rng.standard_normal((300, 257)), rng.standard_normal((257, 300)).T
+    state, total = y.copy(order="F"), np.full_like(x, np.nan)
+    words = words_of([("add", 0, 2, 3), ("multiply", 1, 2, 3)], n_out=2, n_in=2)
+    _native.run_map(words, [total, state], [x, state], x.shape, 1)
+    assert_same_bits(total, x + y)
+    assert_same_bits(np.ascontiguousarray(state), x * y)
+
+
 @pytest.mark.parametrize("dtype", REALS)
 def test_outputs_of_any_stride(dtype, rng):
     """Only the output's own elements are written."""

@@ -92,7 +92,9 @@ def test_a_row_of_softmax_is_the_same_among_more_than_the_caches_hold(dtype, col
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize("shape", [(53, 7), (16, 16), (100, 150), (3, 20_000), (2, 37, 21)])
+@pytest.mark.parametrize(
+    "shape", [(53, 7), (16, 16), (100, 150), (3, 20_000), (2, 37, 21), (40, 3, 5)]
+)
 def test_softmax_of_transposed_rows_has_the_bits_of_others(dtype, shape, rng):
     """By groups of rows and what is left of them, with any number of threads, and in place."""
     x = (rng.standard_normal(shape) * 3).astype(dtype)

@@ -269,17 +269,19 @@ static bool is_streamed(const dlc_map_walk *w, int i)
            (begins_with_lines(w, &w->operands[i]) || dlc_map_instruction_cost(w->program) <= SHORT_COST);
 }
 
-/* Marks the operands whose elements lie nearer from row to row than along rows. False: there are none. */
+/* Marks the operands whose elements lie nearer from row to row than along rows, of those that are read or stored. False: there
+ * are none. */
 static bool find_transposed(dlc_map_walk *w)
 {
-    const int row = w->ndim - 2, col = w->ndim - 1;
+    const int row = w->ndim - 2, col = w->ndim - 1, accumulated = dlc_map_count_accumulated(w);
     bool found = false;
     for (int i = 0; i < dlc_map_operand_count(w->program); i++) {
         dlc_map_operand *o = &w->operands[i];
-        o->transposed = w->extent[row] > 1 && o->stride[row] != 0 && llabs(o->stride[row]) < llabs(o->stride[col]);
+        const bool is_nearer = o->stride[row] != 0 && llabs(o->stride[row]) < llabs(o->stride[col]);
+        o->transposed = i >= accumulated && w->extent[row] > 1 && is_nearer;
         found = found || o->transposed;
     }
-    return found;
+    return found && !w->direct;
 }
 
 static int64_t line_elements(const dlc_map_program *program) { return DLC_ALIGNMENT / dlc_dtype_size(program->dtype); }
@@ -437,30 +439,40 @@ bool dlc_map_walk_point_at(dlc_map_walk *w, const dlc_array *arrays)
     return true;
 }
 
-/* Whether a walk may take `array` for transposed that is led by `leading`, or where that is NULL takes the axes in their order. */
+/* Whether the walk may take an array for transposed that takes axes by the strides of `leading`, or as they come where that is NULL.
+ * An axis that `leading` does not have has an extent of 1 where it leads. */
 static bool may_be_transposed(const dlc_array *array, const dlc_array *leading, int32_t ndim)
 {
     for (int row = 0; row < ndim; row++)
         for (int col = 0; col < ndim; col++) {
             const int64_t row_stride = llabs(dlc_map_stride(array, row)), col_stride = llabs(dlc_map_stride(array, col));
-            const bool is_outer = leading ? llabs(dlc_map_stride(leading, row)) >= llabs(dlc_map_stride(leading, col)) : row < col;
-            if (is_outer && row_stride != 0 && row_stride < col_stride)
+            if (row_stride == 0 || row_stride >= col_stride)
+                continue;
+            if (leading ? leading->shape[row] != 1 && leading->shape[col] != 1 &&
+                              llabs(leading->stride[row]) >= llabs(leading->stride[col])
+                        : row < col)
                 return true;
         }
     return false;
 }
 
+/* The same whichever array leads for the capacity of rows or fewer, for which others may span the space. */
+static bool may_go_by_strips(const dlc_map_program *program, const dlc_array *arrays, const dlc_array *array, int32_t ndim)
+{
+    if (program->reduction == DLC_REDUCE_NONE)
+        return may_be_transposed(array, &arrays[0], ndim);
+    for (int i = program->n_reduced; i < dlc_map_operand_count(program); i++)
+        if (may_be_transposed(array, &arrays[i], ndim))
+            return true;
+    return may_be_transposed(array, NULL, ndim);
+}
+
 int64_t dlc_map_strip_bytes(const dlc_map_program *program, const dlc_array *arrays, int64_t elements, int32_t ndim)
 {
-    const int count = dlc_map_operand_count(program);
     const int64_t strip = line_elements(program) * strip_row_elements(program);
     const int64_t bytes = dlc_align_up(dlc_min64(elements, strip) * dlc_dtype_size(program->dtype));
-    for (int i = 0; i < count; i++) {
-        if (program->reduction != DLC_REDUCE_NONE && may_be_transposed(&arrays[i], NULL, ndim))
-            return count * bytes;
-        for (int j = 0; j < count; j++)
-            if (may_be_transposed(&arrays[i], &arrays[j], ndim))
-                return count * bytes;
-    }
-    return 0;
+    int64_t count = 0;
+    for (int i = 0; i < dlc_map_operand_count(program); i++) /* where axes that are reduced have an extent of 1, nothing is */
+        count += may_go_by_strips(program, arrays, &arrays[i], ndim);
+    return count * bytes;
 }

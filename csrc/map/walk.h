@@ -1,9 +1,9 @@
 /* The walk over blocks that runs a map program. A run collapses its arrays to few axes, then walks blocks over the
  * two innermost: a block is as many whole rows as a register holds, or a part of one row where rows are longer. In a
  * block every operand is a contiguous register: the array itself where it is contiguous there and of the computed
- * dtype, else a buffer that the block is staged in. Where blocks would have few rows and elements of an operand are adjacent from
- * row to row, as in a transposed array, the walk goes by strips: blocks of one row each, whose transposed operands are staged
- * together. What a block gives for an element depends on that element's
+ * dtype, else a buffer that the block is staged in. Where blocks would have few rows and elements of an operand are nearer from
+ * row to row than along rows, as in a transposed array, the walk goes by strips: blocks of one row each, whose transposed operands
+ * are staged together. What a block gives for an element depends on that element's
  * inputs alone, so any split into blocks and threads gives the same bits. */
 #ifndef DLC_MAP_WALK_H
 #define DLC_MAP_WALK_H

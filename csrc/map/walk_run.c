@@ -153,6 +153,7 @@ static void run_block(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, i
             store(w, &w->operands[i], place[i], rows, cols);
 }
 
+/* Output 0 of what has no reduction leads the walk, so that no register that is defined from the start is transposed. */
 static void run_strip(dlc_map_walk *w, int64_t row, int64_t rows, int64_t col, int64_t cols)
 {
     const int n_out = w->program->n_out;

@@ -10,8 +10,9 @@ class Call:
     def __init__(
         self,
         plan: Plan,
-        arguments: Sequence[tuple[int, np.dtype[Any], tuple[int, ...], bool]],
-        results: Sequence[tuple[int, np.dtype[Any], tuple[Any, ...], bool]],
+        arguments: Sequence[tuple[int, np.dtype[Any], tuple[int, ...]]],
+        transposed: Sequence[bool],
+        results: Sequence[tuple[int, np.dtype[Any], tuple[Any, ...]]],
         constants: Sequence[tuple[int, NDArray[Any]]],
         as_one: bool,
     ) -> None: ...

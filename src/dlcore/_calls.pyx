@@ -31,7 +31,6 @@ from dlcore._plan cimport (
 import numpy as np
 
 from dlcore._ops import as_contiguous
-from dlcore.memory import native_array
 
 cnp.import_array()
 
@@ -63,13 +62,14 @@ cdef struct _Array:
     cnp.npy_intp shape[DLC_MAX_NDIM]
 
 
-cdef int _describe_array(_Array *array, tuple description) except -1:
-    slot, dtype, shape, array.transposed = description
+cdef int _describe_array(_Array *array, tuple description, bint transposed=False) except -1:
+    slot, dtype, shape = description
     if len(shape) > DLC_MAX_NDIM:
         raise ValueError(f"an array has {len(shape)} axes; the limit is {DLC_MAX_NDIM}")
     array.slot = slot
     array.type_number = (<cnp.dtype>dtype).type_num
     array.ndim = len(shape)
+    array.transposed = transposed
     for i in range(array.ndim):
         array.shape[i] = shape[i]
     return 0
@@ -125,7 +125,7 @@ cdef object _as_expected(const _Array *expected, object value):
     """The array, or a copy of it in C order where that is expected and it is in another; else None."""
     if not _has_form(expected, value, 0):
         return None
-    if _is_in_order(expected, value):
+    if _is_in_order(expected, value) or expected.slot < 0:
         return value
     if expected.transposed or _is_read_transposed(value):
         return None
@@ -139,9 +139,10 @@ cdef class Call:
     ----------
     plan : Plan
         Its slots are FIXED, but for those of results, which are STEP.
-    arguments, results : sequence of (int, dtype, tuple of int, bool)
-        Slot (-1 for an argument that the plan does not read), dtype and shape; whether it is in
-        Fortran order.
+    arguments, results : sequence of (int, dtype, tuple of int)
+        Slot (-1 for an argument that the plan does not read), dtype and shape.
+    transposed : sequence of bool
+        Of each argument, whether it is expected in Fortran order, and not in C order.
     constants : sequence of (int, ndarray)
         Slots that are bound to the same array at every call. One that is in another order or dtype
         than plans read is copied each time, so that changes of it are seen.
@@ -156,7 +157,7 @@ cdef class Call:
     cdef list _constants
     cdef bint _as_one
 
-    def __cinit__(self, Plan plan, arguments, results, constants, bint as_one):
+    def __cinit__(self, Plan plan, arguments, transposed, results, constants, bint as_one):
         self._plan = plan
         self._as_one = as_one
         self._constants = list(constants)
@@ -167,7 +168,7 @@ cdef class Call:
         if self._arguments == NULL or self._results == NULL:
             raise MemoryError("no memory for the arguments of a call")
         for i in range(self._n_arguments):
-            _describe_array(&self._arguments[i], arguments[i])
+            _describe_array(&self._arguments[i], arguments[i], transposed[i])
         for i in range(self._n_results):
             _describe_array(&self._results[i], results[i])
 
@@ -243,7 +244,9 @@ cdef class Call:
             cnp.PyArray_TYPE(array), type_number_of(record)
         ):
             return array
-        return native_array(array, "a captured array").astype(dtype_of(record), copy=False)
+        if is_plain(array) and array.dtype == dtype_of(record):
+            return as_contiguous(array)
+        return np.require(array, dtype_of(record), ["C_CONTIGUOUS", "ALIGNED"])
 
     cdef inline void _bind(self, dlc_binding *bindings, int64_t slot, cnp.ndarray array) noexcept:
         bindings[slot].data = cnp.PyArray_DATA(array)
@@ -329,10 +332,8 @@ cdef class RowCall(_BoundCall):
         cdef Py_ssize_t i
         self._workspace = plan.take_workspace(1)
         self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
-        _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:], False))
-        _describe_array(
-            &self._result, (result, bindings[result].dtype, bindings[result].shape[1:], False)
-        )
+        _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
+        _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
         _set_one_step(&run, self._workspace, plan._n_slots)
         run.threads = 1
         for i in range(plan._n_slots):
@@ -412,10 +413,8 @@ cdef class BatchCall(_BoundCall):
         self._capacity = plan.row_capacity
         self._fixed_cost = <double>dlc_plan_fixed_cost(plan._plan)
         self._cost_of_row = (dlc_plan_cost(plan._plan) - self._fixed_cost) / self._capacity
-        _describe_array(&self._rows, (rows, bindings[rows].dtype, bindings[rows].shape, False))
-        _describe_array(
-            &self._results, (results, bindings[results].dtype, bindings[results].shape, False)
-        )
+        _describe_array(&self._rows, (rows, bindings[rows].dtype, bindings[rows].shape))
+        _describe_array(&self._results, (results, bindings[results].dtype, bindings[results].shape))
         self._bindings = <dlc_binding *>malloc(<size_t>n_slots * sizeof(dlc_binding))
         if self._bindings == NULL:
             raise MemoryError(f"no memory for {n_slots} bindings")

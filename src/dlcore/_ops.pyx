@@ -66,25 +66,31 @@ cdef enum:
     SMALL_OPERANDS = 1 << 14
 
 
-# Matrix products.
+# Copies.
 
 def as_contiguous(cnp.ndarray array not None):
-    """The array, or a copy of it in C order; it is plain."""
+    """The array, or a copy of it in C order."""
     cdef int ndim = cnp.PyArray_NDIM(array)
     if cnp.PyArray_IS_C_CONTIGUOUS(array):
         return array
-    if ndim > DLC_MAX_NDIM or not is_real(cnp.PyArray_TYPE(array)):  # the core would convert what is not real
+    # the core would convert what is not real
+    if ndim > DLC_MAX_NDIM or not is_plain(array) or not is_real(cnp.PyArray_TYPE(array)):
         return np.array(array, order="C")
     cdef cnp.ndarray copy = aligned_array(ndim, cnp.PyArray_DIMS(array), cnp.PyArray_TYPE(array))
     cdef dlc_array source, target
     cdef dlc_status status
     describe(&source, array, "an array")
     describe(&target, copy, "an array")
-    with nogil:
+    if cnp.PyArray_SIZE(array) <= SMALL_ELEMENTS:
         status = dlc_apply(&target, DLC_MAP_COPY, &source, True)
+    else:
+        with nogil:
+            status = dlc_apply(&target, DLC_MAP_COPY, &source, True)
     check(status)
     return copy
 
+
+# Matrix products.
 
 cdef int transpose(dlc_array *view, str name) except -1:
     if view.ndim < 2:

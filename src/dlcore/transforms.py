@@ -67,6 +67,11 @@ def jit(f: Callable[..., Any]) -> Function:
         Takes what ``f`` takes and returns what ``f`` returns. Its ``plan_summary()`` shows the
         plan that ran last.
 
+    Notes
+    -----
+    Arguments in C order are read where they lie, and so are those in Fortran order from 32 KiB on,
+    by a plan of their own; the last bits of a sum may be others then. Other arrays are copied.
+
     Examples
     --------
     >>> import numpy as np

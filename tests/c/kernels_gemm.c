@@ -214,6 +214,11 @@ static void test_vector_products(const dlc_gemm_kernels *kernels, int32_t dtype)
     for (int i = 0; i < COUNT; i++)
         for (int j = 0; j < COUNT; j++)
             test_vector_products_of(kernels, dtype, sizes[i], sizes[j], (i + j) % 2, j % 2);
+    /* rows about as long as those whose lanes are added up in another way, and what is left of their vectors */
+    const int64_t lanes = kernels->lanes, lengths[] = {32 * lanes - 1, 32 * lanes, 32 * lanes + 1, 33 * lanes, 34 * lanes - 1};
+    for (int64_t n = 1; n <= 9; n++)
+        for (int i = 0; i < 5; i++)
+            test_vector_products_of(kernels, dtype, n, lengths[i], (n + i) % 2, (edge)(i % 2));
 }
 
 /* Of c only its own elements are written. */

@@ -56,7 +56,6 @@ static void test_fill(const dlc_real_kernels *kernels, int32_t dtype)
     }
 }
 
-/* Values of their own, and those that are the last of what is filled. */
 static void test_copy_rows(const dlc_real_kernels *kernels, int32_t dtype)
 {
     enum { ROWS = 3, GAP = 5 };
@@ -75,6 +74,7 @@ static void test_copy_rows(const dlc_real_kernels *kernels, int32_t dtype)
             }
 }
 
+/* Values of their own, and those that are the last of what is filled. */
 static void test_fill_rows(const dlc_real_kernels *kernels, int32_t dtype)
 {
     enum { ROWS = 5 };

@@ -150,8 +150,30 @@ static void test_walk(const dlc_real_kernels *kernels, int32_t dtype)
     expect_intact();
 }
 
+/* Where no operand is transposed, there is no room for strips, whatever is broadcast. */
+static void test_scratch_of_bias(int32_t dtype)
+{
+    enum { ROWS = 300, COLS = 500, REGISTERS = 3 };
+    const int64_t shape[2] = {ROWS, COLS}, block = DLC_MAP_BLOCK_BYTES;
+    char memory[1];
+    const dlc_array whole = matrix_of(dtype, memory, ROWS, COLS, COLS, 1), bias = matrix_of(dtype, memory, 1, COLS, COLS, 1);
+    const dlc_array numbers = matrix_of(dtype, memory, ROWS, 1, 1, 1), turned = matrix_of(dtype, memory, ROWS, COLS, 1, ROWS);
+    const dlc_array *others[] = {&whole, &bias, &numbers, &turned};
+    dlc_map_program program;
+    dlc_map_program_init(&program, dtype, 1, 2, DLC_REDUCE_NONE);
+    dlc_map_emit(&program, DLC_MAP_ADD, 0, 1, 2, 1);
+    for (int i = 0; i < 4; i++) {
+        const dlc_array arrays[] = {whole, whole, *others[i]};
+        int64_t shared, own;
+        describe("scratch of a sum with operand %d, float%d", i, dtype == DLC_FLOAT32 ? 32 : 64);
+        dlc_map_scratch(&shared, &own, &program, arrays, shape, 2);
+        expect((own == REGISTERS * block) == (others[i] != &turned), "it is %lld bytes", (long long)own);
+    }
+}
+
 void test_map_walks(const dlc_real_kernels *kernels, int32_t dtype, int64_t walks)
 {
+    test_scratch_of_bias(dtype);
     for (int64_t i = 0; i < walks; i++)
         test_walk(kernels, dtype);
 }

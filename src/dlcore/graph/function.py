@@ -142,7 +142,6 @@ class Trace:
         self.is_random = streams.used
         self._arrays = [spec for spec in specs if isinstance(spec, ArraySpec)]
         self._slots = list(slots.values())
-        self._variants: dict[tuple[bool, ...], Trace] = {}
         self.results = [_result(value, i) for i, value in enumerate(results)]
         # Whether any arrays of the slots' dtypes and shapes have this signature.
         self.takes_arrays = _is_of_arrays(structure) and all(map(_is_read_as_it_is, specs))
@@ -174,27 +173,28 @@ class Trace:
         return Call(
             self.plan.native,
             [
-                (index.get(slot, -1), slot.dtype, spec.shape, spec.transposed)
+                (index.get(slot, -1), slot.dtype, spec.shape)
                 for slot, spec in zip(self._slots, self._arrays, strict=True)
             ],
-            [(index[slot], slot.dtype, slot.shape, False) for slot in self.result_slots],
+            [spec.transposed for spec in self._arrays],
+            [(index[slot], slot.dtype, slot.shape) for slot in self.result_slots],
             constants,
             self.is_single,
         )
 
-    def reading(self, arrays: Sequence[Any]) -> Trace:
-        """The same with a plan that reads large arrays in Fortran order where they lie.
+    def orders_of(self, arrays: Sequence[Any]) -> tuple[bool, ...]:
+        """Of each array among the arguments, whether a plan of its own may read its transpose."""
+        read = set() if self.plan is None else set(self.plan.slots)
+        return tuple(
+            slot in read and is_read_transposed(array)
+            for slot, array in zip(self._slots, arrays, strict=True)
+        )
+
+    def reading(self, orders: Sequence[bool]) -> Trace:
+        """The same with a plan that reads the transposes of some arrays.
 
         The function is not called again for it: what its graph reads is replaced.
         """
-        orders = tuple(map(is_read_transposed, arrays))
-        if not any(orders) or self.plan is None:
-            return self
-        if orders not in self._variants:
-            self._variants[orders] = self._variant(orders)
-        return self._variants[orders]
-
-    def _variant(self, orders: Sequence[bool]) -> Trace:
         variant = copy.copy(self)
         variant._arrays = [
             spec._replace(transposed=is_transposed)
@@ -329,7 +329,7 @@ class Function:
         if any(isinstance(value, Tensor) for value in leaves):  # of a graph made by hand
             return self._function(*args, **kwargs)
         arrays = [value for value in leaves if is_array(value)]
-        self._shown = trace = self._trace(leaves, structure).reading(arrays)
+        trace = self._trace(leaves, structure)
         converted = trace.native_arrays(arrays)
         if trace.is_random:
             computed = trace.call(converted, *random.next_key())
@@ -340,7 +340,7 @@ class Function:
         return trace.assemble(computed)
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
-        """The plan for such arguments, made where there is none yet."""
+        """The plan for such arguments as they lie in memory, made where there is none yet."""
         return self._trace(*tree.flatten((args, kwargs)))
 
     def _trace(self, leaves: list[Any], structure: Any) -> Trace:
@@ -352,7 +352,11 @@ class Function:
             with no_numpy_random(self._original, leaves):
                 return Trace(self._function, structure, specs, names)
 
-        trace = PLANS.get((self.plan_key, structure, specs), make)
+        key = (self.plan_key, structure, specs)
+        trace = PLANS.get(key, make)
+        orders = trace.orders_of([value for value in leaves if is_array(value)])
+        if any(orders):
+            trace = PLANS.get((*key, orders), functools.partial(trace.reading, orders))
         self._shown = trace
         return trace
 
