@@ -347,8 +347,8 @@ DLC_INLINE void store_column(real *y, int64_t y_stride, vreal dots, int64_t rows
         y[r * y_stride] = accumulate ? y[r * y_stride] + dots[r] : dots[r];
 }
 
-/* The longest rows that are multiplied by whole vectors of products. (Zen 5, in turns with tiles of eight rows: 1000 x 8 takes 0.7 of
- * the time, float64 0.82, AVX2 0.8, 10 x 10 0.63. SSE loses 1 to 25%.) */
+/* The longest rows whose products are added up by vectors of rows. (Zen 5, in turns with tiles of eight rows: 1000 x 8 takes 0.7
+ * of the time, float64 0.82, AVX2 0.8, 10 x 10 0.63. SSE loses 1 to 25%.) */
 enum { SHORT_ROW = DLC_VECTOR_BYTES > 16 ? L : 0 };
 
 /* Of rows that fit in a vector, as many at a time as it has lanes: so the sums of their lanes fill one. */
@@ -367,6 +367,7 @@ DLC_INLINE void short_dots(real *y, int64_t y_stride, const real *a, int64_t lda
         store_column(y + i * y_stride, y_stride, v_sum_each(products), rows, accumulate);
     }
 }
+
 /* y[i] = or += a[i] . x for `rows` rows, whose elements are summed in the same order whatever `rows` */
 DLC_INLINE void long_dots(real *y, int64_t y_stride, const real *a, int64_t lda, const real *x, int64_t k, bool accumulate,
                           const int rows)

@@ -12,8 +12,9 @@
 
 /* Bytes of the rows of a strip, of which there are as many as a line of a transposed operand has elements: so lines are read once,
  * and the other operands can be registers where they lie. (Zen 5, one thread, float32: of 1000 x 1000 numbers plus others
- * transposed, rows of 512 bytes take 1.15 times as long as of 1024, and those 1.06 times as long as of 2048. Blocks of 64 x 16, that
- * all operands are copied in and out of, take twice as long, and rows of 4 KiB, element by element, 4 times, of 1024 x 1024 12.) */
+ * transposed, rows of 512 bytes take 1.15 times as long as of 1024, and those 1.06 times as long as of 2048. Blocks of 64 x 16,
+ * that all operands are copied in and out of, take twice as long, and rows of 4 KiB, element by element, 4 times, of 1024 x 1024
+ * 12 times.) */
 #define STRIP_ROW_BYTES 2048
 
 /* Bytes of all arrays from which on outputs are streamed past the caches: three quarters of the last-level cache, within what has
@@ -213,7 +214,8 @@ static bool is_new(const dlc_map_walk *w, int out)
  * is, and as a new array is that the system has just cleared. */
 static bool may_stream(const dlc_map_walk *w, int i)
 {
-    if (!w->exceeds_cache || i < dlc_map_count_accumulated(w) || i >= w->program->n_out || !dlc_map_has_whole_blocks(w, &w->operands[i]))
+    if (!w->exceeds_cache || i < dlc_map_count_accumulated(w) || i >= w->program->n_out ||
+        !dlc_map_has_whole_blocks(w, &w->operands[i]))
         return false;
     for (int in = w->program->n_out; in < dlc_map_operand_count(w->program); in++)
         if (w->operands[in].data == w->operands[i].data)
@@ -439,8 +441,8 @@ bool dlc_map_walk_point_at(dlc_map_walk *w, const dlc_array *arrays)
     return true;
 }
 
-/* Whether the walk may take an array for transposed that takes axes by the strides of `leading`, or as they come where that is NULL.
- * An axis that `leading` does not have has an extent of 1 where it leads. */
+/* Whether the walk may take an array for transposed, if it takes axes by the strides of `leading`, or as they come where that is
+ * NULL. An axis that `leading` does not have has an extent of 1 where it leads. */
 static bool may_be_transposed(const dlc_array *array, const dlc_array *leading, int32_t ndim)
 {
     for (int row = 0; row < ndim; row++)
