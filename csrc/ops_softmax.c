@@ -109,11 +109,12 @@ static void run_softmax_member(void *context, int thread, int n_threads)
     const softmax_call *call = context;
     const int64_t cols = call->cols;
     const bool reads = has_even_rows(&call->x, cols), writes = has_even_rows(&call->out, cols), staged = !reads || !writes;
+    const int64_t at_once = staged ? staged_rows(call) : 1;
     int64_t begin, end;
-    dlc_split(&begin, &end, call->rows, staged ? staged_rows(call) : 1, thread, n_threads);
+    dlc_split(&begin, &end, call->rows, at_once, thread, n_threads);
     char *buffer = staged ? dlc_job_own(&call->job, thread) : NULL;
     for (int64_t row = begin, rows; row < end; row += rows) {
-        rows = staged ? dlc_min64(staged_rows(call), even_rows(call, row)) : end - begin;
+        rows = staged ? dlc_min64(at_once, even_rows(call, row)) : end - begin;
         rows = dlc_min64(rows, end - row);
         if (!reads)
             gather_rows(call, buffer, row, rows);

@@ -1,10 +1,11 @@
 """Fixtures of several test files."""
 
+import logging
 import shlex
 
 import pytest
 
-from dlcore import cli
+from dlcore import cli, config
 from plan_runs import large_teams
 
 
@@ -26,3 +27,11 @@ def run(capfd, tmp_path, monkeypatch):
         return status, out, err
 
     return run
+
+
+@pytest.fixture
+def traces(caplog, monkeypatch):
+    """How often functions were traced so far."""
+    monkeypatch.setattr(config, "log_traces", True)
+    caplog.set_level(logging.WARNING, logger="dlcore")
+    return lambda: sum("tracing" in record.message for record in caplog.records)

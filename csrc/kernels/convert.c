@@ -9,41 +9,30 @@
     for (int64_t i = 0; i < n; i++) \
         to[i] = (real)(value(from[i * (step)]))
 
-#define DEFINE_CONVERT(dtype, source, value)                                          \
+#define DEFINE_CONVERT(dtype, source, value, is_real)                                 \
     static void convert_##dtype(void *out, const void *in, int64_t stride, int64_t n) \
     {                                                                                 \
         real *to = out;                                                               \
         const source *from = in;                                                      \
         if (stride == 1)                                                              \
             CONVERT_WITH(1, value);                                                   \
+        else if ((is_real) && stride == 2)                                            \
+            CONVERT_WITH(2, value);                                                   \
+        else if ((is_real) && stride == -1)                                           \
+            CONVERT_WITH(-1, value);                                                  \
         else                                                                          \
             CONVERT_WITH(stride, value);                                              \
-    }
-
-#define DEFINE_CONVERT_OF_REALS(dtype, source)                                        \
-    static void convert_##dtype(void *out, const void *in, int64_t stride, int64_t n) \
-    {                                                                                 \
-        real *to = out;                                                               \
-        const source *from = in;                                                      \
-        if (stride == 1)                                                              \
-            CONVERT_WITH(1, AS_IS);                                                   \
-        else if (stride == 2)                                                         \
-            CONVERT_WITH(2, AS_IS);                                                   \
-        else if (stride == -1)                                                        \
-            CONVERT_WITH(-1, AS_IS);                                                  \
-        else                                                                          \
-            CONVERT_WITH(stride, AS_IS);                                              \
     }
 
 #define AS_IS(x) (x)
 #define IS_TRUE(x) ((x) != 0)
 
-DEFINE_CONVERT_OF_REALS(float32, float)
-DEFINE_CONVERT_OF_REALS(float64, double)
-DEFINE_CONVERT(uint8, uint8_t, AS_IS)
-DEFINE_CONVERT(int32, int32_t, AS_IS)
-DEFINE_CONVERT(int64, int64_t, AS_IS)
-DEFINE_CONVERT(bool, uint8_t, IS_TRUE)
+DEFINE_CONVERT(float32, float, AS_IS, true)
+DEFINE_CONVERT(float64, double, AS_IS, true)
+DEFINE_CONVERT(uint8, uint8_t, AS_IS, false)
+DEFINE_CONVERT(int32, int32_t, AS_IS, false)
+DEFINE_CONVERT(int64, int64_t, AS_IS, false)
+DEFINE_CONVERT(bool, uint8_t, IS_TRUE, false)
 
 dlc_convert_kernel *const DLC_NAME(dlc_convert_kernels)[DLC_DTYPE_COUNT] = {
     [DLC_FLOAT32] = convert_float32, [DLC_FLOAT64] = convert_float64, [DLC_UINT8] = convert_uint8,

@@ -75,6 +75,7 @@ cdef int _describe_array(_Array *array, tuple description, bint transposed=False
     return 0
 
 
+# noexcept, here and below: these run for each argument of a call, and to compare fields of arrays raises nothing
 cdef bint _is_in_order(const _Array *expected, cnp.ndarray array) noexcept:
     if expected.transposed:
         return cnp.PyArray_IS_F_CONTIGUOUS(array)

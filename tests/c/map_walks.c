@@ -151,7 +151,7 @@ static void test_walk(const dlc_real_kernels *kernels, int32_t dtype)
 }
 
 /* Where no operand is transposed, there is no room for strips, whatever is broadcast. */
-static void test_scratch_of_bias(int32_t dtype)
+static void test_scratch_for_strips(int32_t dtype)
 {
     enum { ROWS = 300, COLS = 500, REGISTERS = 3 };
     const int64_t shape[2] = {ROWS, COLS}, block = DLC_MAP_BLOCK_BYTES;
@@ -173,7 +173,7 @@ static void test_scratch_of_bias(int32_t dtype)
 
 void test_map_walks(const dlc_real_kernels *kernels, int32_t dtype, int64_t walks)
 {
-    test_scratch_of_bias(dtype);
+    test_scratch_for_strips(dtype);
     for (int64_t i = 0; i < walks; i++)
         test_walk(kernels, dtype);
 }

@@ -1,12 +1,12 @@
-"""Rewriting a graph into the form that fusion and lowering expect."""
+"""Rewriting a graph: into the form that fusion and lowering expect, and to read other slots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlcore.graph.shape import Rows, Shape, describe
-from dlcore.graph.tensor import ALIASES, Tensor, apply, topological
+from dlcore.graph.tensor import ALIASES, Slot, Tensor, apply, topological
 
 
 def canonicalise(outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -49,6 +49,17 @@ def merge_equal(outputs: Sequence[Tensor], keep: Sequence[Tensor] = ()) -> list[
         else:
             inputs = tuple(replaced[i] for i in node.inputs)
             replaced[node] = known.unique(node.with_inputs(inputs))
+    return [replaced[node] for node in outputs]
+
+
+def with_slots_read_from(outputs: Sequence[Tensor], memory: Mapping[Slot, Tensor]) -> list[Tensor]:
+    """The same outputs with nodes of the same shapes and dtypes in place of some slots'."""
+    replaced: dict[Tensor, Tensor] = {}
+    for node in topological(outputs):
+        if node.op.name == "slot":
+            replaced[node] = memory.get(node.attributes["slot"], node)
+        else:
+            replaced[node] = node.with_inputs(tuple(replaced[i] for i in node.inputs))
     return [replaced[node] for node in outputs]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from dlcore import config, random
 from dlcore._calls import Call, is_read_transposed
 from dlcore.graph import tree
+from dlcore.graph.canonical import with_slots_read_from
 from dlcore.graph.lower import CompiledPlan, compile_plan
 from dlcore.graph.plan_cache import PLANS, identity_of
 from dlcore.graph.purity import no_numpy_random
@@ -32,7 +33,6 @@ from dlcore.graph.tensor import (
     leaf,
     stored_dtype,
     transposed,
-    with_slots_read_from,
 )
 from dlcore.memory import native_array
 
@@ -184,9 +184,8 @@ class Trace:
 
     def orders_of(self, arrays: Sequence[Any]) -> tuple[bool, ...]:
         """Of each array among the arguments, whether a plan of its own may read its transpose."""
-        read = set() if self.plan is None else set(self.plan.slots)
         return tuple(
-            slot in read and is_read_transposed(array)
+            is_read_transposed(array) and self.plan is not None and slot in self.plan.slots
             for slot, array in zip(self._slots, arrays, strict=True)
         )
 
@@ -329,7 +328,7 @@ class Function:
         if any(isinstance(value, Tensor) for value in leaves):  # of a graph made by hand
             return self._function(*args, **kwargs)
         arrays = [value for value in leaves if is_array(value)]
-        trace = self._trace(leaves, structure)
+        trace = self._trace(leaves, structure, arrays)
         converted = trace.native_arrays(arrays)
         if trace.is_random:
             computed = trace.call(converted, *random.next_key())
@@ -341,9 +340,10 @@ class Function:
 
     def trace(self, *args: Any, **kwargs: Any) -> Trace:
         """The plan for such arguments as they lie in memory, made where there is none yet."""
-        return self._trace(*tree.flatten((args, kwargs)))
+        leaves, structure = tree.flatten((args, kwargs))
+        return self._trace(leaves, structure, [value for value in leaves if is_array(value)])
 
-    def _trace(self, leaves: list[Any], structure: Any) -> Trace:
+    def _trace(self, leaves: list[Any], structure: Any, arrays: Sequence[Any]) -> Trace:
         names = argument_names(structure)
         specs = tuple(map(spec_of, leaves, names))
 
@@ -354,7 +354,7 @@ class Function:
 
         key = (self.plan_key, structure, specs)
         trace = PLANS.get(key, make)
-        orders = trace.orders_of([value for value in leaves if is_array(value)])
+        orders = trace.orders_of(arrays)
         if any(orders):
             trace = PLANS.get((*key, orders), functools.partial(trace.reading, orders))
         self._shown = trace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -272,17 +272,6 @@ def constant(value: np.ndarray, name: str = "constant") -> Tensor:
     check_dtype(dtype, "an array")
     tensor = leaf(Slot(name, "fixed", stored_dtype(dtype), value.shape, value=value))
     return apply("cast", tensor, dtype=dtype)
-
-
-def with_slots_read_from(outputs: Sequence[Tensor], memory: Mapping[Slot, Tensor]) -> list[Tensor]:
-    """The same outputs with nodes of the same shapes and dtypes in place of some slots'."""
-    replaced: dict[Tensor, Tensor] = {}
-    for node in topological(outputs):
-        if node.op.name == "slot":
-            replaced[node] = memory.get(node.attributes["slot"], node)
-        else:
-            replaced[node] = node.with_inputs(tuple(replaced[i] for i in node.inputs))
-    return [replaced[node] for node in outputs]
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
