@@ -334,6 +334,25 @@ def test_integers_to_the_power_of_twenty_are_exact():
     check_value(lambda x: x**20 / 2, [np.array([3, -5, 6, 100], np.int8)])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("exponent", [1, 2, 3, 4, 0.5, -1, -2, 2.5, -0.75])
+def test_floats_to_the_power_of_a_number_are_numpys(exponent, dtype):
+    """Also those of few products: to 2 ULP, and over- and underflowing where NumPy's do."""
+    info = np.finfo(dtype)
+    most = np.longdouble(info.max) ** (1 / np.longdouble(abs(exponent)))
+    edges = [0.999 * most, 1.001 * most, 1.001 / most, 0.5 / most]
+    specials = [0.0, 0.3, 1.0, 7.7, np.inf, np.nan, *edges]
+    x = np.array([*specials, *-np.array(specials)], np.longdouble)
+    if not float(exponent).is_integer():
+        x = x[: len(specials)]  # -0.0 ** 0.5 is -0.0 as a root, in NumPy too, and 0.0 in C
+    with np.errstate(all="ignore"):
+        x = x.astype(dtype)
+        expected = np.power(x.astype(np.longdouble), exponent).astype(dtype)
+        actual = dl.jit(lambda x: x**exponent)(x)
+    np.testing.assert_allclose(actual, expected, rtol=2 * info.eps, atol=info.smallest_subnormal)
+    np.testing.assert_array_equal(np.signbit(actual), np.signbit(expected))
+
+
 def test_integers_to_the_power_of_floats_are_floats():
     check_value(lambda x, y: x**y, [np.array([3, 1, 5], "i4"), np.array([2.0, -1.0, 0.5])])
     check_value(lambda x: x**2.0 + 2.0**x, [np.array([3, 1, 5], "i8")])

@@ -243,8 +243,39 @@ def cos_tail(z: mp.mpf) -> mp.mpf:
     )
 
 
+def arctan_tail(z: mp.mpf) -> mp.mpf:
+    """(arctan(x) / x - 1) / x^2 with z = x^2"""
+    return taylor_tail(
+        lambda y: (mp.atan(mp.sqrt(y)) / mp.sqrt(y) - 1) / y, lambda y: -mp.mpf(1) / 3 + y / 5, z
+    )
+
+
+def arcsin_tail(z: mp.mpf) -> mp.mpf:
+    """(arcsin(x) / x - 1) / x^2 with z = x^2"""
+    return taylor_tail(
+        lambda y: (mp.asin(mp.sqrt(y)) / mp.sqrt(y) - 1) / y,
+        lambda y: mp.mpf(1) / 6 + y * 3 / 40,
+        z,
+    )
+
+
+def power_tail(z: mp.mpf) -> mp.mpf:
+    """3 (atanh(s) / s - 1 - s^2 / 3) / s^4 with z = s^2"""
+    return taylor_tail(
+        lambda y: 3 * (mp.atanh(mp.sqrt(y)) / mp.sqrt(y) - 1 - y / 3) / y**2,
+        lambda y: mp.mpf(3) / 5 + y * 3 / 7,
+        z,
+    )
+
+
+def inverse_cbrt(m: mp.mpf) -> mp.mpf:
+    return m ** (-mp.mpf(1) / 3)
+
+
 LOG_RANGE = ROOT_HALF - 1, 1 / ROOT_HALF - 1
 EIGHTH_TURN = mp.pi / 4 * mp.mpf("1.001")  # a quotient that is rounded may lie a little beyond
+POWER_LIMIT = ((mp.sqrt(1.5) - 1) / (mp.sqrt(1.5) + 1)) ** 2 * mp.mpf("1.001")
+QUARTER = mp.mpf(1) / 4 * mp.mpf("1.001")  # of x^2, which is rounded
 ATANH_LIMIT = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
 
 FITS = [
@@ -289,9 +320,64 @@ FITS = [
         EIGHTH_TURN**2,
         {"float32": 2, "float64": 5},
     ),
+    Fit(
+        "arctan",
+        arctan_tail,
+        lambda z: z / (1 + z * arctan_tail(z)),
+        mp.mpf(0),
+        QUARTER,
+        {"float32": 5, "float64": 11},
+    ),
+    Fit(
+        "arcsin",
+        arcsin_tail,
+        lambda z: z / (1 + z * arcsin_tail(z)),
+        mp.mpf(0),
+        QUARTER,
+        {"float32": 4, "float64": 12},
+    ),
+    Fit(
+        "power",
+        power_tail,
+        lambda z: z**2 / 3,
+        mp.mpf("1e-9"),
+        POWER_LIMIT,
+        {"float64": 5},
+    ),
+    # Where Newton's method begins
+    Fit(
+        "inverse_cbrt",
+        inverse_cbrt,
+        lambda m: 1 / inverse_cbrt(m),
+        mp.mpf(1),
+        mp.mpf(2),
+        {"float32": 4, "float64": 4},
+    ),
+]
+# In float64, for powers of float32
+POWER_FITS = [
+    Fit(
+        "log2",
+        lambda z: (2 * mp.atanh(mp.sqrt(z)) / mp.sqrt(z)) / mp.log(2),
+        lambda z: mp.log(2) / 2,
+        mp.mpf("1e-20"),
+        ATANH_LIMIT,
+        {"float64": 4},
+    ),
+    Fit(
+        "exp2",
+        lambda f: mp.mpf(2) ** f,
+        lambda f: 2**-f,
+        -mp.mpf(1) / 2,
+        mp.mpf(1) / 2,
+        {"float64": 6},
+    ),
 ]
 # pi / 2 in parts: multiples of all but the last, by integers below 2**12 and 2**20, are exact.
 QUARTER_TURN_BITS = {"float32": (12, 12, 12), "float64": (33, 33)}
+EIGHTH_BITS = {"float32": 20, "float64": 49}  # four times it, it is exact
+# A logarithm of 1 + f, of half of the digits, times it, it is exact.
+LOG_FACTOR_BITS = {"float32": 12, "float64": 26}
 
 
 def literal(value: float, dtype: str) -> str:
@@ -300,11 +386,24 @@ def literal(value: float, dtype: str) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}p{int(exponent)}{suffix}"
 
 
-def print_table(name: str, coefficients: list[float], dtype: str) -> None:
-    print(f"static const real dlc_{name}[] = {{")
+def print_fit(fit: Fit, dtype: str, kind: str = "real") -> None:
+    coefficients = [to_dtype(c, dtype) for c in remez(fit, fit.degree[dtype])]
+    worst = float(mp.log(largest_error(fit, coefficients), 2))
+    print(f"/* error 2^{worst:.1f} */")
+    print_table(f"{fit.name}_poly", coefficients, dtype, kind)
+
+
+def print_table(name: str, coefficients: list[float], dtype: str, kind: str = "real") -> None:
+    print(f"static const {kind} dlc_{name}[] = {{")
     for c in coefficients:
         print(f"    {literal(c, dtype)},")
     print("};")
+
+
+def print_split(name: str, value: mp.mpf, dtype: str, bits: int) -> None:
+    high, low = split(value, dtype, bits)
+    print(f"#define DLC_{name}_HIGH {literal(high, dtype)} /* {bits} bits */")
+    print(f"#define DLC_{name}_LOW {literal(low, dtype)}")
 
 
 def parts_of(value: mp.mpf, dtype: str) -> list[float]:
@@ -319,19 +418,24 @@ def parts_of(value: mp.mpf, dtype: str) -> list[float]:
 
 def main() -> None:
     for dtype, bits in LN2_HIGH_BITS.items():
-        high, low = split(mp.log(2), dtype, bits)
         print(f"/* {dtype} */")
-        print(f"#define DLC_LN2_HIGH {literal(high, dtype)} /* {bits} bits */")
-        print(f"#define DLC_LN2_LOW {literal(low, dtype)}")
+        print_split("LN2", mp.log(2), dtype, bits)
         for fit in FITS:
-            if dtype not in fit.degree:
-                continue
-            coefficients = [to_dtype(c, dtype) for c in remez(fit, fit.degree[dtype])]
-            worst = float(mp.log(largest_error(fit, coefficients), 2))
-            print(f"/* error 2^{worst:.1f} */")
-            print_table(f"{fit.name}_poly", coefficients, dtype)
+            if dtype in fit.degree:
+                print_fit(fit, dtype)
         print_table("quarter_turn", parts_of(mp.pi / 2, dtype), dtype)
         print(f"#define DLC_QUARTERS {literal(to_dtype(2 / mp.pi, dtype), dtype)} /* 2 / pi */")
+        print_split("EIGHTH_TURN", mp.pi / 4, dtype, EIGHTH_BITS[dtype])
+        print_split("LOG2_E", 1 / mp.log(2), dtype, LOG_FACTOR_BITS[dtype])
+        print_split("LOG10_E", 1 / mp.log(10), dtype, LOG_FACTOR_BITS[dtype])
+        if dtype == "float32":
+            for fit in POWER_FITS:
+                print_fit(fit, "float64", "double")
+        if dtype == "float64":
+            print_split("LN2_UPPER", mp.log(2), dtype, LOG_FACTOR_BITS[dtype])
+            print_split("TWO_THIRDS_LOG2_E", 2 / (3 * mp.log(2)), dtype, LOG_FACTOR_BITS[dtype])
+            print_split("LOG2_3_HALVES", mp.log(1.5, 2), dtype, LOG_FACTOR_BITS[dtype])
+        print_split("LOG10_2", mp.log10(2), dtype, LN2_HIGH_BITS[dtype])
         numerator, denominator, worst = fit_normal_tail(dtype)
         print(f"/* error 2^{float(mp.log(worst, 2)):.1f} */")
         print_table("normal_tail_numerator", numerator, dtype)

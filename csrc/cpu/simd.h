@@ -195,6 +195,62 @@ static inline vlong v_multiply_low_halves(vlong x, vlong y)
 #endif
 }
 
+/* Doubles, whatever a real is */
+typedef double vdouble __attribute__((vector_size(DLC_VECTOR_BYTES)));
+
+static inline vdouble v_clamp_doubles(vdouble x, double low, double high)
+{
+    const vdouble least = low - (vdouble){0}, most = high - (vdouble){0};
+#if defined(__x86_64__)
+    return DLC_PASTE3(DLC_INTRINSIC_PREFIX, min, pd)(DLC_PASTE3(DLC_INTRINSIC_PREFIX, max, pd)(x, least), most);
+#else
+    return (vdouble)vminq_f64(vmaxq_f64((float64x2_t)x, (float64x2_t)least), (float64x2_t)most);
+#endif
+}
+
+#if DLC_REAL_BITS == 32
+/* The lower or the upper half of the lanes as doubles, and both halves rounded. Of __builtin_convertvector and of copies of halves
+ * GCC 12 makes twice the instructions, and loads that wait for two stores. */
+static inline vdouble v_lower_doubles(vreal x)
+{
+#if DLC_VECTOR_BYTES == 64
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+#elif DLC_VECTOR_BYTES == 32
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(x));
+#elif defined(__x86_64__)
+    return _mm_cvtps_pd(x);
+#else
+    return (vdouble)vcvt_f64_f32(vget_low_f32((float32x4_t)x));
+#endif
+}
+
+static inline vdouble v_upper_doubles(vreal x)
+{
+#if DLC_VECTOR_BYTES == 64
+    return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+#elif DLC_VECTOR_BYTES == 32
+    return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+#elif defined(__x86_64__)
+    return _mm_cvtps_pd(_mm_movehl_ps(x, x));
+#else
+    return (vdouble)vcvt_high_f64_f32((float32x4_t)x);
+#endif
+}
+
+static inline vreal v_of_doubles(vdouble lower, vdouble upper)
+{
+#if DLC_VECTOR_BYTES == 64
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lower)), _mm512_cvtpd_ps(upper), 1);
+#elif DLC_VECTOR_BYTES == 32
+    return _mm256_set_m128(_mm256_cvtpd_ps(upper), _mm256_cvtpd_ps(lower));
+#elif defined(__x86_64__)
+    return _mm_movelh_ps(_mm_cvtpd_ps(lower), _mm_cvtpd_ps(upper));
+#else
+    return (vreal)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)lower), (float64x2_t)upper);
+#endif
+}
+#endif
+
 /* A function of C on every lane, from which GCC and Clang make one instruction. */
 #define DLC_DEFINE_BY_LANE(name, function)              \
     static inline vreal name(vreal x)                   \

@@ -1,5 +1,5 @@
-/* Softmax, log-softmax and the cross-entropy of logits. Rows are independent: a row gives the same bits alone and in a batch, and
- * up to CHUNK columns also where logits are transposed.
+/* Softmax, log-softmax and the cross-entropy of logits. Rows are independent: a row gives the same bits alone and in a batch (what a
+ * compiler might fuse in one of them is spelled out), and up to CHUNK columns also where logits are transposed.
  *
  * The largest logit is subtracted first, so that exp does not overflow. Where it is infinite or a NaN, so is the difference or
  * the sum, and with it the whole row: NaN. */
@@ -101,6 +101,16 @@ static vreal max_of_lanes(const loss_lanes *x, bool *near)
     return max;
 }
 
+/* The sum of n columns, or of L if there are more, in the order in which the lanes of a vector are folded */
+static inline vreal fold_columns(vreal sums[L], int64_t n)
+{
+    n = n < L ? n : L;
+    for (int64_t half = L / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half && i + half < n; i++)
+            sums[i] += sums[i + half];
+    return sums[0];
+}
+
 /* The sum of columns [begin, end), one at least, of exp(z_j - max) of each lane, in the order in which sum_exp_of adds up a row.
  * terms may be the memory of x: a column is read before its terms are stored. */
 DLC_INLINE vreal sum_exp_of_columns(real *terms, int64_t ld_terms, const loss_lanes *x, vreal max, int64_t begin, int64_t end,
@@ -113,11 +123,7 @@ DLC_INLINE vreal sum_exp_of_columns(real *terms, int64_t ld_terms, const loss_la
             v_store_lanes(terms + j * ld_terms, e, x->lanes);
         sums[(j - begin) % L] += e;
     }
-    const int64_t n = end - begin < L ? end - begin : L;
-    for (int64_t half = L / 2; half > 0; half /= 2)
-        for (int64_t i = 0; i < half && i + half < n; i++)
-            sums[i] += sums[i + half];
-    return sums[0];
+    return fold_columns(sums, end - begin);
 }
 
 /* The sum of exp(z_j - max) of each lane; the terms go to `terms` unless it is NULL. Up to CHUNK columns it has the bits of
@@ -135,20 +141,63 @@ static vreal sum_exp_lanes(real *terms, int64_t ld_terms, const loss_lanes *x, v
     return near ? sum_exp_of_lanes(terms, ld_terms, x, max, true) : sum_exp_of_lanes(terms, ld_terms, x, max, false);
 }
 
-static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, vint label, vreal scale)
+/* t * d, but 0 where t = 0 and d = -inf: a class that is impossible and did not occur costs nothing. */
+static inline vreal weighted(vreal t, vreal d) { return v_blend((t == 0) & (d == MINUS_INFINITY), (vreal){0}, t * d); }
+
+/* The targets of a vector of rows: columns of L lanes (CHUNK of them at most), or one-hot at label where there are none */
+typedef struct lane_targets {
+    vint label;
+    const real *columns;
+} lane_targets;
+
+/* sum t_j and sum t_j (z_j - max) of each lane, in the order of sum_targets */
+typedef struct lane_sums {
+    vreal sum, dot;
+} lane_sums;
+
+static lane_sums sum_targets_of_lanes(const loss_lanes *x, const lane_targets *targets, vreal max)
+{
+    vreal sums[L] = {{0}}, dots[L] = {{0}};
+    for (int64_t j = 0; j < x->cols; j++) {
+        const vreal t = v_load(targets->columns + j * L);
+        sums[j % L] += t;
+        dots[j % L] += weighted(t, v_load_lanes(x->z + j * x->ld, x->lanes, 0) - max);
+    }
+    return (lane_sums){fold_columns(sums, x->cols), fold_columns(dots, x->cols)};
+}
+
+static lane_sums sum_label_of_lanes(const loss_lanes *x, const lane_targets *targets, vreal max)
+{
+    vreal at_label = {0};
+    for (int64_t j = 0; j < x->cols; j++)
+        at_label = v_blend(targets->label == (real_int)j, v_load_lanes(x->z + j * x->ld, x->lanes, 0), at_label);
+    return (lane_sums){v_splat(1), at_label - max};
+}
+
+/* grad (cols, lanes) holds exp(z_j - max), of which each lane has this share. */
+DLC_INLINE void gradient_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, const lane_targets *targets, vreal share,
+                                  vreal target_sum, vreal scale, const bool one_hot)
+{
+    for (int64_t j = 0; j < x->cols; j++) {
+        const vreal p = v_load_lanes(grad + j * ld_grad, x->lanes, 0) * share;
+        const vreal difference = one_hot ? v_blend(targets->label == (real_int)j, p - 1, p)
+                                         : v_multiply_add(p, target_sum, -v_load(targets->columns + j * L));
+        v_store_lanes(grad + j * ld_grad, difference * scale, x->lanes);
+    }
+}
+
+static vreal loss_of_lanes(real *grad, int64_t ld_grad, const loss_lanes *x, const lane_targets *targets, vreal scale)
 {
     bool near;
     const vreal max = max_of_lanes(x, &near);
-    vreal at_label = {0};
-    for (int64_t j = 0; j < x->cols; j++)
-        at_label = v_blend(label == (real_int)j, v_load_lanes(x->z + j * x->ld, x->lanes, 0), at_label);
+    const lane_sums of_targets =
+        targets->columns ? sum_targets_of_lanes(x, targets, max) : sum_label_of_lanes(x, targets, max);
     const vreal total = sum_exp_lanes(grad, ld_grad, x, max, near);
-    const vreal share = 1 / total;
-    for (int64_t j = 0; grad && j < x->cols; j++) {
-        const vreal p = v_load_lanes(grad + j * ld_grad, x->lanes, 0) * share;
-        v_store_lanes(grad + j * ld_grad, v_blend(label == (real_int)j, p - 1, p) * scale, x->lanes);
-    }
-    return log_lanes(total) - (at_label - max);
+    if (grad && targets->columns)
+        gradient_of_lanes(grad, ld_grad, x, targets, 1 / total, of_targets.sum, scale, false);
+    else if (grad)
+        gradient_of_lanes(grad, ld_grad, x, targets, 1 / total, of_targets.sum, scale, true);
+    return v_multiply_add(of_targets.sum, log_lanes(total), -of_targets.dot);
 }
 
 static vint load_labels(const int64_t *labels, int64_t lanes)
@@ -311,9 +360,6 @@ typedef struct loss_row {
     real target_sum, target_dot; /* sum t_j and sum t_j (z_j - max) */
 } loss_row;
 
-/* t * d, but 0 where t = 0 and d = -inf: a class that is impossible and did not occur costs nothing. */
-static inline vreal weighted(vreal t, vreal d) { return v_blend((t == 0) & (d == MINUS_INFINITY), (vreal){0}, t * d); }
-
 static inline void sum_targets(loss_row *row)
 {
     double sum = 0, dot = 0;
@@ -364,14 +410,15 @@ DLC_INLINE void write_grad(real *grad, const loss_row *row, real scale, const bo
         grad[row->label] = (at_label - 1) * scale;
         return;
     }
+    const vreal target_sum = v_splat(row->target_sum);
     for (; j + DLC_LANES <= cols; j += DLC_LANES) {
         vreal p = probability(row, v_load(row->z + j), near);
-        v_store(grad + j, (p * row->target_sum - v_load(row->targets + j)) * scale);
+        v_store(grad + j, v_multiply_add(p, target_sum, -v_load(row->targets + j)) * scale);
     }
     if (j < cols) {
         vreal p = probability(row, v_load_part(row->z + j, cols - j, row->range.max), near);
         vreal t = v_load_part(row->targets + j, cols - j, 0);
-        v_store_part(grad + j, (p * row->target_sum - t) * scale, cols - j);
+        v_store_part(grad + j, v_multiply_add(p, target_sum, -t) * scale, cols - j);
     }
 }
 
@@ -379,15 +426,20 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
                                 const int64_t *labels, const void *targets, int64_t ld_targets, const void *scale,
                                 int64_t scale_stride, int64_t rows, int64_t cols)
 {
-    const bool is_narrow = labels && are_narrow(rows, cols), fetches = are_far(rows, cols);
+    const bool is_narrow = are_narrow(rows, cols), fetches = are_far(rows, cols);
     int64_t i = 0;
     for (; is_narrow && i + L <= rows; i += L) {
-        narrow_rows block;
+        narrow_rows block, target_block;
         const loss_lanes x = load_rows(&block, (const real *)z + i * ld_z, ld_z, cols);
         if (fetches)
             fetch_next_rows((const real *)z + i * ld_z, ld_z, grad ? (real *)grad + i * ld_grad : NULL, ld_grad, cols);
         const vreal scales = load_scales(scale ? (const real *)scale + i * scale_stride : NULL, scale_stride, L);
-        const vreal losses = loss_of_lanes(grad ? block.columns : NULL, L, &x, load_labels(labels + i, L), scales);
+        lane_targets of_lanes = {.columns = NULL};
+        if (labels)
+            of_lanes.label = load_labels(labels + i, L);
+        else
+            of_lanes.columns = load_rows(&target_block, (const real *)targets + i * ld_targets, ld_targets, cols).z;
+        const vreal losses = loss_of_lanes(grad ? block.columns : NULL, L, &x, &of_lanes, scales);
         if (grad)
             store_rows((real *)grad + i * ld_grad, ld_grad, &block, cols);
         if (loss)
@@ -409,7 +461,8 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
             sum_targets(&row);
         }
         if (loss)
-            ((real *)loss)[i] = row.target_sum * row.log_total - row.target_dot;
+            ((real *)loss)[i] =
+                v_multiply_add(v_splat(row.target_sum), v_splat(row.log_total), -v_splat(row.target_dot))[0];
         if (grad && row.range.near)
             write_grad((real *)grad + i * ld_grad, &row, row_scale, true);
         else if (grad)
@@ -425,8 +478,8 @@ void DLC_NAME(dlc_softmax_loss_transposed)(void *loss, void *grad, int64_t ld_gr
         const int64_t lanes = rows - i < L ? rows - i : L;
         const loss_lanes x = {.z = (const real *)z + i, .ld = ld_z, .cols = cols, .lanes = lanes};
         const vreal scales = load_scales(scale ? (const real *)scale + i * scale_stride : NULL, scale_stride, lanes);
-        const vreal losses =
-            loss_of_lanes(grad ? (real *)grad + i : NULL, ld_grad, &x, load_labels(labels + i, lanes), scales);
+        const lane_targets targets = {.label = load_labels(labels + i, lanes)};
+        const vreal losses = loss_of_lanes(grad ? (real *)grad + i : NULL, ld_grad, &x, &targets, scales);
         if (loss)
             v_store_lanes((real *)loss + i, losses, lanes);
     }

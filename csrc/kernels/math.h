@@ -6,9 +6,9 @@
  * product with the sum that takes it, or none, and every function is right both ways.
  *
  * "Max error" is in ULP, float32 | float64, over the whole range: the larger of x86-64-v4 and v2, which has no FMA.
- * float32: all 2^32 inputs (tanh, sigmoid and softplus on v2: those with 2^-12 <= |x| < 2^8); float64: samples of millions,
- * dense where the functions bend. tests/test_accuracy.py holds them under 1.5 | 2, gelu and silu under 4 | 4, and
- * logaddexp under 2.5 | 2.5. */
+ * float32: all 2^32 inputs (tanh, sigmoid and softplus on v2: those with 2^-12 <= |x| < 2^8; math_angles.h and math_powers.h on
+ * v2: every 61st); float64: samples of millions, dense where the functions bend. tests/test_accuracy.py holds them under 1.5 | 2,
+ * gelu and silu under 4 | 4, logaddexp under 2.5 | 2.5, and those of math_angles.h and math_powers.h under limits of their own. */
 #ifndef DLC_KERNELS_MATH_H
 #define DLC_KERNELS_MATH_H
 
@@ -64,6 +64,16 @@ V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
 #define V_ROWS(table) ((int)(sizeof table / sizeof table[0]))
 #define V_POLYNOMIAL(x, table) v_polynomial(x, table, V_ROWS(table))
 
+/* What rare lanes are left to. It is called: inlined it made GCC 12 take the lanes of the loop around it one by one. Not every file
+ * that includes this one calls all of them. */
+#define V_RARE static __attribute__((noinline, unused))
+
+/* y, but in the lanes that are rare what the other function gives of x: it is called for vectors with such lanes alone. */
+V_INLINE vreal v_or_rare(vreal y, vint rare, vreal other(vreal), vreal x)
+{
+    return __builtin_expect(v_any(rare), false) ? v_blend(rare, other(x), y) : y;
+}
+
 #ifdef DLC_HAVE_LOOKUP
 /* ---- Functions by tables ----
  *
@@ -71,7 +81,7 @@ V_INLINE vreal v_polynomial(vreal x, const real *coefficients, int n)
  * tanh takes 15 cycles by a table, and 42 by the quotient below; 32 Ki elements of sigmoid 12 us in place of 19, of log 13 in
  * place of 19, of gelu 16 in place of 25 (one vector at a time).
  *
- * v_NAME_usual holds where v_NAME_rank(x), as an unsigned number, is at most v_NAME_last(); v_NAME_rare holds everywhere. */
+ * v_NAME_usual holds where v_NAME_rank(x), as an unsigned number, is at most v_NAME_last(); v_NAME_rare where it is above. */
 enum { V_MOST_VECTORS = 4 };
 
 /* sum += d (...): Horner's rule down to row `first` of a table of kernels/tables_f32.h, for the pieces that the lowest 5 bits of
@@ -101,10 +111,6 @@ V_INLINE void v_pieces(vreal *y, const real (*table)[32], int rows, const vuint 
     v_distances(d, table, number, x, count);
     v_terms(y, table, rows, 1, number, d, count);
 }
-
-/* What rare lanes are left to. It is called: inlined it made GCC 12 take the lanes of the loop around it one by one. Not every file
- * that includes this one calls all of them. */
-#define V_RARE static __attribute__((noinline, unused))
 
 /* y (count) of x (count) by the table of a function, but where that does not hold; all are tested at once. */
 #define V_USUAL_OR_RARE(name, y, x, count)                                                          \
@@ -357,19 +363,26 @@ V_INLINE vlog v_log_split(vreal x)
     return (vlog){scaled.e, scaled.m - 1};
 }
 
+/* log(1 + f) - f + f^2 / 2; half_square is f^2 / 2 */
+V_INLINE vreal v_log_small(vreal f, vreal half_square)
+{
+#if DLC_REAL_BITS == 32
+    (void)half_square;
+    return f * f * f * V_POLYNOMIAL(f, dlc_log_poly);
+#else
+    /* log(1 + f) = 2 atanh(s) = f - (f^2 / 2 - s (f^2 / 2 + s^2 L(s^2))), as in FreeBSD's e_log.c */
+    vreal s = f / (f + 2);
+    vreal z = s * s;
+    return s * (half_square + z * V_POLYNOMIAL(z, dlc_log_poly));
+#endif
+}
+
 /* e ln 2 + log(1 + f) + low */
 V_INLINE vreal v_log_sum(vreal e, vreal f, vreal low)
 {
     vreal half_square = (real)0.5 * f * f;
     low += e * DLC_LN2_LOW;
-#if DLC_REAL_BITS == 32
-    vreal tail = half_square - (f * f * f * V_POLYNOMIAL(f, dlc_log_poly) + low);
-#else
-    /* log(1 + f) = 2 atanh(s) = f - (f^2 / 2 - s (f^2 / 2 + s^2 L(s^2))), as in FreeBSD's e_log.c */
-    vreal s = f / (f + 2);
-    vreal z = s * s;
-    vreal tail = half_square - (s * (half_square + z * V_POLYNOMIAL(z, dlc_log_poly)) + low);
-#endif
+    vreal tail = half_square - (v_log_small(f, half_square) + low);
     return e * DLC_LN2_HIGH + (f - tail);
 }
 
@@ -380,27 +393,36 @@ V_INLINE vreal v_log_less(vreal x, vreal less)
     return v_log_sum(a.e - less, a.f, v_splat(0));
 }
 
+/* A logarithm y of x, right for normal and subnormal x > 0, with its limits */
+V_INLINE vreal v_with_log_limits(vreal y, vreal x)
+{
+    vreal special = v_blend(x < 0, v_splat(DLC_NAN), v_blend(x == 0, v_splat(-DLC_INFINITY), x));
+    return v_blend((x > 0) & (x < DLC_INFINITY), y, special);
+}
+
 /* Max error 0.85 | 0.78 ULP. */
 V_INLINE vreal v_log_any(vreal x)
 {
     const real up = (real)((real_uint)1 << (DLC_MANTISSA_BITS + 1));
     vint subnormal = x < DLC_MIN_NORMAL;
     vreal less = v_blend(subnormal, v_splat(DLC_MANTISSA_BITS + 1), v_splat(0));
-    vreal y = v_log_less(v_blend(subnormal, x * up, x), less);
-    vreal special = v_blend(x < 0, v_splat(DLC_NAN), v_blend(x == 0, v_splat(-DLC_INFINITY), x));
-    return v_blend((x > 0) & (x < DLC_INFINITY), y, special);
+    return v_with_log_limits(v_log_less(v_blend(subnormal, x * up, x), less), x);
 }
 
 #ifdef DLC_HAVE_LOOKUP
-/* The same for normal x > 0. Max error 1.02 ULP. */
-V_INLINE void v_log_usual(vreal *y, const vreal *x, int count)
+/* log(x) - e (ln 2 - low) = constant + rest of normal x > 0, by the piece that its mantissa lies in */
+typedef struct {
+    vreal e[V_MOST_VECTORS], constant[V_MOST_VECTORS], rest[V_MOST_VECTORS];
+} vlog_pieces;
+
+V_INLINE void v_log_by_table(vlog_pieces *logs, const vreal *x, real low, int count)
 {
-    vreal e[V_MOST_VECTORS], m[V_MOST_VECTORS], d[V_MOST_VECTORS], terms[V_MOST_VECTORS];
+    vreal m[V_MOST_VECTORS], d[V_MOST_VECTORS], terms[V_MOST_VECTORS];
     vuint piece[V_MOST_VECTORS];
     V_EACH
     {
         const vscaled scaled = v_log_scale(x[v], DLC_LOG_FIRST);
-        e[v] = scaled.e, m[v] = scaled.m;
+        logs->e[v] = scaled.e, m[v] = scaled.m;
     }
     V_EACH piece[v] = (vuint)m[v] >> DLC_LOG_PIECE_BITS;
     v_distances(d, dlc_log_pieces, piece, m, count);
@@ -409,10 +431,19 @@ V_INLINE void v_log_usual(vreal *y, const vreal *x, int count)
     const vtable linear = v_table(dlc_log_pieces[2]), constant = v_table(dlc_log_pieces[1]);
     V_EACH
     {
-        const vreal small = v_multiply_add(terms[v], d[v] * d[v], e[v] * DLC_LN2_LOW);
-        const vreal rest = v_multiply_add(v_lookup(linear, piece[v]), d[v], small);
-        y[v] = v_multiply_add(e[v], v_splat(DLC_LN2_HIGH), v_lookup(constant, piece[v]) + rest);
+        const vreal square = d[v] * d[v];
+        const vreal small = low != 0 ? v_multiply_add(terms[v], square, logs->e[v] * low) : terms[v] * square;
+        logs->constant[v] = v_lookup(constant, piece[v]);
+        logs->rest[v] = v_multiply_add(v_lookup(linear, piece[v]), d[v], small);
     }
+}
+
+/* The same for normal x > 0. Max error 1.02 ULP. */
+V_INLINE void v_log_usual(vreal *y, const vreal *x, int count)
+{
+    vlog_pieces logs;
+    v_log_by_table(&logs, x, DLC_LN2_LOW, count);
+    V_EACH y[v] = v_multiply_add(logs.e[v], v_splat(DLC_LN2_HIGH), logs.constant[v] + logs.rest[v]);
 }
 
 V_INLINE vuint v_log_rank(vreal x) { return (vuint)x - (vuint)v_splat(DLC_MIN_NORMAL); }
@@ -431,20 +462,22 @@ V_INLINE vreal v_log(vreal x) { return v_log_any(x); }
 V_INLINE vreal v_log_near(vreal x) { return v_log_less(x, v_splat(0)); }
 #endif
 
-/* log of u = 1 + x rounded, and of what that rounding lost. Max error 0.88 | 0.78 ULP. */
-V_INLINE vreal v_log1p(vreal x)
+/* log(1 + x + low) - less ln 2 for -1 < x < infinity, of u = 1 + x rounded and of what that rounding lost; the sign is that of x */
+V_INLINE vreal v_log1p_less(vreal x, vreal low, vreal less)
 {
     vreal u = x + 1;
     vreal part = u - x;
-    vreal lost = (1 - part) + (x - (u - part));
+    vreal lost = (1 - part) + (x - (u - part)) + low;
     vlog a = v_log_split(u);
     lost *= v_power_of_two(-v_at_most(a.e, 100)); /* beyond 2^100 it has no effect, but 2^-e may be subnormal */
     vreal f = a.f + lost;
-    vreal y = v_log_sum(a.e, f, (a.f - f) + lost);
-    y = v_blend(v_abs(x) < DLC_TINY, x, y);
-    vreal special = v_blend(x < -1, v_splat(DLC_NAN), v_blend(x == -1, v_splat(-DLC_INFINITY), x));
-    return v_blend((x > -1) & (x < DLC_INFINITY), y, special);
+    return v_copysign(v_log_sum(a.e - less, f, (a.f - f) + lost), x);
 }
+
+/* Max error 0.88 | 0.78 ULP for -1 < x < infinity */
+V_INLINE vreal v_log1p_usual(vreal x) { return v_log1p_less(x, v_splat(0), v_splat(0)); }
+V_INLINE vint v_log1p_is_rare(vreal x) { return ~((x > -1) & (x < DLC_INFINITY)); }
+V_INLINE vreal v_log1p_rare(vreal x) { return v_blend(x < -1, v_splat(DLC_NAN), v_blend(x == -1, v_splat(-DLC_INFINITY), x)); }
 
 /* log(1 + e^x) = max(x, 0) + log1p(e^-|x|). Max error 1.23 | 1.22 ULP. */
 V_INLINE vreal v_softplus(vreal x)
@@ -541,47 +574,5 @@ V_INLINE vreal v_gelu_near(vreal x)
     return v_blend(x < 0, v_splat((real)-0.0), x) - v_scale_near(g.magnitude, g.power - 1);
 }
 #endif
-
-/* x less the nearest multiple of pi / 2, as a sum of which the rest is small, and the number of that multiple in its
- * low bits. |x| <= DLC_FAR. The parts of pi / 2 are taken off one by one, after Cody and Waite, Software manual for the
- * elementary functions, 1980; what each subtraction rounds away goes into the rest. */
-typedef struct {
-    vreal r, rest;
-    vuint quarters;
-} vangle;
-
-V_INLINE vangle v_reduce_angle(vreal x)
-{
-    vreal rounded = x * DLC_QUARTERS + DLC_ROUNDER;
-    vreal n = rounded - DLC_ROUNDER;
-    vreal r = x - n * dlc_quarter_turn[0], rest = v_splat(0);
-#pragma GCC unroll 8
-    for (int k = 1; k < (int)(sizeof dlc_quarter_turn / sizeof dlc_quarter_turn[0]); k++) {
-        vreal less = r - n * dlc_quarter_turn[k];
-        rest += (r - less) - n * dlc_quarter_turn[k];
-        r = less;
-    }
-    vreal sum = r + rest;
-    return (vangle){sum, (r - sum) + rest, (vuint)rounded};
-}
-
-/* sin(x + more pi / 2) for |x| <= DLC_FAR, or NaN; of -0 it is 0 */
-V_INLINE vreal v_sin_of_quarters(vreal x, int more)
-{
-    vangle angle = v_reduce_angle(x);
-    vreal r = angle.r, square = r * r, half = square * (real)0.5;
-    vreal sine = r + (r * square * V_POLYNOMIAL(square, dlc_sin_poly) + (angle.rest - angle.rest * half));
-    vreal whole = 1 - half;
-    vreal small = square * square * V_POLYNOMIAL(square, dlc_cos_poly) - r * angle.rest;
-    vreal cosine = whole + (((1 - whole) - half) + small);
-    vuint quarters = angle.quarters + (real_uint)more;
-    vuint odd = -(quarters & 1), negative = (quarters & 2) << (DLC_REAL_BITS - 2);
-    return (vreal)((((vuint)sine & ~odd) | ((vuint)cosine & odd)) ^ negative);
-}
-
-/* Max error 0.83 | 0.78 ULP for |x| <= DLC_FAR, in samples of 5 million. */
-V_INLINE vreal v_sin(vreal x) { return v_blend(x == 0, x, v_sin_of_quarters(x, 0)); }
-/* Max error 0.85 | 1.07 ULP, likewise. */
-V_INLINE vreal v_cos(vreal x) { return v_sin_of_quarters(x, 1); }
 
 #endif

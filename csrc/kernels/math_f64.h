@@ -6,21 +6,49 @@
 #define DLC_MANTISSA_BITS 52
 #define DLC_EXPONENT_BIAS 1023
 #define DLC_MIN_NORMAL 0x1p-1022
+#define DLC_MAX 0x1.fffffffffffffp1023
 #define DLC_ROOT_HALF 0x1.6a09e667f3bcdp-1
 
-#define DLC_EXP_LOW -746.0  /* exp(x) is 0 below */
-#define DLC_EXP_HIGH 710.0  /* exp(x) is infinite above */
-#define DLC_EXPM1_LOW -42.0 /* expm1(x) is -1 below */
-#define DLC_SILU_LOW -753.0 /* silu(x) is -0 below */
-#define DLC_ERF_HIGH 6.5    /* erf(x) is 1 above */
-#define DLC_GELU_HIGH 39.0  /* gelu(-x) is -0 above */
-#define DLC_NEAR 68.0       /* e^-x lies above 2^-99 below */
-#define DLC_GELU_NEAR 11.5  /* likewise e^(-x^2 / 2) */
-#define DLC_TINY 0x1p-60    /* expm1(x), log1p(x) and tanh(x) are x below */
+#define DLC_EXP_LOW -746.0        /* exp(x) is 0 below */
+#define DLC_EXP_HIGH 710.0        /* exp(x) is infinite above */
+#define DLC_EXPM1_LOW -42.0       /* expm1(x) is -1 below */
+#define DLC_EXP2_LOW -1076.0      /* 2^x is 0 at and below */
+#define DLC_EXP2_HIGH 1024.0      /* 2^x is infinite at and above */
+#define DLC_SINH_HIGH 710.6       /* sinh(x) is infinite above */
+#define DLC_SILU_LOW -753.0       /* silu(x) is -0 below */
+#define DLC_ERF_HIGH 6.5          /* erf(x) is 1 above */
+#define DLC_GELU_HIGH 39.0        /* gelu(-x) is -0 above */
+#define DLC_NEAR 68.0             /* e^-x lies above 2^-99 below */
+#define DLC_GELU_NEAR 11.5        /* likewise e^(-x^2 / 2) */
+#define DLC_TINY 0x1p-60          /* expm1(x) and tanh(x) are x below */
+#define DLC_POWER_MOST 0x1p1000   /* exponents beyond are left to C's pow */
+#define DLC_SQUARES_BEYOND 0x1p56 /* x^2 + 1 is x^2, and log(1 + x) is log(x), beyond */
+#define DLC_SQUARES_LOW 0x1p-450  /* x^2 might be subnormal below */
+#define DLC_SQUARES_HIGH 0x1p500  /* x^2 might overflow beyond */
+#define DLC_SQUARES_SCALE 0x1p600 /* brings numbers beyond these to where their squares are normal */
+
+#define DLC_POWER_FIRST 0x1.bb67ae8584caap-1  /* sqrt(3) / 2 */
+#define DLC_POWER_MIDDLE 0x1.3988e1409212ep0  /* sqrt(3/2) */
+#define DLC_CBRT_HALF 0x1.965fea53d6e3dp-1    /* 2^(-1/3) */
+#define DLC_CBRT_QUARTER 0x1.428a2f98d728bp-1 /* 4^(-1/3) */
 
 #define DLC_LOG2_E 0x1.71547652b82fep0
 #define DLC_LN2_HIGH 0x1.62e42ffp-1 /* 32 bits */
 #define DLC_LN2_LOW -0x1.718432a1b0e26p-35
+
+/* Factors of logarithms to other bases */
+#define DLC_LOG2_E_HIGH 0x1.7154768p0 /* 26 bits */
+#define DLC_LOG2_E_LOW -0x1.6a3e80f444178p-27
+#define DLC_LOG10_E_HIGH 0x1.bcb7b18p-2 /* 26 bits */
+#define DLC_LOG10_E_LOW -0x1.6c8d78e6acaa4p-29
+#define DLC_LOG10_2_HIGH 0x1.3441350ap-2 /* 32 bits */
+#define DLC_LOG10_2_LOW -0x1.0c0219dc1da99p-39
+#define DLC_LN2_UPPER_HIGH 0x1.62e43p-1 /* 26 bits */
+#define DLC_LN2_UPPER_LOW -0x1.05c610ca86c39p-29
+#define DLC_TWO_THIRDS_LOG2_E_HIGH 0x1.ec709ep-1 /* 26 bits */
+#define DLC_TWO_THIRDS_LOG2_E_LOW -0x1.e2fe0145b01f5p-28
+#define DLC_LOG2_3_HALVES_HIGH 0x1.2b80348p-1 /* 26 bits */
+#define DLC_LOG2_3_HALVES_LOW -0x1.810a5e1817fd4p-30
 
 /* (exp(r) - 1 - r - r^2 / 2) / r^3 for |r| <= ln(2) / 2; error 2^-55.1 of expm1(r) */
 static const real dlc_exp_poly[] = {
@@ -59,6 +87,37 @@ static const real dlc_cos_poly[] = {
 static const real dlc_quarter_turn[] = {0x1.921fb544p0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
 #define DLC_QUARTERS 0x1.45f306dc9c883p-1 /* 2 / pi */
 #define DLC_FAR 1e6                       /* sin(x) and cos(x) are C's beyond */
+
+/* pi / 4; four times the first part is exact */
+#define DLC_EIGHTH_TURN_HIGH 0x1.921fb54442d2p-1 /* 49 bits */
+#define DLC_EIGHTH_TURN_LOW -0x1.ee59d9cceba4p-51
+
+/* (arctan(q) / q - 1) / q^2 by q^2 for |q| <= 1/2; error 2^-56.6 of arctan(q) */
+static const real dlc_arctan_poly[] = {
+    -0x1.5555555555515p-2, 0x1.9999999991006p-3, -0x1.24924921571b7p-3, 0x1.c71c708e9bd7fp-4,
+    -0x1.745cf49197868p-4, 0x1.3b113a3afcbe2p-4, -0x1.10f2fb237e17fp-4, 0x1.dfe791549575fp-5,
+    -0x1.a38ff4de2c118p-5, 0x1.56de18fbd47e1p-5, -0x1.c133d13458d32p-6, 0x1.4b19a719cee95p-7,
+};
+
+/* (arcsin(s) / s - 1) / s^2 by s^2 for |s| <= 1/2; error 2^-58.2 of arcsin(s) */
+static const real dlc_arcsin_poly[] = {
+    0x1.5555555555578p-3, 0x1.333333332dfcfp-4, 0x1.6db6db7223259p-5, 0x1.f1c71a8e85818p-6,
+    0x1.6e8bdf9a3578ep-6, 0x1.1c49e2f5e11f2p-6, 0x1.ca20d747fd07p-7, 0x1.757ab9d4ca23fp-7,
+    0x1.617aa4073ac58p-7, 0x1.e23521243d91p-9, 0x1.64c7391e935c1p-6, -0x1.59ada58c2e996p-6,
+    0x1.0bd0c283ac306p-5,
+};
+
+/* 3 (atanh(s) / s - 1 - s^2 / 3) / s^4 by s^2 for 1 <= (1 + s) / (1 - s) <= sqrt(3/2); error 2^-70.9 of atanh(s) */
+static const real dlc_power_poly[] = {
+    0x1.3333333333303p-1, 0x1.b6db6db6fa987p-2, 0x1.555555192ac9fp-2, 0x1.17460a6c19e2cp-2,
+    0x1.d864c1347b8d7p-3, 0x1.a7df99941db0bp-3,
+};
+
+/* m^(-1/3) for 1 <= m <= 2; error 2^-14.7 */
+static const real dlc_inverse_cbrt_poly[] = {
+    0x1.ab856c64bd3b4p0, -0x1.2c41879af8091p0, 0x1.6415a7288c5e2p-1, -0x1.c5174e736da3cp-3,
+    0x1.d46e383ea8d5fp-6,
+};
 
 /* S(a) = sqrt(2 / pi) exp(-a^2 / 2) / erfc(a / sqrt(2)) - a for 0 <= a <= 39 as a quotient; error 2^-56.4 of a +
  * S(a) */

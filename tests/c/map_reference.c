@@ -68,23 +68,23 @@ const unary_reference unary_references[] = {
     {DLC_MAP_SIN, {1, 1.5}, sinl},
     {DLC_MAP_COS, {1, 1.5}, cosl},
     {DLC_MAP_TAN, {2, 2}, tanl},
-    {DLC_MAP_ARCSIN, {2, 2}, asinl},
-    {DLC_MAP_ARCCOS, {2, 2}, acosl},
-    {DLC_MAP_ARCTAN, {2, 2}, atanl},
-    {DLC_MAP_SINH, {2.5, 2.5}, sinhl},
-    {DLC_MAP_COSH, {2.5, 2.5}, coshl},
-    {DLC_MAP_ARCSINH, {2.5, 2.5}, asinhl},
-    {DLC_MAP_ARCCOSH, {2.5, 2.5}, acoshl},
-    {DLC_MAP_ARCTANH, {2.5, 2.5}, atanhl},
-    {DLC_MAP_CBRT, {2, 4}, cbrtl},
-    {DLC_MAP_LOG2, {2, 2}, log2l},
-    {DLC_MAP_LOG10, {2.5, 2.5}, log10l},
-    {DLC_MAP_EXP2, {2, 2}, exp2l},
+    {DLC_MAP_ARCSIN, {1.5, 1.5}, asinl},
+    {DLC_MAP_ARCCOS, {1.5, 1.5}, acosl},
+    {DLC_MAP_ARCTAN, {1.5, 1.5}, atanl},
+    {DLC_MAP_SINH, {1.5, 1.5}, sinhl},
+    {DLC_MAP_COSH, {1.5, 1.5}, coshl},
+    {DLC_MAP_ARCSINH, {1.5, 1.5}, asinhl},
+    {DLC_MAP_ARCCOSH, {2, 2}, acoshl},
+    {DLC_MAP_ARCTANH, {2, 2}, atanhl},
+    {DLC_MAP_CBRT, {1, 1}, cbrtl},
+    {DLC_MAP_LOG2, {1.5, 1.5}, log2l},
+    {DLC_MAP_LOG10, {1.5, 1.5}, log10l},
+    {DLC_MAP_EXP2, {1.5, 1.5}, exp2l},
 };
 const int unary_reference_count = sizeof unary_references / sizeof unary_references[0];
 
 const binary_reference binary_references[] = {
-    {DLC_MAP_POWER, 2, powl}, {DLC_MAP_ARCTAN2, 2, atan2l},        {DLC_MAP_HYPOT, 2, hypotl},
+    {DLC_MAP_POWER, 1, powl}, {DLC_MAP_ARCTAN2, 2, atan2l},        {DLC_MAP_HYPOT, 1.5, hypotl},
     {DLC_MAP_ELU, 3, elu},    {DLC_MAP_LOGADDEXP, 2.5, logaddexp},
 };
 const int binary_reference_count = sizeof binary_references / sizeof binary_references[0];

@@ -195,17 +195,21 @@ def _simplify_negative(a: Tensor) -> Tensor | None:
 
 
 def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
-    # C's pow costs as much as twenty multiplications
+    # a power takes as long as ten to thirty products
     if is_literal(b, 1.0):
         return a
     if is_literal(b, 2.0):
         return apply("square", a)
     if is_literal(b, 3.0):
         return a * apply("square", a)
+    if is_literal(b, 4.0):
+        return apply("square", apply("square", a))
     if is_literal(b, 0.5):
         return apply("sqrt", a)
     if is_literal(b, -1.0):
         return apply("reciprocal", a)
+    if is_literal(b, -2.0):
+        return apply("square", apply("reciprocal", a))
     return None
 
 
