@@ -220,7 +220,7 @@ def chosen(names, pattern, quick):
 
 
 def test_choosing_rows():
-    kernels = ("gemm", "elementwise", "reduce", "step", "call")
+    kernels = ("gemm", "elementwise", "functions", "reduce", "step", "call")
     assert set(SUITES) == {*kernels, "train", "infer", "scale"}
     assert {row.suite for row in chosen([], None, quick=False)} == {*kernels, "train", "infer"}
     assert {row.suite for row in chosen(["scale"], None, quick=False)} == {"scale"}

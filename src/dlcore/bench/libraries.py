@@ -19,7 +19,7 @@ import numpy as np
 
 from dlcore.bench.contest import SUBJECT, Contestant
 from dlcore.bench.goals import Sizes
-from dlcore.bench.work import ADAM, SGD, WORK, Arrays, error, make_inputs
+from dlcore.bench.work import ADAM, SGD, TRACED, WORK, Arrays, error, make_inputs
 
 IN_CACHE = 1 << 15
 """Elements of an array that lies in L2 together with its result."""
@@ -181,6 +181,7 @@ class Dlcore(Library):
         "softmax": "softmax(x, out=y)",
         "relu_transposed": "relu(x, out=y)",
         "softmax_transposed": "softmax(x, out=y)",
+        **dict.fromkeys(TRACED, "y = f(x)"),
         "sum": "r = f(x)",
         "max": "r = f(x)",
         "sum_rows": "r = f(x)",
@@ -195,6 +196,7 @@ class Dlcore(Library):
     }
     setups = {
         "matmul_packed": "packed = dl.ops.pack_bfloat16(b)",
+        **{op: f"f = dl.jit(lambda x: {expression})" for op, expression in TRACED.items()},
         "sum": "f = dl.jit(lambda x: np.sum(x))",
         "max": "f = dl.jit(lambda x: np.max(x))",
         "sum_rows": "f = dl.jit(lambda x: np.sum(x, axis=1))",

@@ -14,7 +14,7 @@ import numpy as np
 from dlcore.bench import machine
 from dlcore.bench.contest import Unavailable
 from dlcore.bench.libraries import Library
-from dlcore.bench.work import ADAM, SGD, WORK
+from dlcore.bench.work import ADAM, SGD, TRACED, WORK
 
 PRODUCTS = ("matmul", "matmul_ta", "matmul_tb")
 
@@ -45,6 +45,7 @@ class NumPy(Library):
         "exp": "np.exp(x, out=y)",
         "log": "np.log(x, out=y)",
         **dict.fromkeys(("softmax", "softmax_transposed"), NUMPY_SOFTMAX),
+        **{op: f"y = {expression}" for op, expression in TRACED.items()},
         "sum": "r = np.sum(x)",
         "max": "r = np.max(x)",
         "sum_rows": "np.sum(x, axis=1, out=r)",
@@ -145,6 +146,11 @@ class Torch(Library):
         "softmax": "torch.softmax(x, -1, out=y)",
         "relu_transposed": "torch.clamp_min(x, 0, out=y)",
         "softmax_transposed": "torch.softmax(x, -1, out=y)",
+        **{
+            op: f"y = {expression.replace('np.', 'torch.')}"
+            for op, expression in TRACED.items()
+            if op != "traced_cbrt"  # which it lacks
+        },
         "sum": "r = torch.sum(x)",
         "max": "r = torch.max(x)",
         "sum_rows": "torch.sum(x, 1, out=r)",
@@ -212,6 +218,7 @@ JAX_FUNCTIONS = {
     "softmax": "lambda x: jax.nn.softmax(x, axis=-1)",
     "relu_transposed": "lambda x: jax.nn.relu(x.T)",
     "softmax_transposed": "lambda x: jax.nn.softmax(x.T, axis=-1)",
+    **{op: f"lambda x: {expression.replace('np.', 'jnp.')}" for op, expression in TRACED.items()},
     "sum": "jnp.sum",
     "max": "jnp.max",
     "sum_rows": "lambda x: jnp.sum(x, axis=1)",

@@ -11,7 +11,7 @@ import numpy as np
 
 from dlcore.bench.goals import Goal, Row, Sizes
 from dlcore.bench.libraries import Case
-from dlcore.bench.work import WORK, tolerance
+from dlcore.bench.work import TRACED, WORK, tolerance
 
 KI, MI = 1 << 10, 1 << 20
 
@@ -146,6 +146,14 @@ def _elementwise_row(name: str, op: str, sizes: Sizes, n: int) -> KernelRow:
     return KernelRow("elementwise", name, op, sizes, "copy", Goal(fraction, dict(best=1.2)))
 
 
+def _functions() -> list[KernelRow]:
+    n = 32 * KI
+    return [
+        KernelRow("functions", f"{op.removeprefix('traced_')} {_size_name(n)}", op, (n,), "copy")
+        for op in TRACED
+    ]
+
+
 def _reduce() -> list[KernelRow]:
     square = (KI, KI)
     return [
@@ -187,4 +195,11 @@ def _call() -> list[KernelRow]:
     return rows
 
 
-ROWS: Sequence[KernelRow] = (*_gemm(), *_elementwise(), *_reduce(), *_step(), *_call())
+ROWS: Sequence[KernelRow] = (
+    *_gemm(),
+    *_elementwise(),
+    *_functions(),
+    *_reduce(),
+    *_step(),
+    *_call(),
+)

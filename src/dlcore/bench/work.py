@@ -126,6 +126,10 @@ def _positive(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.resize(rng.random(DRAWN, np.float32) + np.float32(0.5), shape)
 
 
+def _proper_fractions(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return _positive(rng, *shape) * np.float32(0.8) - np.float32(0.3)
+
+
 def _wide(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return _normal(rng, *shape) * np.float32(3)
 
@@ -190,6 +194,17 @@ FUNCTIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+TRACED_NAMES = (
+    *("exp2", "expm1", "log2", "log10", "log1p", "cbrt", "sin", "cos", "tan", "arcsin", "arccos"),
+    *("arctan", "sinh", "cosh", "arcsinh", "arctanh"),
+)
+TRACED: Mapping[str, str] = {
+    **{f"traced_{name}": f"np.{name}(x)" for name in TRACED_NAMES},
+    "traced_power": "x ** 2.5",
+}
+"""Functions as they are written in NumPy, of numbers from 0.1 to 0.9"""
+
+
 def _linear_reference(activation: str) -> Callable[[Arrays, Any], np.ndarray]:
     def reference(arrays: Arrays, rows: Any) -> np.ndarray:
         product = _double(arrays["x"][rows]) @ _double(arrays["w"])
@@ -246,6 +261,17 @@ def _elementwise(name: str, draw: Callable[..., np.ndarray] = _wide) -> Work:
     )
 
 
+def _traced(expression: str) -> Work:
+    function = eval(f"lambda x: {expression}", {"np": np})
+    return Work(
+        inputs=_array(_proper_fractions),
+        reference=lambda arrays, rows: function(_double(arrays["x"][rows])),
+        result="y",
+        moved=lambda sizes: 2 * math.prod(sizes),
+        flops=lambda sizes: 0,
+    )
+
+
 def _reduction(axis: int | None, reference: Callable[[np.ndarray, Any], Any]) -> Work:
     return Work(
         inputs=_reduced(axis),
@@ -270,6 +296,7 @@ WORK: Mapping[str, Work] = {
     "log": _elementwise("log", _positive),
     "relu_transposed": replace(_elementwise("relu"), inputs=_transposed),
     "softmax_transposed": replace(_elementwise("softmax"), inputs=_transposed),
+    **{op: _traced(expression) for op, expression in TRACED.items()},
     "sum": _reduction(None, lambda x, rows: _double(x).sum()),
     "max": _reduction(None, lambda x, rows: x.max()),
     "sum_rows": _reduction(1, lambda x, rows: _double(x[rows]).sum(axis=1)),
