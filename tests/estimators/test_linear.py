@@ -37,11 +37,14 @@ def test_exact_equals_scikit_learn(targets, fit_intercept, weighted):
         np.testing.assert_allclose(mine.singular_, other.singular_, rtol=1e-6)
 
 
-def test_more_rows_than_a_block_and_a_far_offset():
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("columns", [1, 5, 600])
+def test_more_rows_than_a_block_and_a_far_offset(columns, order):
     """Columns far from 0 lose nothing: blocks are centred before they are multiplied."""
-    n = 2 * linear._BLOCK_ROWS + 17
-    x = RNG.normal(size=(n, 5)) + 1e6
-    y = x @ np.arange(1.0, 6.0) + RNG.normal(size=n)
+    n = 2 * linear._block_rows(columns) + 17
+    n += columns % 2 * 100  # not whole groups of rows, either
+    x = np.asarray(RNG.normal(size=(n, columns)) + 1e6, order=order)
+    y = x @ np.arange(1.0, columns + 1) + RNG.normal(size=n)
     assert_same_fit(dl.LinearRegression().fit(x, y), SklearnRegression().fit(x, y), 1e-8)
 
 

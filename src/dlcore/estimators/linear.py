@@ -16,9 +16,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from dlcore import nn, ops, optim
 from dlcore.train import EarlyStopping
 
-# Rows whose centred copy is multiplied at a time: 2 MiB at 64 columns of float64, which stays in
-# the second-level cache between being written and being read.
-_BLOCK_ROWS = 4096
+# Of rows whose centred copy is multiplied at a time: it stays in the caches between being written
+# and being read.
+_BLOCK_BYTES = 1 << 20
+# NumPy computes row after row, which takes as long for a few columns as for so many.
+_WIDE = 512
 # Of the Gram matrix with its diagonal scaled to 1, the square of the condition of X: its product
 # with the rounding of a float64 is the relative error to expect, and beyond 1e-8 lstsq does better.
 _MAX_CONDITION = 1e8
@@ -150,9 +152,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if not self.fit_intercept:
             return np.zeros(X.shape[1]), np.zeros(y.shape[1])
         if weight is None:
-            # no float64 copy of X
-            means = [np.mean(a, axis=0, dtype=np.float64) for a in (X, y)]
-            return np.asarray(means[0]), np.asarray(means[1])
+            return _column_means(X), _column_means(y)
         return weight @ X / np.sum(weight), weight @ y / np.sum(weight)
 
     def _solve_exactly(
@@ -246,6 +246,40 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return ops.matmul(X, coef.T) + np.asarray(self.intercept_, X.dtype)
 
 
+def _block_rows(columns: int) -> int:
+    return max(256, _BLOCK_BYTES // (8 * columns))
+
+
+def _rows_as_one(x: np.ndarray, rows: int) -> np.ndarray:
+    """A view of the whole groups of so many rows, each as one row; several if C-contiguous."""
+    return x[: len(x) // rows * rows].reshape(-1, rows * x.shape[1])
+
+
+def _group_of(x: np.ndarray) -> int:
+    """Rows that are better computed as one."""
+    return max(1, _WIDE // x.shape[1]) if x.flags.c_contiguous else 1
+
+
+def _column_means(x: np.ndarray) -> np.ndarray:
+    """Means in float64, without a float64 copy of x."""
+    group = _group_of(x)
+    wide = _rows_as_one(x, group)
+    sums = np.sum(wide, axis=0, dtype=np.float64).reshape(group, -1).sum(axis=0)
+    rest = x[len(wide) * group :]
+    return np.asarray((sums + np.sum(rest, axis=0, dtype=np.float64)) / len(x))
+
+
+def _centred(x: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """x less the means of its columns, in float64."""
+    group = _group_of(x)
+    result = np.empty(x.shape, order="C" if x.flags.c_contiguous else "F")
+    wide, wide_result = _rows_as_one(x, group), _rows_as_one(result, group)
+    np.subtract(wide, np.tile(means, group), out=wide_result)
+    rest = slice(len(wide) * group, None)
+    np.subtract(x[rest], means, out=result[rest])
+    return result
+
+
 def _normal_equations(
     X: np.ndarray,
     y: np.ndarray,
@@ -255,15 +289,15 @@ def _normal_equations(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``Xc^T W Xc`` and ``Xc^T W yc`` of the centred data, in float64."""
     features = X.shape[1]
-    sums = np.zeros((features, features + y.shape[1]))
-    for start in range(0, len(X), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        block = np.hstack([X[rows] - x_mean, y[rows] - y_mean])
-        left = block[:, :features]
-        if weight is not None:
-            left = left * weight[rows, np.newaxis]
-        sums += ops.matmul(left, block, transpose_a=True)
-    return sums[:, :features], sums[:, features:]
+    gram, moment = np.zeros((features, features)), np.zeros((features, y.shape[1]))
+    block_rows = _block_rows(features)
+    for start in range(0, len(X), block_rows):
+        rows = slice(start, start + block_rows)
+        block = _centred(X[rows], x_mean)
+        left = block if weight is None else block * weight[rows, np.newaxis]
+        gram += ops.matmul(left, block, transpose_a=True)
+        moment += ops.matmul(left, _centred(y[rows], y_mean), transpose_a=True)
+    return gram, moment
 
 
 def _solve_cholesky(gram: np.ndarray, moment: np.ndarray) -> np.ndarray | None:
