@@ -32,23 +32,28 @@ Derivatives where there are none, or several:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from dlcore import random
 from dlcore.graph import tree
-from dlcore.graph.function import Function, is_array
+from dlcore.graph.batching import CannotBatch, batched
+from dlcore.graph.function import Function, is_array, where_it_decorates
 from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
 from dlcore.graph.plan_cache import identity_of
 from dlcore.graph.shape import describe, fixed
 from dlcore.graph.table.shaping import reduce
-from dlcore.graph.tensor import Tensor, apply, as_tensor
+from dlcore.graph.tensor import Tensor, apply, as_tensor, literal, topological
 
 Argnums = int | Sequence[int]
 
@@ -161,15 +166,10 @@ class _Inputs:
 
     def __init__(self, argnums: int | tuple[int, ...], args: tuple[Any, ...]):
         self.single = isinstance(argnums, int)
-        positions = (argnums,) if isinstance(argnums, int) else argnums
         self.args = list(args)
         self.nodes: list[Tensor] = []
         self.structures = []
-        for position in positions:
-            if not -len(args) <= position < len(args):
-                raise ValueError(
-                    f"argnums is {argnums}, but there are {len(args)} positional arguments"
-                )
+        for position in _positions(argnums, args):
             leaves, structure = tree.flatten(args[position])
             names = tree.paths(structure, f"argument {position % len(args)}")
             fresh = [_differentiable(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
@@ -186,6 +186,13 @@ class _Inputs:
             trees.append(tree.unflatten(structure, rest[:count]))
             rest = rest[count:]
         return trees[0] if self.single else tuple(trees)
+
+
+def _positions(argnums: int | tuple[int, ...], args: tuple[Any, ...]) -> tuple[int, ...]:
+    positions = (argnums,) if isinstance(argnums, int) else argnums
+    if not all(-len(args) <= position < len(args) for position in positions):
+        raise ValueError(f"argnums is {argnums}, but there are {len(args)} positional arguments")
+    return positions
 
 
 def _differentiable(value: Any, name: str) -> Tensor:
@@ -240,10 +247,12 @@ def _array(value: Any) -> Tensor:
 
 
 class _Jacobian:
-    """The Jacobian by one reverse pass for each element of the result.
+    """The Jacobian by products with unit vectors, many at once.
 
-    For arrays, the passes are runs of one plan, whose cotangent is an argument; within a traced
-    function they are parts of it.
+    Of as many results as arguments or fewer, they are reverse passes, one for each element of the
+    result: the rows. Of more, they are forward passes, one for each element of the arguments: the
+    columns. Where the passes cannot be one graph, they are runs of one plan, or parts of the traced
+    function.
     """
 
     def __init__(self, f: Callable[..., Any], argnums: int | tuple[int, ...]):
@@ -252,50 +261,200 @@ class _Jacobian:
         self._value = jit(f)
         self.plan_key = ("jacobian of", identity_of(f), argnums)
         self._pull = Function(self._pulled, f, "jacobian", argnums)
+        self._pull_rows = Function(self._pulled_rows, f, "rows of jacobian", argnums)
+        self._push_columns = Function(self._pushed_columns, f, "columns of jacobian", argnums)
+        self._outlines: WeakKeyDictionary[Any, _Outline] = WeakKeyDictionary()
+
+    def __reduce__(self) -> Any:
+        return where_it_decorates(self) or (jacobian, (self._function, self._argnums))
+
+    def _traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Inputs, Tensor]:
+        inputs = _Inputs(self._argnums, args)
+        return inputs, _array(self._function(*inputs.args, **kwargs))
 
     def _pulled(self, cotangent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = _Inputs(self._argnums, args)
-        value = _array(self._function(*inputs.args, **kwargs))
+        inputs, value = self._traced(args, kwargs)
         return inputs.like(gradient(value, inputs.nodes, cotangent))
+
+    def _pulled_rows(
+        self, cotangents: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        return inputs.like(_rows(value, inputs.nodes, cotangents))
+
+    def _pushed_columns(
+        self, tangents: Tensor, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        return _columns(value, inputs.nodes[number], tangents)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, _ = tree.flatten((args, kwargs))
         if random.is_tracing() or any(isinstance(leaf, Tensor) for leaf in leaves):
             return self._symbolic(args, kwargs)
         with random.fixed_key():
-            return self._by_runs(args, kwargs)
+            return self._of_arrays(args, kwargs)
 
-    def _by_runs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        output = _array_result(self._value.trace(*args, **kwargs))
-        shape, dtype = tuple(map(fixed, output.shape)), output.dtype
-        rows = []
-        for index in np.ndindex(*shape):
-            cotangent = np.zeros(shape, dtype)
-            cotangent[index] = 1
-            rows.append(self._pull(cotangent, args, kwargs))
-        return _stacked(rows, shape, np.stack) if rows else self._without_rows(shape, args)
+    def _of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = self._outline(args, kwargs)
+        if result.size == 0:
+            return self._without_rows(result, args)
+        arguments = sum(np.size(leaf) for leaf in self._leaves(args))
+        try:
+            if arguments < result.size and not result.has_own_rule:
+                return self._by_columns(result, args, kwargs)
+            return self._by_rows(result, args, kwargs)
+        except CannotBatch:
+            return self._by_runs(result, args, kwargs)
 
-    def _without_rows(self, shape: tuple[int, ...], args: tuple[Any, ...]) -> Any:
-        """The Jacobian of a result that has no elements."""
+    def _outline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outline:
+        trace = self._value.trace(*args, **kwargs)
+        outline = self._outlines.get(trace)
+        if outline is None:
+            outline = self._outlines[trace] = _outline_of(_array_result(trace))
+        return outline
 
-        def empty(position: int) -> Any:
-            return tree.transform(
-                lambda leaf: np.zeros((*shape, *np.shape(leaf)), np.asarray(leaf).dtype),
-                args[position],
-            )
+    def _leaves(self, args: tuple[Any, ...]) -> list[Any]:
+        positions = _positions(self._argnums, args)
+        return [leaf for i in positions for leaf in tree.flatten(args[i])[0]]
 
-        if isinstance(self._argnums, int):
-            return empty(self._argnums)
-        return tuple(map(empty, self._argnums))
+    def _like_arguments(self, leaves: Sequence[Any], args: tuple[Any, ...]) -> Any:
+        """One value for each leaf, in the structure of the arguments."""
+        rest = iter(leaves)
+        positions = _positions(self._argnums, args)
+        trees = [tree.transform(lambda _: next(rest), args[i]) for i in positions]
+        return trees[0] if isinstance(self._argnums, int) else tuple(trees)
+
+    def _by_rows(self, result: _Outline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        parts = [
+            tree.flatten(self._pull_rows(cotangents, args, kwargs))
+            for cotangents in _unit_vectors(result.shape, result.dtype, result.passes)
+        ]
+        chunks = zip(*(leaves for leaves, _ in parts), strict=True)
+        return tree.unflatten(parts[0][1], [_joined(each, result.shape) for each in chunks])
+
+    def _by_columns(self, result: _Outline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        columns = []
+        for number, leaf in enumerate(self._leaves(args)):
+            shape, dtype = np.shape(leaf), np.asarray(leaf).dtype
+            chunks = [
+                self._push_columns(tangents, number, args, kwargs)
+                for tangents in _unit_vectors(shape, dtype, result.passes)
+            ]
+            first = _joined(chunks or [np.zeros((0, *result.shape), dtype)], shape)
+            axes = range(len(shape))
+            last = np.moveaxis(first, axes, [len(result.shape) + axis for axis in axes])
+            columns.append(np.ascontiguousarray(last))
+        return self._like_arguments(columns, args)
+
+    def _by_runs(self, result: _Outline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rows = [
+            self._pull(cotangent, args, kwargs)
+            for (cotangent,) in _unit_vectors(result.shape, result.dtype, 1)
+        ]
+        return _stacked(rows, result.shape, np.stack)
+
+    def _without_rows(self, result: _Outline, args: tuple[Any, ...]) -> Any:
+        leaves = [np.asarray(leaf) for leaf in self._leaves(args)]
+        empty = [np.zeros((*result.shape, *leaf.shape), leaf.dtype) for leaf in leaves]
+        return self._like_arguments(empty, args)
 
     def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = _Inputs(self._argnums, args)
-        value = _array(self._function(*inputs.args, **kwargs))
-        rows = []
-        for index in np.ndindex(*map(fixed, value.shape)):
+        inputs, value = self._traced(args, kwargs)
+        shape = tuple(map(fixed, value.shape))
+        size = math.prod(shape)
+        if size > 0:
+            unit = np.eye(size, dtype=value.dtype).reshape(size, *shape)
+            with contextlib.suppress(CannotBatch):
+                rows = _rows(value, inputs.nodes, as_tensor(unit))
+                return inputs.like([np.reshape(row, (*shape, *row.shape[1:])) for row in rows])
+        separate = []
+        for index in np.ndindex(*shape):
             picked = value[index] if index else value
-            rows.append(inputs.like(gradient(picked, inputs.nodes)))
-        return _stacked(rows, value.shape, stack)
+            separate.append(inputs.like(gradient(picked, inputs.nodes)))
+        return _stacked(separate, value.shape, stack)
+
+
+def _stand_in(like: Tensor) -> Tensor:
+    """A node of its own of the same shape and dtype."""
+    zero = literal(0.0, like.dtype)
+    return apply("identity", apply("broadcast_to", zero, shape=like.shape))
+
+
+def _rows(value: Tensor, nodes: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
+    """Products of cotangents (count, ...) with the Jacobian."""
+    cotangent = _stand_in(value)
+    return batched(gradient(value, nodes, cotangent), cotangent, cotangents)
+
+
+def _columns(value: Tensor, node: Tensor, tangents: Tensor) -> Tensor:
+    """Products of the Jacobian with tangents (count, ...).
+
+    A product with a cotangent is linear in that, and its derivative for the cotangent, along a
+    tangent, is the product of the Jacobian with the tangent.
+    """
+    cotangent, tangent = _stand_in(value), _stand_in(node)
+    (pulled,) = gradient(value, [node], cotangent)
+    pushed = gradient(reduce("sum", pulled * tangent), [cotangent])
+    return apply("cast", batched(pushed, tangent, tangents)[0], dtype=node.dtype)
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """What is to be known of a function's result before its Jacobian is computed.
+
+    Attributes
+    ----------
+    passes : int
+        How many are one graph: as many as keep its arrays within some megabytes.
+    has_own_rule : bool
+        Whether a gradient on the way is the user's, which need not be linear, or differentiable.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    passes: int
+    has_own_rule: bool
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+_PASSES_BYTES = 8 << 20  # of the largest array of all passes that are one graph
+_FEWEST_PASSES = 16
+
+
+def _outline_of(value: Tensor) -> _Outline:
+    nodes = topological([value])
+    largest = max(math.prod(map(fixed, node.shape)) for node in nodes)
+    return _Outline(
+        shape=tuple(map(fixed, value.shape)),
+        dtype=value.dtype,
+        passes=max(_FEWEST_PASSES, _PASSES_BYTES // (8 * max(1, largest))),
+        has_own_rule=any(node.op.name == "custom_gradient" for node in nodes),
+    )
+
+
+def _unit_vectors(shape: tuple[int, ...], dtype: Any, at_once: int) -> Iterator[np.ndarray]:
+    """Arrays of the shape with a 1 in one place each, in chunks (count, ...) of the same count.
+
+    The last chunk is filled up with zeros.
+    """
+    size = math.prod(shape)
+    chunks = -(-size // at_once)
+    count = -(-size // chunks) if chunks else 0
+    for first in range(0, size, count or 1):
+        vectors = np.zeros((count, size), dtype)
+        here = np.arange(min(count, size - first))
+        vectors[here, first + here] = 1
+        yield vectors.reshape(count, *shape)
+
+
+def _joined(chunks: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Chunks of results for `_unit_vectors`, with the axes of the shape in front."""
+    whole = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+    return whole[: math.prod(shape)].reshape(*shape, *whole.shape[1:])
 
 
 def _array_result(trace: Any) -> Tensor:

@@ -306,12 +306,8 @@ class Function:
         return self if owner is None else MethodType(self, owner)
 
     def __reduce__(self) -> Any:
-        # one that decorates a function stands for it in its module
-        module = sys.modules.get(getattr(self, "__module__", None) or "")
-        name = getattr(self, "__qualname__", "")
-        if name and getattr(module, name, None) is self:
-            return name
-        return _rebuild, (self._transform, self._original, self._options)
+        rebuilt = _rebuild, (self._transform, self._original, self._options)
+        return where_it_decorates(self) or rebuilt
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if random.is_tracing():
@@ -372,6 +368,13 @@ class Function:
             raise ValueError("no plan has been made yet; call the function first")
         plan = self._shown.plan
         return "nothing to compute" if plan is None else plan.summary()
+
+
+def where_it_decorates(function: Any) -> str | None:
+    """The name of a function in its module, where this stands there in its place."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    name = getattr(function, "__qualname__", "")
+    return name if name and getattr(module, name, None) is function else None
 
 
 def log_trace(function: Any, names: Sequence[str], specs: Sequence[Spec]) -> None:
