@@ -11,6 +11,8 @@ Cases:
 - ``chain``: 20 elementwise operations on 1 Mi float32, four of them transcendental.
 - ``arithmetic``: 20 additions and multiplications on 1 Mi float32.
 - ``mean``: 20 elementwise operations on three arrays of 1 Mi float32, then the mean.
+- ``hessian``: of a logistic regression's loss for 20 coefficients and 1000 rows, float64.
+- ``jacobian``: of 1000 results for 20 arguments, float64; forward mode in all.
 
 A turn is as many calls as the case says; each is complete when it returns.
 """
@@ -18,6 +20,7 @@ A turn is as many calls as the case says; each is complete when it returns.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +31,15 @@ import numpy as np
 from dlcore.bench import contest, figures, machine
 from dlcore.bench.contest import Contest, Contestant, Rounds, Unavailable
 
-CALLS = {"rosenbrock": 2000, "mlp": 200, "chain": 20, "arithmetic": 20, "mean": 20}
+CALLS = {
+    "rosenbrock": 2000,
+    "mlp": 200,
+    "chain": 20,
+    "arithmetic": 20,
+    "mean": 20,
+    "hessian": 500,
+    "jacobian": 500,
+}
 SIZE = 1 << 20
 ROWS, WIDTHS = 128, (784, 256, 10)
 
@@ -42,6 +53,9 @@ def arrays(seed: int = 0) -> dict[str, np.ndarray]:
         "x": rng.uniform(0.5, 1.5, SIZE).astype(np.float32),
         "y": rng.uniform(0.5, 1.5, SIZE).astype(np.float32),
         "z": rng.uniform(0.5, 1.5, SIZE).astype(np.float32),
+        "coefficients": rng.normal(size=20) / 5,
+        "samples": rng.normal(size=(1000, 20)),
+        "answers": rng.integers(0, 2, 1000).astype(float),
         "rows": rng.normal(size=(ROWS, k)).astype(np.float32),
         "targets": rng.normal(size=(ROWS, m)).astype(np.float32),
         "w1": rng.normal(size=(k, h)).astype(np.float32) / 28,
@@ -85,14 +99,26 @@ def mean(np: Any, x: Any, y: Any, z: Any) -> Any:
     return np.mean((v - u) * (v - u) + np.abs(z - x) * 0.1)
 
 
+def logistic(np: Any, w: Any, x: Any, t: Any) -> Any:
+    z = x @ w
+    return np.mean(np.log1p(np.exp(z)) - t * z)
+
+
+def units(np: Any, w: Any, x: Any) -> Any:
+    return np.tanh(x @ w)
+
+
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "rosenbrock": (rosenbrock, ("point",)),
     "mlp": (mlp, ("w1", "b1", "w2", "b2", "rows", "targets")),
     "chain": (chain, ("x",)),
     "arithmetic": (arithmetic, ("x",)),
     "mean": (mean, ("x", "y", "z")),
+    "hessian": (logistic, ("coefficients", "samples", "answers")),
+    "jacobian": (units, ("coefficients", "samples")),
 }
 DIFFERENTIATED = {"rosenbrock": 0, "mlp": (0, 1, 2, 3)}
+OF_FIRST_ARGUMENT = ("hessian", "jacobian")  # arrays of derivatives
 
 
 class _Prepared(Contestant):
@@ -133,6 +159,8 @@ class Dlcore(_Prepared):
 
             argnums = DIFFERENTIATED.get(case)
             run = dl.jit(traced) if argnums is None else dl.value_and_grad(traced, argnums)
+            if case in OF_FIRST_ARGUMENT:
+                run = dl.jit(getattr(dl, case)(traced))
             self.calls[case] = lambda run=run, given=given: run(*given)
 
     def runs_on(self) -> str:
@@ -177,7 +205,7 @@ class NumPy(_Prepared):
         super().__init__(task, threads)
         for case, (f, names) in FUNCTIONS.items():
             given = [task[name] for name in names]
-            if case not in DIFFERENTIATED:
+            if case not in DIFFERENTIATED and case not in OF_FIRST_ARGUMENT:
                 self.calls[case] = lambda f=f, given=given: f(np, *given)
 
     def runs_on(self) -> str:
@@ -268,7 +296,11 @@ class Torch(_Prepared):
         for case, (f, names) in FUNCTIONS.items():
             given = [torch.from_numpy(task[name].copy()) for name in names]
             argnums = DIFFERENTIATED.get(case)
-            if argnums is None:
+            if case in OF_FIRST_ARGUMENT:
+                transform = {"hessian": torch.func.hessian, "jacobian": torch.func.jacfwd}[case]
+                derivative = transform(functools.partial(f, torch))
+                self.calls[case] = lambda derivative=derivative, given=given: derivative(*given)
+            elif argnums is None:
                 self.calls[case] = lambda f=f, given=given: f(torch, *given)
             else:
                 self.calls[case] = self._with_gradient(f, given, argnums)
@@ -326,6 +358,9 @@ class Jax(_Prepared):
 
             argnums = DIFFERENTIATED.get(case)
             run = jax.jit(traced if argnums is None else jax.value_and_grad(traced, argnums))
+            if case in OF_FIRST_ARGUMENT:
+                transform = {"hessian": jax.hessian, "jacobian": jax.jacfwd}[case]
+                run = jax.jit(transform(traced))
             self.calls[case] = lambda run=run, given=given: jax.block_until_ready(run(*given))
 
     def runs_on(self) -> str:
@@ -342,6 +377,8 @@ ENTRIES = {
     "chain": ["dlcore", "numpy", "numexpr", "torch", "jax"],
     "arithmetic": ["dlcore", "numpy", "numexpr", "torch", "jax"],
     "mean": ["dlcore", "numpy", "numexpr", "torch", "jax"],
+    "hessian": ["dlcore", "torch", "jax"],
+    "jacobian": ["dlcore", "torch", "jax"],
 }
 
 

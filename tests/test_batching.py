@@ -155,7 +155,7 @@ def passes(request, monkeypatch):
     """All passes as one graph, five at a time with the last chunk filled up, or one by one."""
     if request.param == "in chunks":
         monkeypatch.setattr(transforms, "_PASSES_BYTES", 1)
-        monkeypatch.setattr(transforms, "_FEWEST_PASSES", 5)
+        monkeypatch.setattr(transforms, "_FEWEST_PASSES", 3)
     if request.param == "by runs":
 
         def refuse(*_):
@@ -175,14 +175,15 @@ def _jacobian_by_differences(f, x, step=1e-6):
 
 
 @pytest.mark.usefixtures("passes")
+@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("f", [
     lambda x: np.tanh(M @ x),  # as many results as arguments
     lambda x: np.sum(np.sin(x) * x, axis=0),  # fewer: by rows
     lambda x: np.exp(np.concatenate([x, x * x, np.transpose(x) @ x]))[:, :, None],  # by columns
 ], ids=["square", "by rows", "by columns"])  # fmt: skip
-def test_a_jacobian_is_that_of_differences_however_it_is_computed(f):
+def test_a_jacobian_is_that_of_differences_however_it_is_computed(f, traced):
     x = RNG.normal(size=(4, 4))
-    got = dl.jacobian(f)(x)
+    got = dl.jit(dl.jacobian(f))(x) if traced else dl.jacobian(f)(x)
     assert got.shape == (*f(x).shape, 4, 4)
     assert got.flags.c_contiguous
     np.testing.assert_allclose(got, _jacobian_by_differences(f, x), rtol=1e-6, atol=1e-8)
@@ -218,11 +219,15 @@ def test_rules_of_the_user_that_are_not_linear_hold_for_every_row():
     np.testing.assert_array_equal(dl.jacobian(f)(2.0), np.full(6, 0.5))
 
 
-def test_a_hessian_within_a_traced_function_is_one_graph():
+@pytest.mark.parametrize("transform", [
+    lambda n: dl.hessian(lambda w: np.sum(np.tanh(np.ones((5, n)) @ w) ** 2)),
+    lambda n: dl.jacobian(lambda w: np.tanh(np.ones((50, n)) @ w)),
+], ids=["hessian", "columns"])  # fmt: skip
+def test_derivatives_within_a_traced_function_are_one_graph(transform):
     """It does not grow with the number of arguments."""
 
     def records(n):
-        f = dl.jit(dl.hessian(lambda w: np.sum(np.tanh(np.ones((5, n)) @ w) ** 2)))
+        f = dl.jit(transform(n))
         f(np.ones(n))
         return len(f.plan_summary().splitlines())
 

@@ -51,7 +51,7 @@ from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
 from dlcore.graph.plan_cache import identity_of
-from dlcore.graph.shape import describe, fixed
+from dlcore.graph.shape import Rows, describe, fixed
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply, as_tensor, literal, topological
 
@@ -251,8 +251,8 @@ class _Jacobian:
 
     Of as many results as arguments or fewer, they are reverse passes, one for each element of the
     result: the rows. Of more, they are forward passes, one for each element of the arguments: the
-    columns. Where the passes cannot be one graph, they are runs of one plan, or parts of the traced
-    function.
+    columns. All passes are one graph, or where its arrays would be large, some at a time; where no
+    graph can be for several, each is a run of one plan, or a part of the traced function.
     """
 
     def __init__(self, f: Callable[..., Any], argnums: int | tuple[int, ...]):
@@ -261,6 +261,7 @@ class _Jacobian:
         self._value = jit(f)
         self.plan_key = ("jacobian of", identity_of(f), argnums)
         self._pull = Function(self._pulled, f, "jacobian", argnums)
+        self._whole = Function(self._at_once, f, "whole jacobian", argnums)
         self._pull_rows = Function(self._pulled_rows, f, "rows of jacobian", argnums)
         self._push_columns = Function(self._pushed_columns, f, "columns of jacobian", argnums)
         self._outlines: WeakKeyDictionary[Any, _Outline] = WeakKeyDictionary()
@@ -275,6 +276,10 @@ class _Jacobian:
     def _pulled(self, cotangent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs, value = self._traced(args, kwargs)
         return inputs.like(gradient(value, inputs.nodes, cotangent))
+
+    def _at_once(self, *args: Any, **kwargs: Any) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        return inputs.like(_at_once(value, inputs.nodes))
 
     def _pulled_rows(
         self, cotangents: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -300,8 +305,11 @@ class _Jacobian:
         if result.size == 0:
             return self._without_rows(result, args)
         arguments = sum(np.size(leaf) for leaf in self._leaves(args))
+        by_columns = arguments < result.size and not result.has_own_rule
         try:
-            if arguments < result.size and not result.has_own_rule:
+            if (arguments if by_columns else result.size) <= result.passes:
+                return self._whole(*args, **kwargs)
+            if by_columns:
                 return self._by_columns(result, args, kwargs)
             return self._by_rows(result, args, kwargs)
         except CannotBatch:
@@ -362,17 +370,39 @@ class _Jacobian:
     def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs, value = self._traced(args, kwargs)
         shape = tuple(map(fixed, value.shape))
-        size = math.prod(shape)
-        if size > 0:
-            unit = np.eye(size, dtype=value.dtype).reshape(size, *shape)
+        if math.prod(shape) > 0:
             with contextlib.suppress(CannotBatch):
-                rows = _rows(value, inputs.nodes, as_tensor(unit))
-                return inputs.like([np.reshape(row, (*shape, *row.shape[1:])) for row in rows])
+                return inputs.like(_at_once(value, inputs.nodes))
         separate = []
         for index in np.ndindex(*shape):
             picked = value[index] if index else value
             separate.append(inputs.like(gradient(picked, inputs.nodes)))
         return _stacked(separate, value.shape, stack)
+
+
+def _at_once(value: Tensor, nodes: Sequence[Tensor]) -> list[Tensor]:
+    """The Jacobian for each of the nodes, by rows or by columns."""
+    if any(isinstance(extent, Rows) for node in (value, *nodes) for extent in node.shape):
+        raise CannotBatch("an axis that counts rows")
+    arguments = sum(math.prod(map(fixed, node.shape)) for node in nodes)
+    if arguments < math.prod(map(fixed, value.shape)) and not _has_own_rule(value):
+        return [_columns_last(_columns(value, each, _identity(each)), each) for each in nodes]
+    rows = _rows(value, nodes, _identity(value))
+    return [apply("reshape", row, shape=(*value.shape, *row.shape[1:])) for row in rows]
+
+
+def _columns_last(columns: Tensor, node: Tensor) -> Tensor:
+    """Columns (elements of the node, ...) with the axes of the node behind the others."""
+    apart = apply("reshape", columns, shape=(*node.shape, *columns.shape[1:]))
+    axes = (*range(node.ndim, apart.ndim), *range(node.ndim))
+    return apply("transpose", apart, axes=axes)
+
+
+def _identity(like: Tensor) -> Tensor:
+    """All unit vectors of the node's shape, one after the other."""
+    shape = tuple(map(fixed, like.shape))
+    size = math.prod(shape)
+    return as_tensor(np.eye(size, dtype=like.dtype).reshape(size, *shape))
 
 
 def _stand_in(like: Tensor) -> Tensor:
@@ -426,14 +456,18 @@ _FEWEST_PASSES = 16
 
 
 def _outline_of(value: Tensor) -> _Outline:
-    nodes = topological([value])
-    largest = max(math.prod(map(fixed, node.shape)) for node in nodes)
+    computed = [node for node in topological([value]) if node.op.lowering not in ("leaf", "view")]
+    largest = max((math.prod(map(fixed, node.shape)) for node in computed), default=1)
     return _Outline(
         shape=tuple(map(fixed, value.shape)),
         dtype=value.dtype,
         passes=max(_FEWEST_PASSES, _PASSES_BYTES // (8 * max(1, largest))),
-        has_own_rule=any(node.op.name == "custom_gradient" for node in nodes),
+        has_own_rule=_has_own_rule(value),
     )
+
+
+def _has_own_rule(value: Tensor) -> bool:
+    return any(node.op.name == "custom_gradient" for node in topological([value]))
 
 
 def _unit_vectors(shape: tuple[int, ...], dtype: Any, at_once: int) -> Iterator[np.ndarray]:
@@ -492,7 +526,8 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     callable
         For a result of shape (a, ...) and an argument of shape (b, ...) it gives an array of shape
         (a, ..., b, ...); for nested arguments, such arrays in their structure. The cost is that of
-        a gradient for each element of the result.
+        a gradient for each element of the result or of the arguments, whichever are fewer, of
+        which many are computed at once.
 
     Raises
     ------
@@ -523,7 +558,7 @@ def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     -------
     callable
         For an argument of shape (a, ...) it gives an array of shape (a, ..., a, ...), at the cost
-        of a Hessian-vector product for each of its elements.
+        of a Hessian-vector product for each of its elements, of which many are computed at once.
 
     Examples
     --------
