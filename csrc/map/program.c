@@ -20,9 +20,9 @@ int dlc_map_arity(int op) { return arity_of[op]; }
 
 const char *dlc_map_name(int op) { return name_of[op]; }
 
-/* About how many flops polynomials cost, and calls of C's functions element by element; arithmetic, comparisons and
- * rounding cost one. */
-enum { POLYNOMIAL_COST = 16, C_FUNCTION_COST = 64 };
+/* About how many flops polynomials cost, those of several or with quotients and roots, and calls of C's functions element by
+ * element; arithmetic, comparisons and rounding cost one. */
+enum { POLYNOMIAL_COST = 16, LONG_POLYNOMIAL_COST = 48, C_FUNCTION_COST = 64 };
 
 static int op_cost(int op)
 {
@@ -41,26 +41,27 @@ static int op_cost(int op)
     case DLC_MAP_LOGADDEXP:
     case DLC_MAP_SIN:
     case DLC_MAP_COS:
-        return POLYNOMIAL_COST;
-    case DLC_MAP_POWER:
-    case DLC_MAP_TAN:
     case DLC_MAP_ARCSIN:
     case DLC_MAP_ARCCOS:
     case DLC_MAP_ARCTAN:
     case DLC_MAP_SINH:
     case DLC_MAP_COSH:
+    case DLC_MAP_LOG2:
+    case DLC_MAP_LOG10:
+    case DLC_MAP_EXP2:
+    case DLC_MAP_HYPOT:
+        return POLYNOMIAL_COST;
+    case DLC_MAP_POWER:
+    case DLC_MAP_TAN:
+    case DLC_MAP_ARCTAN2:
     case DLC_MAP_ARCSINH:
     case DLC_MAP_ARCCOSH:
     case DLC_MAP_ARCTANH:
     case DLC_MAP_CBRT:
-    case DLC_MAP_LOG2:
-    case DLC_MAP_LOG10:
-    case DLC_MAP_EXP2:
-    case DLC_MAP_ARCTAN2:
+        return LONG_POLYNOMIAL_COST;
     case DLC_MAP_REMAINDER:
     case DLC_MAP_FMOD:
     case DLC_MAP_FLOOR_DIVIDE:
-    case DLC_MAP_HYPOT:
         return C_FUNCTION_COST;
     default:
         return 1;
