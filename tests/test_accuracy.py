@@ -327,6 +327,12 @@ def test_error_for_two_sides_of_a_triangle(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", REALS)
+def test_hypot_has_the_same_bits_whichever_side_comes_first(dtype):
+    x, y = np.random.default_rng(8).uniform(0.5, 4, (2, 50_000)).astype(dtype)
+    assert_array_equal(_native.apply("hypot", x, y), _native.apply("hypot", y, x))
+
+
+@pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("name", ["arctan2", "hypot"])
 def test_error_for_sides_that_are_subnormal_or_next_to_overflow(name, dtype):
     info = np.finfo(dtype)

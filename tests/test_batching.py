@@ -1,11 +1,13 @@
 """Graphs for many values of a node at once: every rule, beside each value by itself."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 
 import dlcore as dl
 from dlcore import transforms
-from dlcore.graph import batching
+from dlcore.graph import batching, plan_cache
 from dlcore.graph.gradient import gradient
 from dlcore.graph.shape import MAX_NDIM, ROWS
 from dlcore.graph.table.shaping import reduce
@@ -152,16 +154,22 @@ def _layer(w, b):
 
 @pytest.fixture(params=["at once", "in chunks", "by runs"])
 def passes(request, monkeypatch):
-    """All passes as one graph, five at a time with the last chunk filled up, or one by one."""
+    """All passes as one graph, three at a time with the last chunk filled up, or one by one."""
+    monkeypatch.setattr(plan_cache.PLANS, "_plans", OrderedDict())  # of other passes
     if request.param == "in chunks":
         monkeypatch.setattr(transforms, "_PASSES_BYTES", 1)
         monkeypatch.setattr(transforms, "_FEWEST_PASSES", 3)
-    if request.param == "by runs":
+    calls = []
 
-        def refuse(*_):
+    def watched(*arguments):
+        calls.append(arguments)
+        if request.param == "by runs":
             raise batching.CannotBatch
+        return batching.batched(*arguments)
 
-        monkeypatch.setattr(transforms, "batched", refuse)
+    monkeypatch.setattr(transforms, "batched", watched)
+    yield
+    assert calls
 
 
 def _jacobian_by_differences(f, x, step=1e-6):
@@ -178,7 +186,7 @@ def _jacobian_by_differences(f, x, step=1e-6):
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("f", [
     lambda x: np.tanh(M @ x),  # as many results as arguments
-    lambda x: np.sum(np.sin(x) * x, axis=0),  # fewer: by rows
+    lambda x: np.sum(np.sin(x) * x, axis=0)[:, None] * np.ones(2),  # fewer: by rows
     lambda x: np.exp(np.concatenate([x, x * x, np.transpose(x) @ x]))[:, :, None],  # by columns
 ], ids=["square", "by rows", "by columns"])  # fmt: skip
 def test_a_jacobian_is_that_of_differences_however_it_is_computed(f, traced):
@@ -232,6 +240,55 @@ def test_derivatives_within_a_traced_function_are_one_graph(transform):
         return len(f.plan_summary().splitlines())
 
     assert records(3) == records(30)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_derivative_of_too_many_axes_for_a_graph_is_computed_all_the_same(traced):
+    x, shape = np.ones((1, 1, 1, 2, 1)), (1, 1, 1, 2, 1)
+    f = dl.jacobian(lambda x: x * 2.0)
+    if traced:
+        with pytest.raises(ValueError, match="more than 8 axes"):
+            dl.jit(f)(x)
+    else:
+        np.testing.assert_array_equal(f(x), 2 * np.eye(2).reshape(*shape, *shape))
+    columns = dl.jacobian(lambda x: np.ones((2,) * 5) * np.sum(x))
+    np.testing.assert_array_equal(columns(np.ones((1, 1, 2, 1))), np.ones((2,) * 5 + (1, 1, 2, 1)))
+
+
+def test_what_cannot_be_one_graph_is_tried_once():
+    traces = []
+
+    def f(x):
+        traces.append(1)
+        many = np.reshape(x, (2, *(1,) * (MAX_NDIM - 1)))
+        return np.reshape(np.exp(many), 2)
+
+    jacobian = dl.jacobian(f)
+    x = np.array([0.0, 1.0])
+    for _ in range(2):
+        np.testing.assert_allclose(jacobian(x), np.diag(np.exp(x)))
+    several = len(traces)
+    jacobian(x)
+    assert len(traces) == several
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_memory_of_many_passes_is_bounded(traced, monkeypatch):
+    """64 passes through arrays of 1.6 MB, as one graph or by some at a time."""
+    monkeypatch.setattr(plan_cache.PLANS, "_plans", OrderedDict())
+    wide = RNG.normal(size=(200_000, 64))
+
+    def memory():
+        hessian = dl.hessian(lambda w: np.sum(np.tanh(wide @ w) ** 2))
+        f = dl.jit(hessian) if traced else hessian
+        f(np.ones(64) / 64)
+        (summary,) = (f if traced else hessian._pull_rows).plan_summary().splitlines()[-1:]
+        return int(summary.split()[4])
+
+    assert memory() < 100e6
+    if traced:
+        monkeypatch.setattr(transforms, "_PASSES_BYTES", 1 << 40)
+        assert memory() > 150e6
 
 
 def test_random_numbers_are_the_same_in_all_chunks(monkeypatch):

@@ -337,7 +337,7 @@ def test_integers_to_the_power_of_twenty_are_exact():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("exponent", [1, 2, 3, 4, 0.5, -1, -2, 2.5, -0.75])
 def test_floats_to_the_power_of_a_number_are_numpys(exponent, dtype):
-    """Also those of few products: to 2 ULP, and over- and underflowing where NumPy's do."""
+    """Also those of few products, which over- and underflow where NumPy's do."""
     info = np.finfo(dtype)
     most = np.longdouble(info.max) ** (1 / np.longdouble(abs(exponent)))
     edges = [0.999 * most, 1.001 * most, 1.001 / most, 0.5 / most]

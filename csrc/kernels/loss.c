@@ -1,5 +1,5 @@
-/* Softmax, log-softmax and the cross-entropy of logits. Rows are independent: a row gives the same bits alone and in a batch (what a
- * compiler might fuse in one of them is spelled out), and up to CHUNK columns also where logits are transposed.
+/* Softmax, log-softmax and the cross-entropy of logits. Rows are independent: a row gives the same bits alone and in a batch (what
+ * a compiler might fuse in one of them is spelled out), and up to CHUNK columns also where logits are transposed.
  *
  * The largest logit is subtracted first, so that exp does not overflow. Where it is infinite or a NaN, so is the difference or
  * the sum, and with it the whole row: NaN. */

@@ -335,7 +335,7 @@ V_INLINE vreal v_silu_near(vreal x)
     return v_blend(negative, -(a + a * t), x) / (1 + (1 + t) * power) * v_blend(negative, power, v_splat(1));
 }
 
-/* x = 2^e m, first <= m < 2 first, for normal x and `first` in [1/2, 1) */
+/* x = 2^e m, first <= m < 2 first, for normal x and `first` in [1/2, 1] */
 typedef struct {
     vreal e, m;
 } vscaled;

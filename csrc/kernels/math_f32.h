@@ -68,7 +68,7 @@ static const real dlc_cos_poly[] = {0x1.55554ap-5f, -0x1.6c0c2ap-10f, 0x1.99e8aa
 /* pi / 2 as a sum; multiples of all but the last by integers below 2^12 are exact */
 static const real dlc_quarter_turn[] = {0x1.92p0f, 0x1.fb4p-12f, 0x1.444p-24f, 0x1.68c234p-39f};
 #define DLC_QUARTERS 0x1.45f306p-1f /* 2 / pi */
-#define DLC_FAR 6000.0f             /* sin(x) and cos(x) are C's beyond */
+#define DLC_FAR 6000.0f             /* sin(x), cos(x) and tan(x) are C's beyond */
 
 /* pi / 4; four times the first part is exact */
 #define DLC_EIGHTH_TURN_HIGH 0x1.921fcp-1f /* 20 bits */

@@ -86,7 +86,7 @@ static const real dlc_cos_poly[] = {
 /* pi / 2 as a sum; multiples of all but the last by integers below 2^20 are exact */
 static const real dlc_quarter_turn[] = {0x1.921fb544p0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
 #define DLC_QUARTERS 0x1.45f306dc9c883p-1 /* 2 / pi */
-#define DLC_FAR 1e6                       /* sin(x) and cos(x) are C's beyond */
+#define DLC_FAR 1e6                       /* sin(x), cos(x) and tan(x) are C's beyond */
 
 /* pi / 4; four times the first part is exact */
 #define DLC_EIGHTH_TURN_HIGH 0x1.921fb54442d2p-1 /* 49 bits */

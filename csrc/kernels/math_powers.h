@@ -115,8 +115,9 @@ V_INLINE vreal v_hypot(vreal x, vreal y)
     vint large = (a > DLC_SQUARES_HIGH) | (b > DLC_SQUARES_HIGH), small = (a < DLC_SQUARES_LOW) & (b < DLC_SQUARES_LOW);
     vreal scale = v_blend(large, v_splat(1 / DLC_SQUARES_SCALE), v_blend(small, v_splat(DLC_SQUARES_SCALE), v_splat(1)));
     vreal back = v_blend(large, v_splat(DLC_SQUARES_SCALE), v_blend(small, v_splat(1 / DLC_SQUARES_SCALE), v_splat(1)));
-    vreal scaled_x = a * scale, scaled_y = b * scale;
-    vreal length = v_sqrt(scaled_x * scaled_x + scaled_y * scaled_y) * back;
+    /* in this order, so that (y, x) has the same bits; of a NaN and a number, one is the larger and the other the smaller */
+    vreal larger = v_larger(a, b) * scale, smaller = v_smaller(b, a) * scale;
+    vreal length = v_sqrt(v_multiply_add(larger, larger, smaller * smaller)) * back;
     return v_blend((a == DLC_INFINITY) | (b == DLC_INFINITY), v_splat(DLC_INFINITY), length);
 }
 

@@ -24,7 +24,8 @@ Derivatives where there are none, or several:
 - The derivatives of floor, rint, sign and their kin are 0, and so are that of ``x**0`` for x and
   that of ``0**y`` for y.
 - Where a derivative is infinite it is inf, as that of sqrt at 0; times 0 that is NaN, as in
-  ``np.linalg.norm`` of zeros.
+  ``np.linalg.norm`` of zeros, and elsewhere in its column of a Jacobian, or in its row if that is
+  computed by columns.
 - ``np.where`` gives the branch that is not taken the derivative 0: where the derivative of that
   branch is inf or NaN itself, make its argument harmless first, as in
   ``np.where(x > 0, np.sqrt(np.where(x > 0, x, 1)), 0)``.
@@ -51,7 +52,7 @@ from dlcore.graph.gradient import gradient
 from dlcore.graph.interface import call
 from dlcore.graph.numpy_functions import stack
 from dlcore.graph.plan_cache import identity_of
-from dlcore.graph.shape import Rows, describe, fixed
+from dlcore.graph.shape import MAX_NDIM, Rows, describe, fixed
 from dlcore.graph.table.shaping import reduce
 from dlcore.graph.tensor import Tensor, apply, as_tensor, literal, topological
 
@@ -261,37 +262,13 @@ class _Jacobian:
         self._value = jit(f)
         self.plan_key = ("jacobian of", identity_of(f), argnums)
         self._pull = Function(self._pulled, f, "jacobian", argnums)
-        self._whole = Function(self._at_once, f, "whole jacobian", argnums)
+        self._whole = Function(self._in_one_graph, f, "whole jacobian", argnums)
         self._pull_rows = Function(self._pulled_rows, f, "rows of jacobian", argnums)
         self._push_columns = Function(self._pushed_columns, f, "columns of jacobian", argnums)
         self._outlines: WeakKeyDictionary[Any, _Outline] = WeakKeyDictionary()
 
     def __reduce__(self) -> Any:
         return where_it_decorates(self) or (jacobian, (self._function, self._argnums))
-
-    def _traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Inputs, Tensor]:
-        inputs = _Inputs(self._argnums, args)
-        return inputs, _array(self._function(*inputs.args, **kwargs))
-
-    def _pulled(self, cotangent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs, value = self._traced(args, kwargs)
-        return inputs.like(gradient(value, inputs.nodes, cotangent))
-
-    def _at_once(self, *args: Any, **kwargs: Any) -> Any:
-        inputs, value = self._traced(args, kwargs)
-        return inputs.like(_at_once(value, inputs.nodes))
-
-    def _pulled_rows(
-        self, cotangents: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        inputs, value = self._traced(args, kwargs)
-        return inputs.like(_rows(value, inputs.nodes, cotangents))
-
-    def _pushed_columns(
-        self, tangents: Tensor, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        inputs, value = self._traced(args, kwargs)
-        return _columns(value, inputs.nodes[number], tangents)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, _ = tree.flatten((args, kwargs))
@@ -300,26 +277,74 @@ class _Jacobian:
         with random.fixed_key():
             return self._of_arrays(args, kwargs)
 
+    def _traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Inputs, Tensor]:
+        inputs = _Inputs(self._argnums, args)
+        return inputs, _array(self._function(*inputs.args, **kwargs))
+
+    # What is traced
+
+    def _pulled(self, cotangent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        return inputs.like(gradient(value, inputs.nodes, cotangent))
+
+    def _pulled_rows(
+        self, cotangents: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        pull = _reverse_pass(value, inputs.nodes)
+        return inputs.like(batched(pull.results, pull.vector, cotangents))
+
+    def _pushed_columns(
+        self, tangents: Tensor, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        push = _forward_pass(value, inputs.nodes[number])
+        return batched(push.results, push.vector, tangents)[0]
+
+    def _in_one_graph(self, *args: Any, **kwargs: Any) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        return inputs.like(_derivatives(value, inputs.nodes))
+
+    def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs, value = self._traced(args, kwargs)
+        shape = tuple(map(fixed, value.shape))
+        if math.prod(shape) > 0:
+            with contextlib.suppress(CannotBatch):
+                return inputs.like(_derivatives(value, inputs.nodes))
+        separate = []
+        for index in np.ndindex(*shape):
+            picked = value[index] if index else value
+            separate.append(inputs.like(gradient(picked, inputs.nodes)))
+        return _stacked(separate, value.shape, stack)
+
+    # Of arrays
+
     def _of_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = self._outline(args, kwargs)
-        if result.size == 0:
+        if math.prod(result.shape) == 0:
             return self._without_rows(result, args)
-        arguments = sum(np.size(leaf) for leaf in self._leaves(args))
-        by_columns = arguments < result.size and not result.has_own_rule
-        try:
-            if (arguments if by_columns else result.size) <= result.passes:
-                return self._whole(*args, **kwargs)
-            if by_columns:
-                return self._by_columns(result, args, kwargs)
-            return self._by_rows(result, args, kwargs)
-        except CannotBatch:
-            return self._by_runs(result, args, kwargs)
+        while True:
+            try:
+                return result.ways[0](result, args, kwargs)
+            except CannotBatch:
+                del result.ways[0]
 
     def _outline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outline:
         trace = self._value.trace(*args, **kwargs)
         outline = self._outlines.get(trace)
         if outline is None:
-            outline = self._outlines[trace] = _outline_of(_array_result(trace))
+            value = _array_result(trace)
+            sizes = [int(np.size(leaf)) for leaf in self._leaves(args)]
+            by_columns = _is_by_columns(value, sum(sizes))
+            passes = _passes_at_once(value, sizes)
+            ways: list[Callable[..., Any]] = [
+                self._by_columns if by_columns else self._by_rows,
+                self._by_runs,
+            ]
+            if (sum(sizes) if by_columns else _size(value)) <= passes:
+                ways.insert(0, self._by_one_run)
+            shape = tuple(map(fixed, value.shape))
+            outline = self._outlines[trace] = _Outline(shape, value.dtype, passes, ways)
         return outline
 
     def _leaves(self, args: tuple[Any, ...]) -> list[Any]:
@@ -332,6 +357,9 @@ class _Jacobian:
         positions = _positions(self._argnums, args)
         trees = [tree.transform(lambda _: next(rest), args[i]) for i in positions]
         return trees[0] if isinstance(self._argnums, int) else tuple(trees)
+
+    def _by_one_run(self, _: _Outline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._whole(*args, **kwargs)
 
     def _by_rows(self, result: _Outline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         parts = [
@@ -367,42 +395,87 @@ class _Jacobian:
         empty = [np.zeros((*result.shape, *leaf.shape), leaf.dtype) for leaf in leaves]
         return self._like_arguments(empty, args)
 
-    def _symbolic(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs, value = self._traced(args, kwargs)
-        shape = tuple(map(fixed, value.shape))
-        if math.prod(shape) > 0:
-            with contextlib.suppress(CannotBatch):
-                return inputs.like(_at_once(value, inputs.nodes))
-        separate = []
-        for index in np.ndindex(*shape):
-            picked = value[index] if index else value
-            separate.append(inputs.like(gradient(picked, inputs.nodes)))
-        return _stacked(separate, value.shape, stack)
+
+@dataclass
+class _Outline:
+    """How the Jacobian of a function of arguments of some shapes and dtypes is computed.
+
+    Attributes
+    ----------
+    shape, dtype
+        Those of the function's result.
+    passes : int
+        How many are one graph at most.
+    ways : list of callable
+        The first is taken; one that turns out not to be possible goes.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    passes: int
+    ways: list[Callable[..., Any]]
 
 
-def _at_once(value: Tensor, nodes: Sequence[Tensor]) -> list[Tensor]:
-    """The Jacobian for each of the nodes, by rows or by columns."""
-    if any(isinstance(extent, Rows) for node in (value, *nodes) for extent in node.shape):
-        raise CannotBatch("an axis that counts rows")
-    arguments = sum(math.prod(map(fixed, node.shape)) for node in nodes)
-    if arguments < math.prod(map(fixed, value.shape)) and not _has_own_rule(value):
-        return [_columns_last(_columns(value, each, _identity(each)), each) for each in nodes]
-    rows = _rows(value, nodes, _identity(value))
-    return [apply("reshape", row, shape=(*value.shape, *row.shape[1:])) for row in rows]
+_PASSES_BYTES = 32 << 20  # of the largest array of all passes that are one graph
+_FEWEST_PASSES = 16
+_MOST_CHUNKS = 64  # of a graph that has all passes, some of them at a time
 
 
-def _columns_last(columns: Tensor, node: Tensor) -> Tensor:
-    """Columns (elements of the node, ...) with the axes of the node behind the others."""
-    apart = apply("reshape", columns, shape=(*node.shape, *columns.shape[1:]))
-    axes = (*range(node.ndim, apart.ndim), *range(node.ndim))
-    return apply("transpose", apart, axes=axes)
+def _passes_at_once(value: Tensor, arguments: Sequence[int]) -> int:
+    """How many passes make arrays of no more than some megabytes."""
+    computed = [
+        _size(node)
+        for node in topological([value])
+        if node.op.lowering not in ("leaf", "view") and not _counts_rows(node)
+    ]
+    largest = max(1, _size(value), *arguments, *computed)
+    return max(_FEWEST_PASSES, _PASSES_BYTES // (8 * largest))
 
 
-def _identity(like: Tensor) -> Tensor:
-    """All unit vectors of the node's shape, one after the other."""
-    shape = tuple(map(fixed, like.shape))
-    size = math.prod(shape)
-    return as_tensor(np.eye(size, dtype=like.dtype).reshape(size, *shape))
+def _is_by_columns(value: Tensor, arguments: int) -> bool:
+    """Gradient rules of the user need not be linear, or have derivatives of their own."""
+    has_own_rule = any(node.op.name == "custom_gradient" for node in topological([value]))
+    return arguments < _size(value) and not has_own_rule
+
+
+def _size(node: Tensor) -> int:
+    return math.prod(map(fixed, node.shape))
+
+
+def _counts_rows(node: Tensor) -> bool:
+    return any(isinstance(extent, Rows) for extent in node.shape)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Results as a function of a vector, for which a node stands in."""
+
+    results: list[Tensor]
+    vector: Tensor
+
+    def for_unit_vectors(self, at_once: int) -> list[Tensor]:
+        """The results (elements of the vector, ...) for all of its unit vectors."""
+        size = _size(self.vector)
+        if size == 0:
+            zero = literal(0.0, self.vector.dtype)
+            return [apply("broadcast_to", zero, shape=(0, *node.shape)) for node in self.results]
+        count = max(at_once, -(-size // _MOST_CHUNKS))
+        chunks = [
+            batched(self.results, self.vector, self._unit_vectors(first, min(count, size - first)))
+            for first in range(0, size, count)
+        ]
+        return [
+            parts[0] if len(parts) == 1 else apply("concatenate", *parts, axis=0)
+            for parts in zip(*chunks, strict=True)
+        ]
+
+    def _unit_vectors(self, first: int, count: int) -> Tensor:
+        """Compared, as a plan that held them would hold a matrix."""
+        shape, dtype = self.vector.shape, self.vector.dtype
+        place = as_tensor(np.arange(_size(self.vector), dtype=dtype))
+        one_at = as_tensor(np.arange(first, first + count, dtype=dtype)[:, np.newaxis])
+        vectors = apply("cast", apply("equal", one_at, place), dtype=dtype)
+        return apply("reshape", vectors, shape=(count, *shape))
 
 
 def _stand_in(like: Tensor) -> Tensor:
@@ -411,63 +484,44 @@ def _stand_in(like: Tensor) -> Tensor:
     return apply("identity", apply("broadcast_to", zero, shape=like.shape))
 
 
-def _rows(value: Tensor, nodes: Sequence[Tensor], cotangents: Tensor) -> list[Tensor]:
-    """Products of cotangents (count, ...) with the Jacobian."""
+def _reverse_pass(value: Tensor, nodes: Sequence[Tensor]) -> _Pass:
+    """Products of a cotangent with the Jacobian."""
     cotangent = _stand_in(value)
-    return batched(gradient(value, nodes, cotangent), cotangent, cotangents)
+    return _Pass(gradient(value, nodes, cotangent), cotangent)
 
 
-def _columns(value: Tensor, node: Tensor, tangents: Tensor) -> Tensor:
-    """Products of the Jacobian with tangents (count, ...).
+def _forward_pass(value: Tensor, node: Tensor) -> _Pass:
+    """The product of the Jacobian with a tangent.
 
     A product with a cotangent is linear in that, and its derivative for the cotangent, along a
     tangent, is the product of the Jacobian with the tangent.
     """
     cotangent, tangent = _stand_in(value), _stand_in(node)
     (pulled,) = gradient(value, [node], cotangent)
-    pushed = gradient(reduce("sum", pulled * tangent), [cotangent])
-    return apply("cast", batched(pushed, tangent, tangents)[0], dtype=node.dtype)
+    (pushed,) = gradient(reduce("sum", pulled * tangent), [cotangent])
+    return _Pass([apply("cast", pushed, dtype=node.dtype)], tangent)
 
 
-@dataclass(frozen=True)
-class _Outline:
-    """What is to be known of a function's result before its Jacobian is computed.
-
-    Attributes
-    ----------
-    passes : int
-        How many are one graph: as many as keep its arrays within some megabytes.
-    has_own_rule : bool
-        Whether a gradient on the way is the user's, which need not be linear, or differentiable.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    passes: int
-    has_own_rule: bool
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
+def _derivatives(value: Tensor, nodes: Sequence[Tensor]) -> list[Tensor]:
+    """The Jacobian for each of the nodes, by rows or by columns."""
+    if any(map(_counts_rows, (value, *nodes))):
+        raise CannotBatch("an axis that counts rows")
+    if any(value.ndim + node.ndim > MAX_NDIM for node in nodes):
+        raise CannotBatch("a derivative of too many axes")
+    sizes = [_size(node) for node in nodes]
+    passes = _passes_at_once(value, sizes)
+    if _is_by_columns(value, sum(sizes)):
+        columns = [_forward_pass(value, node).for_unit_vectors(passes) for node in nodes]
+        return [_columns_last(each, node) for (each,), node in zip(columns, nodes, strict=True)]
+    rows = _reverse_pass(value, nodes).for_unit_vectors(passes)
+    return [apply("reshape", row, shape=(*value.shape, *row.shape[1:])) for row in rows]
 
 
-_PASSES_BYTES = 8 << 20  # of the largest array of all passes that are one graph
-_FEWEST_PASSES = 16
-
-
-def _outline_of(value: Tensor) -> _Outline:
-    computed = [node for node in topological([value]) if node.op.lowering not in ("leaf", "view")]
-    largest = max((math.prod(map(fixed, node.shape)) for node in computed), default=1)
-    return _Outline(
-        shape=tuple(map(fixed, value.shape)),
-        dtype=value.dtype,
-        passes=max(_FEWEST_PASSES, _PASSES_BYTES // (8 * max(1, largest))),
-        has_own_rule=_has_own_rule(value),
-    )
-
-
-def _has_own_rule(value: Tensor) -> bool:
-    return any(node.op.name == "custom_gradient" for node in topological([value]))
+def _columns_last(columns: Tensor, node: Tensor) -> Tensor:
+    """Columns (elements of the node, ...) with the axes of the node behind the others."""
+    apart = apply("reshape", columns, shape=(*node.shape, *columns.shape[1:]))
+    axes = (*range(node.ndim, apart.ndim), *range(node.ndim))
+    return apply("transpose", apart, axes=axes)
 
 
 def _unit_vectors(shape: tuple[int, ...], dtype: Any, at_once: int) -> Iterator[np.ndarray]:
@@ -526,8 +580,8 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     callable
         For a result of shape (a, ...) and an argument of shape (b, ...) it gives an array of shape
         (a, ..., b, ...); for nested arguments, such arrays in their structure. The cost is that of
-        a gradient for each element of the result or of the arguments, whichever are fewer, of
-        which many are computed at once.
+        a gradient for each element of the result or of the arguments, whichever are fewer (with
+        :func:`custom_gradient` always of the result), of which many are computed at once.
 
     Raises
     ------

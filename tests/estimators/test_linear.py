@@ -37,13 +37,17 @@ def test_exact_equals_scikit_learn(targets, fit_intercept, weighted):
         np.testing.assert_allclose(mine.singular_, other.singular_, rtol=1e-6)
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("layout", ["C", "F", "every second row", "part of the columns"])
 @pytest.mark.parametrize("columns", [1, 5, 600])
-def test_more_rows_than_a_block_and_a_far_offset(columns, order):
+def test_more_rows_than_a_block_and_a_far_offset(columns, layout):
     """Columns far from 0 lose nothing: blocks are centred before they are multiplied."""
-    n = 2 * linear._block_rows(columns) + 17
-    n += columns % 2 * 100  # not whole groups of rows, either
-    x = np.asarray(RNG.normal(size=(n, columns)) + 1e6, order=order)
+    n = max(2 * linear._block_rows(columns), columns) + 117  # nor whole groups of rows
+    if layout == "every second row":
+        x = (RNG.normal(size=(2 * n, columns)) + 1e6)[::2]
+    elif layout == "part of the columns":
+        x = (RNG.normal(size=(n, columns + 3)) + 1e6)[:, 1:-2]
+    else:
+        x = np.asarray(RNG.normal(size=(n, columns)) + 1e6, order=layout)
     y = x @ np.arange(1.0, columns + 1) + RNG.normal(size=n)
     assert_same_fit(dl.LinearRegression().fit(x, y), SklearnRegression().fit(x, y), 1e-8)
 

@@ -272,7 +272,7 @@ def _column_means(x: np.ndarray) -> np.ndarray:
 def _centred(x: np.ndarray, means: np.ndarray) -> np.ndarray:
     """x less the means of its columns, in float64."""
     group = _group_of(x)
-    result = np.empty(x.shape, order="C" if x.flags.c_contiguous else "F")
+    result = np.empty_like(x, np.float64)  # in the order in which x lies
     wide, wide_result = _rows_as_one(x, group), _rows_as_one(result, group)
     np.subtract(wide, np.tile(means, group), out=wide_result)
     rest = slice(len(wide) * group, None)

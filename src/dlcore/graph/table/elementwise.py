@@ -195,7 +195,7 @@ def _simplify_negative(a: Tensor) -> Tensor | None:
 
 
 def _simplify_power(a: Tensor, b: Tensor) -> Tensor | None:
-    # a power takes as long as ten to thirty products
+    # a power takes as long as some fifty products
     if is_literal(b, 1.0):
         return a
     if is_literal(b, 2.0):
