@@ -1,12 +1,13 @@
 """Graphs for many values of a node at once: every rule, beside each value by itself."""
 
+import pickle
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 
 import dlcore as dl
-from dlcore import transforms
+from dlcore import jacobians
 from dlcore.graph import batching, plan_cache
 from dlcore.graph.gradient import gradient
 from dlcore.graph.shape import MAX_NDIM, ROWS
@@ -157,8 +158,8 @@ def passes(request, monkeypatch):
     """All passes as one graph, three at a time with the last chunk filled up, or one by one."""
     monkeypatch.setattr(plan_cache.PLANS, "_plans", OrderedDict())  # of other passes
     if request.param == "in chunks":
-        monkeypatch.setattr(transforms, "_PASSES_BYTES", 1)
-        monkeypatch.setattr(transforms, "_FEWEST_PASSES", 3)
+        monkeypatch.setattr(jacobians, "_PASSES_BYTES", 1)
+        monkeypatch.setattr(jacobians, "_FEWEST_PASSES", 3)
     calls = []
 
     def watched(*arguments):
@@ -167,7 +168,7 @@ def passes(request, monkeypatch):
             raise batching.CannotBatch
         return batching.batched(*arguments)
 
-    monkeypatch.setattr(transforms, "batched", watched)
+    monkeypatch.setattr(jacobians, "batched", watched)
     yield
     assert calls
 
@@ -287,13 +288,28 @@ def test_the_memory_of_many_passes_is_bounded(traced, monkeypatch):
 
     assert memory() < 100e6
     if traced:
-        monkeypatch.setattr(transforms, "_PASSES_BYTES", 1 << 40)
+        monkeypatch.setattr(jacobians, "_PASSES_BYTES", 1 << 40)
         assert memory() > 150e6
 
 
+def _gentle(x):
+    return np.tanh(x) * 2.0
+
+
+def _sum_of_gentle(x):
+    return np.sum(_gentle(x))
+
+
+def test_a_jacobian_can_be_pickled():
+    x = RNG.normal(size=3)
+    for derivative in (dl.jacobian(_gentle), dl.hessian(_sum_of_gentle)):
+        again = pickle.loads(pickle.dumps(derivative))
+        np.testing.assert_array_equal(again(x), derivative(x))
+
+
 def test_random_numbers_are_the_same_in_all_chunks(monkeypatch):
-    monkeypatch.setattr(transforms, "_PASSES_BYTES", 1)
-    monkeypatch.setattr(transforms, "_FEWEST_PASSES", 2)
+    monkeypatch.setattr(jacobians, "_PASSES_BYTES", 1)
+    monkeypatch.setattr(jacobians, "_FEWEST_PASSES", 2)
     jacobian = dl.jacobian(lambda x: x * dl.random.normal((), "float64"))
     got = jacobian(np.ones(7))
     np.testing.assert_array_equal(got, got[0, 0] * np.eye(7))
