@@ -102,10 +102,11 @@ class Jacobian:
         if math.prod(result.shape) == 0:
             return self._without_rows(result, args)
         while True:
+            way = result.ways[0]
             try:
-                return result.ways[0](result, args, kwargs)
-            except CannotBatch:
-                del result.ways[0]
+                return way(result, args, kwargs)
+            except CannotBatch:  # which another thread may have found, too
+                result.ways = [other for other in result.ways if other != way]
 
     def _outline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Outline:
         trace = self._value.trace(*args, **kwargs)
