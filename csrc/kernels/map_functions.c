@@ -28,14 +28,10 @@ static bool has_odd(const real *x, int64_t n)
     vint odd = {0};
     int64_t i = 0;
     FOUR_A_TURN
-    for (; i + DLC_LANES <= n; i += DLC_LANES) {
-        const vreal v = v_load(x + i);
-        odd |= ~((v >= DLC_MIN_NORMAL) & (v < DLC_INFINITY));
-    }
-    if (i < n) {
-        const vreal v = v_load_part(x + i, n - i, 1);
-        odd |= ~((v >= DLC_MIN_NORMAL) & (v < DLC_INFINITY));
-    }
+    for (; i + DLC_LANES <= n; i += DLC_LANES)
+        odd |= v_is_odd(v_load(x + i));
+    if (i < n)
+        odd |= v_is_odd(v_load_part(x + i, n - i, 1));
     return v_any(odd);
 }
 #endif

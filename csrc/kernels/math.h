@@ -43,6 +43,9 @@ V_INLINE vreal v_copysign(vreal magnitude, vreal sign)
     return (vreal)((vuint)magnitude | ((vuint)sign & DLC_SIGN_BIT));
 }
 
+/* Whether x is no positive normal number */
+V_INLINE vint v_is_odd(vreal x) { return ~((x >= DLC_MIN_NORMAL) & (x < DLC_INFINITY)); }
+
 /* x within [low, high]; NaN stays */
 V_INLINE vreal v_clamp(vreal x, real low, real high) { return v_at_most(v_at_least(x, low), high); }
 

@@ -67,9 +67,6 @@ V_INLINE vuint v_log2_last(void) { return v_log_last(); }
 V_INLINE vuint v_log10_rank(vreal x) { return v_log_rank(x); }
 V_INLINE vuint v_log10_last(void) { return v_log_last(); }
 #else
-/* Whether x is no positive normal number */
-V_INLINE vint v_is_odd(vreal x) { return ~((x >= DLC_MIN_NORMAL) & (x < DLC_INFINITY)); }
-
 V_INLINE vreal v_log2(vreal x) { return v_or_rare(v_log_to(x, V_BASE_2, false), v_is_odd(x), v_log2_rare, x); }
 V_INLINE vreal v_log10(vreal x) { return v_or_rare(v_log_to(x, V_BASE_10, false), v_is_odd(x), v_log10_rare, x); }
 #endif
@@ -103,8 +100,7 @@ V_RARE vreal v_cbrt_rare(vreal x)
 
 V_INLINE vreal v_cbrt(vreal x)
 {
-    vint odd = ~((v_abs(x) >= DLC_MIN_NORMAL) & (v_abs(x) < DLC_INFINITY));
-    return v_or_rare(v_cbrt_usual(x, 0), odd, v_cbrt_rare, x);
+    return v_or_rare(v_cbrt_usual(x, 0), v_is_odd(v_abs(x)), v_cbrt_rare, x);
 }
 
 /* sqrt(x^2 + y^2), where squares would leave the range of numbers times a power of two; infinite beside NaN, too. Max error
@@ -215,7 +211,7 @@ V_INLINE vreal v_power_usual(vreal x, vreal y)
 /* What is left to C's pow: zeros, infinities, NaN, subnormal x and |y| that would overflow on the way */
 V_INLINE vint v_power_is_rare(vreal x, vreal y)
 {
-    return ~((v_abs(x) >= DLC_MIN_NORMAL) & (v_abs(x) < DLC_INFINITY) & (v_abs(y) < DLC_POWER_MOST));
+    return v_is_odd(v_abs(x)) | ~(v_abs(y) < DLC_POWER_MOST);
 }
 
 /* cosh(r) - 1 and sinh(r) for |r| <= ln(2) / 2, by the even and the odd terms of e^r, as 1 and r are the first of them */

@@ -212,7 +212,10 @@ def _passes_at_once(value: Tensor, arguments: Sequence[int]) -> int:
 
 
 def _is_by_columns(value: Tensor, arguments: int) -> bool:
-    """Gradient rules of the user need not be linear, or have derivatives of their own."""
+    """Whether forward passes are fewer and possible: they differentiate the gradient rules.
+
+    A rule of the user need not be linear, or have a derivative.
+    """
     has_own_rule = any(node.op.name == "custom_gradient" for node in topological([value]))
     return arguments < _size(value) and not has_own_rule
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from dlcore.graph.shape import MAX_NDIM, Rows, Shape
+from dlcore.graph.shape import MAX_NDIM, Rows, Shape, fixed
 from dlcore.graph.table.contraction import swap_last
 from dlcore.graph.tensor import TABLE, Tensor, apply, topological
 
@@ -108,7 +108,7 @@ def _split(a: Tensor, count: int) -> Tensor:
 def _product(extents: Shape) -> int:
     if any(isinstance(extent, Rows) for extent in extents):
         raise CannotBatch("an axis that counts rows")
-    return math.prod(extents)  # type: ignore[arg-type]
+    return math.prod(map(fixed, extents))
 
 
 def _elementwise(node: Tensor, inputs: _Inputs) -> Tensor:
