@@ -212,6 +212,52 @@ def test_predict_one_from_many_threads_at_once(width):
     in_threads(work, 4)
 
 
+def wide_model():
+    """A model whose single rows may gain by a team: of about 20 microseconds on one thread."""
+    return dl.nn.Sequential(
+        dl.nn.Embedding(4, 256), dl.nn.Linear(256, 2000), dl.nn.Tanh(), dl.nn.Linear(2000, 3)
+    ).init(seed=0)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+def test_predict_one_has_the_same_bits_on_a_team(threads):
+    """Long calls are tried on a team, now and then, after some milliseconds of calls."""
+    model = wide_model()
+    row = np.array(1, np.float32)
+    expected = model.predict_one(row)
+    with team(threads):
+        for _ in range(1500):
+            assert_same_bits(model.predict_one(row), expected)
+
+
+def test_predict_one_goes_on_after_a_row_that_failed_on_a_team():
+    model = wide_model()
+    rows = np.split(np.arange(8, dtype=np.float32), 8)
+    expected = [model.predict_one(row) for row in rows[:4]]
+    with team(3):
+        for i in range(1500):
+            assert_same_bits(model.predict_one(rows[i % 4]), expected[i % 4])
+            with pytest.raises(ValueError, match="index"):
+                model.predict_one(rows[4 + i % 4])
+
+
+def test_predict_one_follows_the_number_of_threads():
+    """What is kept for one number of threads is made anew for another."""
+    model, wide = two_layers().init(), wide_model()
+    model.predict_one(np.zeros(4, np.float32))
+    short = model._row_call
+    calls = []
+    for threads in (1, 2, 2, 1):
+        with team(threads):
+            model.predict_one(np.zeros(4, np.float32))
+            wide.predict_one(np.array(1, np.float32))
+            calls.append(wide._row_call)
+    assert model._row_call is short
+    assert calls[0] is not calls[1]
+    assert calls[1] is calls[2]
+    assert calls[2] is not calls[3]
+
+
 def test_predict_uses_the_parameters_of_now():
     """Plans are kept, parameters are not copied into them."""
     model = two_layers(dtype="float64").init()

@@ -119,7 +119,7 @@ static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
     const int64_t lanes = g->kernels->lanes, vectors = dlc_ceil_div(g->k, lanes);
     if (g->n >= g->kernels->nr || g->a_col != 1 || (g->b_row != 1 && g->b_col != 1))
         return false;
-    if (g->n == lanes && !gains_with_full_vector(g->kernels))
+    if (g->n == lanes && g->b_row != 1 && !gains_with_full_vector(g->kernels))
         return false;
     if (lanes > 8 && g->n > lanes && g->k <= MOST_TILED_K && last_columns_are_few(g))
         return false;

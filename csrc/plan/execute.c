@@ -9,6 +9,7 @@
 #include "plan/loaded.h"
 #include "plan/operand.h"
 #include "plan/read_ahead.h"
+#include "plan/team_choice.h"
 
 #define NOTHING_FAILED INT64_MAX
 
@@ -171,7 +172,7 @@ typedef struct block_run {
 
 /* A thread of the team. It must stay where it is. */
 typedef struct member {
-    dlc_team *team;
+    _Alignas(DLC_ALIGNMENT) dlc_team *team;
     dlc_step step;
     dlc_op_call call;
     dlc_array *table; /* of all operands */
@@ -467,37 +468,77 @@ dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run)
 struct dlc_repeated_step {
     dlc_run run;
     dlc_team team;
-    member member;
+    dlc_team_choice choice;
+    member members[]; /* run.threads; each has joined a team, or none yet */
 };
+
+int32_t dlc_repeated_step_threads(const dlc_plan *plan)
+{
+    enum { LEAST_COST = 1 << 17 }; /* about 5 microseconds, of which half may be saved; a team takes 1.5 to 2 */
+    return plan->cost < LEAST_COST ? 1 : dlc_threads_for(dlc_cost_mul(2, plan->cost));
+}
 
 dlc_status dlc_repeated_step_make(dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run)
 {
-    int threads = 1;
-    if (run->step_end - run->step_begin != 1 || run->threads != 1 || run->training)
-        return dlc_fail(DLC_INVALID_ARGUMENT, "the run is not of one step, on one thread, without training");
-    dlc_repeated_step *made = dlc_aligned_alloc((int64_t)sizeof *made);
+    int threads;
+    if (run->step_end - run->step_begin != 1 || run->threads < 1 || run->training)
+        return dlc_fail(DLC_INVALID_ARGUMENT, "the run is not of one step, on threads that are counted, without training");
+    const size_t bytes = sizeof(dlc_repeated_step) + (size_t)run->threads * sizeof(member);
+    dlc_repeated_step *made = dlc_aligned_alloc((int64_t)bytes);
     if (!made)
         return dlc_fail(DLC_OUT_OF_MEMORY, "no memory for a repeated step");
+    memset(made, 0, bytes);
     made->run = *run;
     made->team = (dlc_team){.plan = plan, .run = &made->run, .failed = NOTHING_FAILED};
+    made->choice = dlc_team_choice_begin();
     const dlc_status status = begin_run(&made->team, &threads);
     if (status != DLC_OK) {
         free(made);
         return status;
     }
-    join_team(&made->member, &made->team, 0, 1);
     *step = made;
     return DLC_OK;
 }
 
 void dlc_repeated_step_free(dlc_repeated_step *step) { free(step); }
 
+/* What is resolved and bound stays so from run to run, but for a team of another size. */
+static void run_again(void *context, int thread, int n_threads)
+{
+    dlc_repeated_step *step = context;
+    member *member = &step->members[thread];
+    if (member->call.n_threads != n_threads)
+        join_team(member, &step->team, thread, n_threads);
+    run_step(member, step->run.step_begin, 0);
+}
+
+static void run_once(dlc_repeated_step *step, bool is_alone)
+{
+    if (is_alone)
+        run_again(step, 0, 1);
+    else
+        dlc_team_run(step->run.threads, run_again, step);
+}
+
+static void run_and_measure(dlc_repeated_step *step)
+{
+    const int64_t begin = now_ns();
+    run_once(step, dlc_team_choice_is_alone(&step->choice));
+    dlc_team_choice_note(&step->choice, now_ns() - begin);
+}
+
 dlc_status dlc_repeated_step_run(dlc_repeated_step *step)
 {
-    if (run_step(&step->member, step->run.step_begin, 0) && step->member.failure->status == DLC_OK)
+    if (step->run.threads == 1)
+        run_once(step, true);
+    else
+        run_and_measure(step);
+    if (atomic_load_explicit(&step->team.failed, memory_order_relaxed) == NOTHING_FAILED)
         return DLC_OK;
-    const dlc_status status = report_failure(&step->team, 1);
-    step->member.failure->status = DLC_OK;
+    const int n_threads = step->members[0].call.n_threads;
+    const dlc_status status = report_failure(&step->team, n_threads);
+    for (int thread = 0; thread < n_threads; thread++)
+        step->members[thread].failure->status = DLC_OK;
     atomic_store_explicit(&step->team.failed, NOTHING_FAILED, memory_order_relaxed);
     return status;
 }

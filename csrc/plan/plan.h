@@ -74,11 +74,14 @@ DLC_API dlc_status dlc_plan_pack(void *packed, const dlc_plan *plan, const dlc_b
  * steps were completed. */
 DLC_API dlc_status dlc_plan_run(const dlc_plan *plan, dlc_run *run);
 
-/* A run of one step on the calling thread, which is made once and run again and again: only what is bound to its STREAM and
- * STEP slots may change in between, to memory as large that is as well aligned and overlaps no other. `run` is copied; its
- * bindings and its arena are used. Not for several threads at once. */
+/* A run of one step, which is made once and run again and again: only what is bound to its STREAM and STEP slots may change in
+ * between, to memory as large that is as well aligned and overlaps no other. `run` is copied; its bindings and its arena are
+ * used. Its threads are counted: where they are several, a team of up to as many takes the step or the calling thread alone,
+ * whichever turns out faster. Not for several threads at once. */
 typedef struct dlc_repeated_step dlc_repeated_step;
 
+/* As many threads may gain: 1 where a step is too short for any. */
+DLC_API int32_t dlc_repeated_step_threads(const dlc_plan *plan);
 DLC_API dlc_status dlc_repeated_step_make(dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run);
 DLC_API void dlc_repeated_step_free(dlc_repeated_step *step);
 DLC_API dlc_status dlc_repeated_step_run(dlc_repeated_step *step);

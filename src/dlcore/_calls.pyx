@@ -1,14 +1,14 @@
 """Plans as functions of arrays, for calls that take about as long as what they compute."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 cimport numpy as cnp
 
 from dlcore._arrays cimport aligned_array, is_plain
-from dlcore._native cimport DLC_MAX_NDIM, DLC_OK, check, dlc_status
+from dlcore._native cimport DLC_MAX_NDIM, DLC_OK, check, dlc_get_num_threads, dlc_status
 from dlcore._plan cimport (
     DLC_SLOT_FIXED,
     Plan,
@@ -22,6 +22,7 @@ from dlcore._plan cimport (
     dlc_repeated_step_free,
     dlc_repeated_step_make,
     dlc_repeated_step_run,
+    dlc_repeated_step_threads,
     dlc_run,
     dlc_slot_record,
     dtype_of,
@@ -319,24 +320,30 @@ cdef class _BoundCall:
 
 
 cdef class RowCall(_BoundCall):
-    """A plan of one row; `bindings` have one row."""
+    """A plan of one row; `bindings` have one row.
+
+    A long one runs on a team or on one thread, whichever is faster.
+    """
 
     cdef Workspace _workspace
     cdef dlc_repeated_step *_step
     cdef _Array _row, _result
     cdef bint _is_long, _is_running
+    cdef int32_t _thread_limit  # when it was made
 
     def __cinit__(
         self, Plan plan, list bindings, int64_t row, int64_t result, object parameters, revision
     ):
         cdef dlc_run run
         cdef Py_ssize_t i
-        self._workspace = plan.take_workspace(1)
+        cdef int32_t threads = dlc_repeated_step_threads(plan._plan)
+        self._thread_limit = dlc_get_num_threads()
+        self._workspace = plan.take_workspace(threads)
         self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
         _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
         _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
         _set_one_step(&run, self._workspace, plan._n_slots)
-        run.threads = 1
+        run.threads = threads
         for i in range(plan._n_slots):
             bind(&self._workspace.bindings[i], &plan._slots[i], i, bindings[i], &run)
         check(dlc_repeated_step_make(&self._step, plan._plan, &run))
@@ -348,12 +355,14 @@ cdef class RowCall(_BoundCall):
         """``result``, or a new array where it is None, with the row's result.
 
         None unless both are arrays of the expected dtype and shape, in C order and apart; when
-        ``parameters`` are others or a layer has changed; and while another thread is in a call of
-        this.
+        ``parameters`` are others or a layer has changed, or the number of threads for a long one;
+        and while another thread is in a call of this.
         """
         cdef dlc_status status
         cdef cnp.ndarray out
         if self._is_running or not self._is_current(parameters):
+            return None
+        if self._is_long and self._thread_limit != dlc_get_num_threads():
             return None
         if not _fits(&self._row, row):
             return None

@@ -70,6 +70,7 @@ cdef extern from "plan/plan.h" nogil:
     ctypedef struct dlc_repeated_step:
         pass
 
+    int32_t dlc_repeated_step_threads(const dlc_plan *plan)
     dlc_status dlc_repeated_step_make(
         dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run
     )

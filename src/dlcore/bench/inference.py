@@ -232,6 +232,7 @@ def _infer() -> list[NetworkRow]:
     for units, count, limit, goal in (
         (images, 1, "none", Goal(vs={"best": 1.5})),
         (small, 1, "none", Goal(vs={"numpy": 5.0})),
+        (wide, 1, "none", Goal()),
         (small, 32, "none", Goal()),
         (images, 16, "none", Goal()),
         (wide, 16, "none", Goal()),
