@@ -25,6 +25,8 @@ MAP_CODES = {
     "tanh": 18,
     "relu": 22,
     "greater": 27,
+    "where_positive": 70,
+    "tanh_gradient": 71,
 }
 
 HEADER = struct.Struct("<14q")

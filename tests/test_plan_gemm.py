@@ -196,6 +196,91 @@ def test_gemm_runs_the_program_of_its_store(dtype, batch, rng):
         assert_array_equal(second[rows], first[rows] * np.array(0.5 * count, dtype))
 
 
+def tanh_gradient(y, product):
+    return (1 - y * y) * product
+
+
+# what a store makes of the product and of x, and its program; registers: c, another output, x, 0, a
+# temporary
+STORES = {
+    "bias": (lambda p, x: p + x, [("add", 0, 0, 2)]),
+    "bias first": (lambda p, x: x + p, [("add", 0, 2, 0)]),
+    "bias, relu": (lambda p, x: np.maximum(p + x, 0), [("add", 0, 0, 2), ("relu", 0, 0)]),
+    "bias in a temporary, tanh": (
+        lambda p, x: np.tanh(p + x),
+        [("add", 4, 0, 2), ("tanh", 4, 4), ("copy", 0, 4)],
+    ),
+    "bias, relu of a copy": (
+        lambda p, x: np.maximum(p + x, 0) * 2,
+        [("add", 4, 0, 2), ("relu", 0, 4), ("add", 0, 0, 0)],
+    ),
+    "bias, kept beside the product": (
+        lambda p, x: p * (p + x),
+        [("add", 4, 0, 2), ("multiply", 0, 0, 4)],
+    ),
+    "bias, twice": (lambda p, x: p + x + x, [("add", 0, 0, 2), ("add", 0, 0, 2)]),
+    "bias, read once c is overwritten": (
+        lambda p, x: np.square(p + x) + p + x,
+        [("add", 4, 0, 2), ("square", 0, 4), ("add", 0, 0, 4)],
+    ),
+    "where positive": (lambda p, x: np.where(x > 0, p, 0), [("where_positive", 0, 2, 0, 3)]),
+    "where positive, else x": (
+        lambda p, x: np.where(x > 0, p, x),
+        [("where_positive", 0, 2, 0, 2)],
+    ),
+    "tanh gradient": (lambda p, x: tanh_gradient(x, p), [("tanh_gradient", 0, 2, 0)]),
+    "tanh gradient, then relu": (
+        lambda p, x: np.maximum(tanh_gradient(x, p), 0),
+        [("tanh_gradient", 4, 2, 0), ("relu", 0, 4)],
+    ),
+    "tanh gradient of the product": (
+        lambda p, x: tanh_gradient(p, x),
+        [("tanh_gradient", 0, 0, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize(
+    "sizes", [(48, 32, 10), (16, 2, 32), (80, 31, 3), (20, 11, 5), (256, 80, 1)]
+)
+def test_small_products_store_what_their_programs_compute(dtype, store, transpose_b, sizes, rng):
+    """Of a small c whose rows lie adjacent, one thread's tiles begin the program; a team runs it.
+
+    What is added has a number for each column of c, or for each element.
+    """
+    m, n, k = sizes
+    expected_of, instructions = STORES[store]
+    for shape in ((1, n), (m, n)):
+        x = rng.normal(size=shape).astype(dtype)
+        a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+        a[0, 0] = np.nan
+        builder = PlanBuilder(1)
+        outs = [builder.slot(pb.FIXED, dtype, x.itemsize * m * n, writable=True) for _ in range(2)]
+        ins = [builder.slot(pb.FIXED, dtype, array.nbytes) for array in (a, b, x)]
+        tensors = [builder.tensor(dtype, (m, n), slot=slot, stride=(1, m)) for slot in outs]
+        strides = [(1, m), (1, k) if transpose_b else (n, 1), (1, m) if shape[0] > 1 else (n, 1)]
+        tensors += [
+            builder.tensor(dtype, array.shape, slot=slot, stride=stride)
+            for array, slot, stride in zip((a, b, x), ins, strides, strict=True)
+        ]
+        words = program(
+            dtype, 2, 1, [*instructions, ("copy", 1, 0)], literals=[(0.0, 0)], n_temps=1
+        )
+        builder.op(pb.GEMM, tensors[:2], tensors[2:], [0, *words])
+        arrays = [np.zeros((n, m), dtype), np.zeros((n, m), dtype), a.T.copy()]
+        arrays += [b.T.copy() if transpose_b else b, x.T.copy() if shape[0] > 1 else x]
+        plan = Plan(builder.build())
+        out, same, *_ = run_teams(plan, arrays, epoch_rows=1, batch_rows=1, step_end=1)
+        assert_array_equal(same, out)
+        wide = [array.astype("f8") for array in (a, b, x)]
+        expected = expected_of(wide[0] @ wide[1], wide[2])
+        scale = np.nanmax(np.abs(expected)) + (np.abs(wide[0][1:]) @ np.abs(wide[1])).max() ** 2
+        assert_allclose(out.T, expected, rtol=0, atol=(k + 8) * np.finfo(dtype).eps * scale)
+
+
 def test_gemm_updates_an_input_of_its_store_in_place(rng):
     """A further output may be an input of the program exactly: w -= 0.1 x.T @ g."""
     x, g, w = rng.normal(size=(30, 5)), rng.normal(size=(30, 4)), rng.normal(size=(5, 4))

@@ -37,7 +37,7 @@ typedef struct dlc_gemm_ahead {
 typedef struct dlc_gemm_kernels {
     /* Packed elements are pairs along the depth. Then all of a and b is packed, tile counts its depth in pairs and takes rows
      * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector or of few
-     * rows nor dots nor turn nor sum_columns. */
+     * rows nor dots nor turn nor sum_columns, nor a biased or gated tile. */
     bool packs_pairs;
     int64_t mr, nr, lanes, mc, kc, nc, panels;
     int64_t steps_per_line; /* 0 with packs_pairs, where nothing is fetched */
@@ -47,7 +47,15 @@ typedef struct dlc_gemm_kernels {
      * one, a packed panel otherwise. ahead may be NULL, and with packs_pairs is. */
     void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
-    /* The same with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way, or with a panel
+    /* The same as tile for an a of contiguous columns, a_col apart: c = a @ b + bias[i] in row i, of that no less than 0 if
+     * rectified. For small depths. */
+    void (*biased_tile)(void *c, int64_t ldc, const void *a, int64_t a_col, const void *b, int64_t ldb, int64_t depth,
+                        int64_t rows, int64_t cols, const void *bias, bool is_rectified);
+    /* The same for an a of contiguous rows, a_row apart, and cols of lanes or nr: c = a @ b, by_sign where y > 0, and else 0, or
+     * times 1 - y^2. y (rows, cols) has the leading dimension ldy. */
+    void (*gated_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, const void *b, int64_t ldb, int64_t depth,
+                       int64_t rows, int64_t cols, const void *y, int64_t ldy, bool by_sign);
+    /* The same as tile with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way, or with a panel
      * of NULL are fetched ahead where that gains: b is a packed panel, and may be far away. */
     void (*packing_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
                          int64_t ldb, int64_t depth, int64_t rows, bool accumulate, const dlc_gemm_ahead *ahead);

@@ -270,6 +270,38 @@ bool dlc_gemm_is_small(const dlc_gemm *g)
     return is_by_dots(path) ? is_small_by_dots(g, path) : path == GENERAL && is_small(g);
 }
 
+/* The columns that tiles of a small product compute; others are the last. */
+static int64_t columns_of_tiles(const dlc_gemm *g)
+{
+    const scheme scheme = {.dotted = dotted_columns(g), .least_turned = least_rows_to_turn(g)};
+    return g->n - dlc_gemm_last_columns(g, &scheme, g->m);
+}
+
+static bool is_bias(dlc_gemm_store store) { return store == DLC_STORE_BIAS || store == DLC_STORE_RECTIFIED_BIAS; }
+
+bool dlc_gemm_takes_store(const dlc_gemm *g, dlc_gemm_store store)
+{
+    if (choose_path(g) != GENERAL || g->accumulate || columns_of_tiles(g) != g->n)
+        return false;
+    return is_bias(store) ? g->a_row == 1 : g->a_col == 1 && beyond_vectors(g) == 0;
+}
+
+/* Rows [row, row + rows) and columns [col, col + cols) of c; b: those columns of b */
+static void small_tile(const dlc_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols, const void *b, int64_t ldb)
+{
+    const dlc_gemm_kernels *kernels = g->kernels;
+    void *c = at(g, g->c, row * g->c_row + col);
+    const void *a = at(g, g->a, row * g->a_row);
+    if (g->store == DLC_STORE_PLAIN)
+        kernels->tile(c, g->c_row, a, g->a_row, g->a_col, b, ldb, g->k, rows, cols, g->accumulate, NULL);
+    else if (is_bias(g->store))
+        kernels->biased_tile(c, g->c_row, a, g->a_col, b, ldb, g->k, rows, cols, at(g, g->with, row),
+                             g->store == DLC_STORE_RECTIFIED_BIAS);
+    else
+        kernels->gated_tile(c, g->c_row, a, g->a_row, b, ldb, g->k, rows, cols, at(g, g->with, row * g->with_row + col),
+                            g->with_row, g->store == DLC_STORE_WHERE_POSITIVE);
+}
+
 void dlc_gemm_run_small(const dlc_gemm *g)
 {
     _Alignas(DLC_ALIGNMENT) char panel[SMALL_K * DLC_GEMM_MAX_NR_BYTES];
@@ -287,8 +319,7 @@ void dlc_gemm_run_small(const dlc_gemm *g)
     }
     const uint32_t m = (uint32_t)g->m, mr = (uint32_t)kernels->mr; /* 32 bits are divided in half the time of 64 */
     const uint32_t tiles = m <= mr ? 1 : (m + mr - 1) / mr, height = m <= mr ? m : (m + tiles - 1) / tiles;
-    const scheme scheme = {.dotted = dotted_columns(g), .least_turned = least_rows_to_turn(g)};
-    const int64_t tiled = g->n - dlc_gemm_last_columns(g, &scheme, g->m);
+    const int64_t tiled = columns_of_tiles(g);
     for (int64_t col = 0; col < tiled; col += kernels->nr) {
         const int64_t cols = dlc_min64(kernels->nr, tiled - col);
         const void *b = at(g, g->b, col * g->b_col);
@@ -299,8 +330,7 @@ void dlc_gemm_run_small(const dlc_gemm *g)
             b = panel;
         }
         for (int64_t row = 0; row < g->m; row += height)
-            kernels->tile(at(g, g->c, row * g->c_row + col), g->c_row, at(g, g->a, row * g->a_row), g->a_row, g->a_col, b,
-                          ldb, g->k, dlc_min64(height, g->m - row), cols, g->accumulate, NULL);
+            small_tile(g, row, dlc_min64(height, g->m - row), col, cols, b, ldb);
         sum_columns(g, col, b, ldb, 1, g->k, cols, g->accumulate);
     }
     if (tiled < g->n) {

@@ -12,6 +12,14 @@ typedef struct dlc_gemm_block {
     int64_t row, col, rows, cols;
 } dlc_gemm_block;
 
+typedef enum dlc_gemm_store {
+    DLC_STORE_PLAIN = 0,
+    DLC_STORE_BIAS,           /* + the bias of the row */
+    DLC_STORE_RECTIFIED_BIAS, /* and then the larger of that and 0 */
+    DLC_STORE_WHERE_POSITIVE, /* 0 where y is not above 0 */
+    DLC_STORE_TANH_GRADIENT   /* times 1 - y^2 */
+} dlc_gemm_store;
+
 /* c (m, n) = or += a (m, k) @ b (k, n). Strides count elements; c_col must be 1. c overlaps neither a nor b.
  * When set, finish is called once for every block of c that is complete, while it is in cache, by the thread
  * that made it: bias, activation and the like. The blocks tile c; every call has rows, cols > 0 (k may be 0).
@@ -34,6 +42,10 @@ typedef struct dlc_gemm {
     /* (n), contiguous, or NULL: = or += the sum of each column of b, taken while a panel of it is in cache (behind a product
      * with a vector, which has none). m is not 0 then, and elements are no pairs. */
     void *b_sums;
+    /* What tiles of a small product do to its elements before they store them; for what dlc_gemm_takes_store. */
+    dlc_gemm_store store;
+    const void *with; /* the bias (m), contiguous, or y (m, n), with_row from row to row and contiguous along columns */
+    int64_t with_row;
     void (*finish)(void *context, const dlc_gemm_block *block, int thread);
     void *context; /* of finish */
 } dlc_gemm;
@@ -69,6 +81,9 @@ void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *ba
 
 /* Whether a product is so small that it takes no scratch; with few columns it deserves no team either */
 bool dlc_gemm_is_small(const dlc_gemm *gemm);
+
+/* Whether tiles may do that to the elements of a small product, which have to leave them complete */
+bool dlc_gemm_takes_store(const dlc_gemm *gemm, dlc_gemm_store store);
 
 /* Computes one that is, with the bits of dlc_gemm_run. `finish` is not called: what it runs takes scratch. */
 void dlc_gemm_run_small(const dlc_gemm *gemm);

@@ -66,6 +66,14 @@ void dlc_map_emit(dlc_map_program *program, dlc_map_op op, int dst, int a, int b
  * first_defined: register 0 holds a value from the start (the store of a GEMM). */
 dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_t n_words, bool first_defined);
 
+/* For who does the first instruction, of register 0, in its place: the program without it, whose register 0 holds its result from
+ * the start. False, and the program as it was, where the result cannot lie there as long as it is read. */
+bool dlc_map_drop_first(dlc_map_program *program);
+/* Whether no instruction from `begin` on reads register r. */
+bool dlc_map_is_unread(const dlc_map_program *program, int begin, int r);
+/* The program without an input, register r, that none of its instructions reads. */
+void dlc_map_drop_input(dlc_map_program *program, int r);
+
 /* Checks that `arrays` (outputs, then inputs) fit the program and the iteration space `shape`: every array has
  * ndim axes; an extent is that of the space, or 1 (broadcast; for outputs: reduced, the same axes in all that
  * are). Strides of axes with extent 1 are not looked at, here and below. An output may be the same array as an

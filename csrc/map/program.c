@@ -237,6 +237,69 @@ dlc_status dlc_map_decode(dlc_map_program *program, const int64_t *words, int64_
     return check_definitions(program, first_defined);
 }
 
+static bool reads(const dlc_map_instruction *instruction, int r)
+{
+    return instruction->a == r || instruction->b == r || instruction->c == r;
+}
+
+bool dlc_map_is_unread(const dlc_map_program *program, int begin, int r)
+{
+    for (int i = begin; i < program->n_instructions; i++)
+        if (reads(&program->instructions[i], r))
+            return false;
+    return true;
+}
+
+/* Whether the result of the first instruction, a temporary, can lie in register 0 until another takes its name. */
+static bool fits_register_0(const dlc_map_program *program, int result)
+{
+    bool is_overwritten = false, is_renamed = false;
+    for (int i = 1; i < program->n_instructions; i++) {
+        const dlc_map_instruction *instruction = &program->instructions[i];
+        const bool reads_result = !is_renamed && reads(instruction, result);
+        if ((reads(instruction, 0) && !is_overwritten) || (reads_result && is_overwritten))
+            return false;
+        is_overwritten = is_overwritten || instruction->dst == 0;
+        is_renamed = is_renamed || instruction->dst == result;
+    }
+    return true;
+}
+
+static uint8_t other_if(uint8_t operand, int r, int other) { return operand == r ? (uint8_t)other : operand; }
+
+bool dlc_map_drop_first(dlc_map_program *program)
+{
+    const int result = program->instructions[0].dst;
+    const int first_temp = program->n_out + program->n_in + program->n_literals;
+    if (result != 0 && (result < first_temp || !fits_register_0(program, result)))
+        return false;
+    program->n_instructions--;
+    memmove(program->instructions, program->instructions + 1, (size_t)program->n_instructions * sizeof program->instructions[0]);
+    for (int i = 0; result != 0 && i < program->n_instructions; i++) {
+        dlc_map_instruction *instruction = &program->instructions[i];
+        instruction->a = other_if(instruction->a, result, 0);
+        instruction->b = other_if(instruction->b, result, 0);
+        instruction->c = other_if(instruction->c, result, 0);
+        if (instruction->dst == result)
+            break;
+    }
+    return true;
+}
+
+static uint8_t without(uint8_t operand, int r) { return (uint8_t)(operand - (operand > r)); }
+
+void dlc_map_drop_input(dlc_map_program *program, int r)
+{
+    program->n_in--;
+    for (int i = 0; i < program->n_instructions; i++) {
+        dlc_map_instruction *instruction = &program->instructions[i];
+        instruction->dst = without(instruction->dst, r);
+        instruction->a = without(instruction->a, r);
+        instruction->b = without(instruction->b, r);
+        instruction->c = without(instruction->c, r);
+    }
+}
+
 static dlc_status check_output(const dlc_map_program *program, const dlc_array *arrays, int index,
                                const int64_t *shape, int32_t ndim, int64_t count)
 {

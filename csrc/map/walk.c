@@ -347,20 +347,12 @@ static void fill_registers(dlc_map_walk *w)
     }
 }
 
-static bool reads(const dlc_map_instruction *instruction, int r)
-{
-    return instruction->a == r || instruction->b == r || instruction->c == r;
-}
-
 static bool is_row_numbers(const dlc_map_walk *w, int r)
 {
     const dlc_map_program *program = w->program;
     if (r < program->n_out || r >= dlc_map_operand_count(program) || w->operands[r].dtype != program->dtype)
         return false;
-    for (int i = 1; i < program->n_instructions; i++)
-        if (reads(&program->instructions[i], r))
-            return false;
-    return w->operands[r].stride[w->ndim - 1] == 0 && w->operands[r].stride[w->ndim - 2] != 0;
+    return w->operands[r].stride[w->ndim - 1] == 0 && w->operands[r].stride[w->ndim - 2] != 0 && dlc_map_is_unread(program, 1, r);
 }
 
 /* A bias, where columns are contiguous. With a register that is filled with it first, 10-32-2 takes 1.01 of the time, 64-100-10

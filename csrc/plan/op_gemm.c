@@ -7,6 +7,7 @@
  * one float dtype, but for inputs of the program, which may have any. Leading axes of a and b, and all axes of the
  * program's inputs, are those of c or have extent 1; further outputs have the shape of c. Transposes are strides, which
  * are free but for those of c: one of its last two is 1. Where it is not the last, c^T = b^T @ a^T is computed. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "gemm/gemm.h"
@@ -22,10 +23,79 @@ typedef struct prepared_gemm {
     bool may_pack; /* the second factor: c has rows, which it has not */
     bool sums_b;
     dlc_map_program program; /* all 0 when there is none */
+    dlc_gemm_store in_tiles; /* how it begins, if tiles of a small product may do that */
+    int32_t with;            /* the operand that they read for it */
+    dlc_map_program rest;    /* what is left of the program */
 } prepared_gemm;
 
 static int32_t index_of_a(const dlc_op *op) { return op->n_out; }
 static int32_t index_of_b(const dlc_op *op) { return op->n_out + 1; }
+
+/* ---- What tiles of small products do of the program ---- */
+
+static bool is_input(const dlc_map_program *program, int r)
+{
+    return r >= program->n_out && r < program->n_out + program->n_in;
+}
+
+static bool is_literal_0(const dlc_map_program *program, int r)
+{
+    const int literal = r - program->n_out - program->n_in;
+    if (literal < 0 || literal >= program->n_literals)
+        return false;
+    const double value = program->literals[literal].value;
+    return value == 0 && !signbit(value);
+}
+
+/* What the first instruction does to register 0, and the other register that it reads for it */
+static dlc_gemm_store first_store(int *with, const dlc_map_program *program)
+{
+    const dlc_map_instruction *first = &program->instructions[0];
+    *with = first->a;
+    if (program->n_instructions == 0)
+        return DLC_STORE_PLAIN;
+    if (first->op == DLC_MAP_ADD && first->a == 0)
+        *with = first->b;
+    if (first->op == DLC_MAP_ADD && (first->a == 0 || first->b == 0))
+        return DLC_STORE_BIAS;
+    if (first->op == DLC_MAP_WHERE_POSITIVE && first->b == 0 && is_literal_0(program, first->c))
+        return DLC_STORE_WHERE_POSITIVE;
+    return first->op == DLC_MAP_TANH_GRADIENT && first->b == 0 ? DLC_STORE_TANH_GRADIENT : DLC_STORE_PLAIN;
+}
+
+/* Whether an operand can be what a store reads: a number for each row of what is computed, c^T, or one for each element. */
+static bool fits_store(dlc_gemm_store store, const dlc_array *array, const dlc_operand *operand, const dlc_array *c,
+                       const dlc_operand *of_c)
+{
+    if (array->dtype != c->dtype || operand->extents[1] != of_c->extents[1])
+        return false;
+    if (store == DLC_STORE_BIAS)
+        return operand->extents[0] == 1 && array->stride[1] == 1;
+    return operand->extents[0] == of_c->extents[0] && array->stride[0] == 1;
+}
+
+/* Where rows of a block lie adjacent, c^T = b^T @ a^T is computed, in small layers by small products. To walk a program for them
+ * takes about as long as they do. */
+static void find_store(prepared_gemm *prepared, const dlc_op *op, const dlc_array *args, const dlc_operand *operands)
+{
+    int with;
+    dlc_gemm_store store = first_store(&with, &prepared->program);
+    if (store == DLC_STORE_PLAIN || !prepared->transposed || args[0].ndim != 2 || op->attributes[0])
+        return;
+    if (!is_input(&prepared->program, with) || !dlc_map_is_unread(&prepared->program, 1, with))
+        return;
+    const int32_t operand = with + 2; /* the factors stand between outputs and inputs */
+    dlc_map_program *rest = &prepared->rest;
+    *rest = prepared->program;
+    if (!fits_store(store, &args[operand], &operands[operand], &args[0], &operands[0]) || !dlc_map_drop_first(rest))
+        return;
+    dlc_map_drop_input(rest, with);
+    const dlc_map_instruction *next = &rest->instructions[0];
+    if (store == DLC_STORE_BIAS && rest->n_instructions > 0 && next->op == DLC_MAP_RELU && next->a == 0 && dlc_map_drop_first(rest))
+        store = DLC_STORE_RECTIFIED_BIAS;
+    prepared->in_tiles = store;
+    prepared->with = operand;
+}
 
 /* ---- Checks ---- */
 
@@ -106,8 +176,11 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     const dlc_operand *second = &operands[prepared->transposed ? index_of_a(op) : index_of_b(op)];
     prepared->may_pack = args[0].ndim == 2 && !is_fixed(&operands[0]) && is_fixed(second);
     prepared->sums_b = op->n_attributes == 1 && op->n_out == 2;
-    if (!prepared->sums_b)
-        return check_store(&prepared->program, op, args, operands);
+    if (!prepared->sums_b) {
+        DLC_TRY(check_store(&prepared->program, op, args, operands));
+        find_store(prepared, op, args, operands);
+        return DLC_OK;
+    }
     if (prepared->transposed)
         return dlc_fail(DLC_INVALID_PLAN, "the sums of b stand beside a c whose columns are contiguous");
     return dlc_check_column_sums(&args[1], &operands[1], &args[0], &operands[0]);
@@ -215,13 +288,14 @@ static void finish(void *context, const dlc_gemm_block *block, int thread)
                    s->registers);
 }
 
-static void find_store_arrays(dlc_array *arrays, const dlc_op *op, const dlc_array *args, int64_t index)
+/* left_out: an input that is not the program's; 0: none */
+static void find_store_arrays(dlc_array *arrays, const dlc_op *op, const dlc_array *args, int64_t index, int32_t left_out)
 {
     const prepared_gemm *prepared = op->prepared;
     const bool transposed = prepared->transposed;
     int32_t n = 0;
     for (int32_t i = 0; i < op->n_out + op->n_in; i++)
-        if (i != index_of_a(op) && i != index_of_b(op))
+        if (i != index_of_a(op) && i != index_of_b(op) && (i == 0 || i != left_out))
             arrays[n++] = matrix_of(&args[i], &args[0], index, transposed);
 }
 
@@ -245,7 +319,7 @@ static void scratch(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_a
     if (op->n_attributes > 1) {
         dlc_array arrays[DLC_MAP_MAX_OPERANDS];
         int64_t none, registers;
-        find_store_arrays(arrays, op, args, 0);
+        find_store_arrays(arrays, op, args, 0, 0);
         dlc_map_scratch(&none, &registers, &prepared->program, arrays, arrays[0].shape, 2);
         *own += registers;
     }
@@ -265,7 +339,7 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
     const prepared_gemm *prepared = op->prepared;
     dlc_gemm product = make_product(op, call->args, call->step->kernels, index);
     if (op->n_attributes > 1) {
-        find_store_arrays(s->arrays, op, call->args, index);
+        find_store_arrays(s->arrays, op, call->args, index, 0);
         s->kernels = call->step->kernels->real[call->args[0].dtype];
         product.finish = finish;
         product.context = s;
@@ -279,6 +353,7 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
 /* What a product is bound to that is small and a thread's alone: its preparations, which would take longer than itself. */
 typedef struct bound_gemm {
     bool is_small;
+    bool has_store;
     dlc_gemm product;
     _Alignas(DLC_ALIGNMENT) char store[]; /* bound, too */
 } bound_gemm;
@@ -299,11 +374,23 @@ static void bind(void *memory, const dlc_op_call *call)
         return;
     bound->product = make_product(op, call->args, call->step->kernels, 0);
     bound->is_small = dlc_gemm_is_small(&bound->product);
-    if (!bound->is_small || op->n_attributes == 1)
+    if (!bound->is_small)
+        return;
+    const dlc_map_program *program = &prepared->program;
+    int32_t in_tiles = 0;
+    if (prepared->in_tiles && dlc_gemm_takes_store(&bound->product, prepared->in_tiles)) {
+        program = &prepared->rest;
+        in_tiles = prepared->with;
+        bound->product.store = prepared->in_tiles;
+        bound->product.with = call->args[in_tiles].data;
+        bound->product.with_row = call->args[in_tiles].stride[1];
+    }
+    bound->has_store = program->n_instructions > 0;
+    if (!bound->has_store)
         return;
     dlc_array arrays[DLC_MAP_MAX_OPERANDS];
-    find_store_arrays(arrays, op, call->args, 0);
-    dlc_map_bind(bound->store, &prepared->program, call->step->kernels->real[call->args[0].dtype], arrays,
+    find_store_arrays(arrays, op, call->args, 0, in_tiles);
+    dlc_map_bind(bound->store, program, call->step->kernels->real[call->args[0].dtype], arrays,
                  arrays[0].shape, 2, true, (char *)call->own + prepared->registers_offset);
 }
 
@@ -312,7 +399,7 @@ static void run_bound(bound_gemm *bound, const dlc_op_call *call)
     const prepared_gemm *prepared = call->op->prepared;
     bound->product.accumulate = call->op->attributes[0] || (call->accumulate && prepared->sums_rows);
     dlc_gemm_run_small(&bound->product);
-    if (call->op->n_attributes > 1)
+    if (bound->has_store)
         dlc_map_run_bound(bound->store, call->step->step_rows, 0, 1);
 }
 

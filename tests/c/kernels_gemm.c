@@ -76,6 +76,62 @@ static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
 
 /* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up to whole
  * vectors, or more where it is some. */
+/* What a tile stores beside a plain one of the same product */
+typedef enum stored { BIASED, RECTIFIED, BY_SIGN, BY_TANH, STORED_COUNT } stored;
+
+static double expected_store(stored stored, int32_t dtype, double x, double with)
+{
+    switch (stored) {
+    case BIASED:
+        return round_to(dtype, x + with);
+    case RECTIFIED:
+        return fmax(round_to(dtype, x + with), 0);
+    case BY_SIGN:
+        return with > 0 ? x : 0;
+    default:
+        return (1 - with * with) * x;
+    }
+}
+
+static void test_storing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, stored stored, int64_t rows, int64_t cols,
+                                 int64_t depth, edge edge)
+{
+    const bool is_biased = stored == BIASED || stored == RECTIFIED;
+    const int64_t ldb = round_up(cols, kernels->lanes), n_with = is_biased ? rows : rows * cols;
+    void *c = place(C, dtype, rows * cols, edge), *plain = place(START, dtype, rows * cols, edge);
+    void *a = place(A, dtype, rows * depth, edge), *b = place(B, dtype, depth * ldb, edge);
+    void *with = place(BESIDE, dtype, n_with, edge);
+    fill_uniform(dtype, a, rows * depth, -1, 1);
+    fill_uniform(dtype, b, depth * ldb, -1, 1);
+    fill_uniform(dtype, with, n_with, -1, 1);
+    describe("tile %lld x %lld x %lld, store %d, float%d", (long long)rows, (long long)cols, (long long)depth, (int)stored,
+             bits_of(dtype));
+    kernels->tile(plain, cols, a, is_biased ? 1 : depth, is_biased ? rows : 1, b, ldb, depth, rows, cols, false, NULL);
+    if (is_biased)
+        kernels->biased_tile(c, cols, a, rows, b, ldb, depth, rows, cols, with, stored == RECTIFIED);
+    else
+        kernels->gated_tile(c, cols, a, depth, b, ldb, depth, rows, cols, with, cols, stored == BY_SIGN);
+    for (int64_t i = 0; i < rows * cols; i++) {
+        const double expected = expected_store(stored, dtype, get(dtype, plain, i), get(dtype, with, is_biased ? i / cols : i));
+        const double bound = stored == BY_TANH ? 2 * epsilon_of(dtype) * (fabs(expected) + fabs(get(dtype, plain, i))) : 0;
+        if (!expect(is_within(get(dtype, c, i), expected, bound), "element %lld is %g, not %g", (long long)i, get(dtype, c, i),
+                    expected))
+            return;
+    }
+    expect_intact();
+}
+
+static void test_storing_tiles(const dlc_gemm_kernels *kernels, int32_t dtype)
+{
+    static const int64_t depths[] = {0, 1, 2, 7, 19};
+    for (int stored = 0; stored < STORED_COUNT; stored++)
+        for (int64_t rows = 1; rows <= kernels->mr; rows++)
+            for (int64_t cols = 1; cols <= kernels->nr; cols++)
+                if (stored < BY_SIGN || cols % kernels->lanes == 0)
+                    for (int edge = 0; edge < EDGE_COUNT; edge++)
+                        test_storing_tile_of(kernels, dtype, stored, rows, cols, depths[(rows + cols + edge) % 5], edge);
+}
+
 static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t step, int64_t width, int64_t depth,
                          int64_t width_stride, int64_t depth_stride, edge edge)
 {
@@ -353,6 +409,7 @@ void test_gemm(const dlc_gemm_kernels *kernels, int32_t dtype)
 {
     test_tile(kernels, dtype);
     test_packing_tile(kernels, dtype);
+    test_storing_tiles(kernels, dtype);
     test_pack(kernels, dtype);
     test_sum_parts(kernels, dtype);
     test_turn(kernels, dtype);
