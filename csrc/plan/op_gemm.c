@@ -333,6 +333,8 @@ static int64_t cost(const dlc_op *op, const dlc_array *args)
     return dlc_cost_add(dlc_cost_mul(count_products(c), product), dlc_cost_mul(dlc_count(c), op->n_attributes > 1));
 }
 
+static bool is_packed(const dlc_op_call *call) { return call->step->packed && call->op->packed_offset >= 0; }
+
 static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
 {
     const dlc_op *op = call->op;
@@ -345,7 +347,7 @@ static dlc_gemm start_product(store *s, const dlc_op_call *call, int64_t index)
         product.context = s;
     }
     product.accumulate = product.accumulate || (call->accumulate && prepared->sums_rows);
-    if (call->step->packed && op->packed_offset >= 0)
+    if (is_packed(call))
         product.packed_b = call->step->packed + op->packed_offset;
     return product;
 }
@@ -370,7 +372,7 @@ static void bind(void *memory, const dlc_op_call *call)
     const dlc_op *op = call->op;
     const prepared_gemm *prepared = op->prepared;
     bound->is_small = false;
-    if (call->args[0].ndim != 2 || call->n_threads > 1)
+    if (call->args[0].ndim != 2 || call->n_threads > 1 || is_packed(call))
         return;
     bound->product = make_product(op, call->args, call->step->kernels, 0);
     bound->is_small = dlc_gemm_is_small(&bound->product);
