@@ -244,7 +244,16 @@ STORES = {
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize(
-    "sizes", [(48, 32, 10), (16, 2, 32), (80, 31, 3), (20, 11, 5), (256, 80, 1)]
+    "sizes",
+    [
+        (48, 32, 10),
+        (16, 2, 32),
+        (80, 31, 3),
+        (20, 11, 5),
+        (256, 80, 1),
+        (96, 250, 160),
+        (112, 61, 240),
+    ],
 )
 def test_small_products_store_what_their_programs_compute(dtype, store, transpose_b, sizes, rng):
     """Of a small c whose rows lie adjacent, one thread's tiles begin the program; a team runs it.

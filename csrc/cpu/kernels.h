@@ -48,7 +48,7 @@ typedef struct dlc_gemm_kernels {
     void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
     /* The same as tile for an a of contiguous columns, a_col apart: c = a @ b + bias[i] in row i, of that no less than 0 if
-     * rectified. For small depths. */
+     * rectified. bias may be NULL: there is none. For small depths. */
     void (*biased_tile)(void *c, int64_t ldc, const void *a, int64_t a_col, const void *b, int64_t ldb, int64_t depth,
                         int64_t rows, int64_t cols, const void *bias, bool is_rectified);
     /* The same for an a of contiguous rows, a_row apart, and cols of lanes or nr: c = a @ b, by_sign where y > 0, and else 0, or

@@ -294,6 +294,7 @@ typedef void gated_function(real *c, int64_t ldc, const real *a, int64_t a_step,
 
 #define DLC_WIDE_BIASED(rows) wide_biased##rows,
 #define DLC_NARROW_BIASED(rows) narrow_biased##rows,
+#define DLC_NOTHING(rows) -(real)0, /* which added changes no number */
 #define DLC_WIDE_GATED(rows) wide_gated##rows,
 #define DLC_NARROW_GATED(rows) narrow_gated##rows,
 
@@ -301,7 +302,9 @@ static void biased_tile(void *c, int64_t ldc, const void *a, int64_t a_col, cons
                         int64_t rows, int64_t cols, const void *bias, bool is_rectified)
 {
     static biased_function *const functions[2][DLC_MR] = {{DLC_EACH_ROWS(DLC_NARROW_BIASED)}, {DLC_EACH_ROWS(DLC_WIDE_BIASED)}};
-    functions[cols > L][rows - 1](c, ldc, a, a_col, b, ldb, depth, cols, bias, is_rectified ? 0 : -(real)INFINITY);
+    static const real nothing[] = {DLC_EACH_ROWS(DLC_NOTHING)};
+    functions[cols > L][rows - 1](c, ldc, a, a_col, b, ldb, depth, cols, bias ? bias : nothing,
+                                  is_rectified ? 0 : -(real)INFINITY);
 }
 
 static void gated_tile(void *c, int64_t ldc, const void *a, int64_t a_row, const void *b, int64_t ldb, int64_t depth,

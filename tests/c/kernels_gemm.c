@@ -77,11 +77,13 @@ static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
 /* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up to whole
  * vectors, or more where it is some. */
 /* What a tile stores beside a plain one of the same product */
-typedef enum stored { BIASED, RECTIFIED, BY_SIGN, BY_TANH, STORED_COUNT } stored;
+typedef enum stored { UNBIASED, BIASED, RECTIFIED, BY_SIGN, BY_TANH, STORED_COUNT } stored;
 
 static double expected_store(stored stored, int32_t dtype, double x, double with)
 {
     switch (stored) {
+    case UNBIASED:
+        return x;
     case BIASED:
         return round_to(dtype, x + with);
     case RECTIFIED:
@@ -96,7 +98,7 @@ static double expected_store(stored stored, int32_t dtype, double x, double with
 static void test_storing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, stored stored, int64_t rows, int64_t cols,
                                  int64_t depth, edge edge)
 {
-    const bool is_biased = stored == BIASED || stored == RECTIFIED;
+    const bool is_biased = stored < BY_SIGN;
     const int64_t ldb = round_up(cols, kernels->lanes), n_with = is_biased ? rows : rows * cols;
     void *c = place(C, dtype, rows * cols, edge), *plain = place(START, dtype, rows * cols, edge);
     void *a = place(A, dtype, rows * depth, edge), *b = place(B, dtype, depth * ldb, edge);
@@ -108,7 +110,8 @@ static void test_storing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype,
              bits_of(dtype));
     kernels->tile(plain, cols, a, is_biased ? 1 : depth, is_biased ? rows : 1, b, ldb, depth, rows, cols, false, NULL);
     if (is_biased)
-        kernels->biased_tile(c, cols, a, rows, b, ldb, depth, rows, cols, with, stored == RECTIFIED);
+        kernels->biased_tile(c, cols, a, rows, b, ldb, depth, rows, cols, stored == UNBIASED ? NULL : with,
+                             stored == RECTIFIED);
     else
         kernels->gated_tile(c, cols, a, depth, b, ldb, depth, rows, cols, with, cols, stored == BY_SIGN);
     for (int64_t i = 0; i < rows * cols; i++) {
