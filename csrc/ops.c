@@ -457,10 +457,10 @@ static char *flat_element(const flat_call *call, int array, int64_t index)
 
 static void run_step(const flat_call *call, int64_t begin, int64_t n)
 {
-    dlc_step_arrays arrays = {.param = flat_element(call, 0, begin), .grad = flat_element(call, 1, begin)};
+    dlc_step_part part = {.arrays = {.param = flat_element(call, 0, begin), .grad = flat_element(call, 1, begin)}, .n = n};
     for (int state = 0; state < DLC_STEP_MAX_STATES; state++)
-        arrays.states[state] = flat_element(call, 2 + state, begin);
-    call->kernels->step[call->step_kind](&arrays, call->options, call->scalars, n);
+        part.arrays.states[state] = flat_element(call, 2 + state, begin);
+    call->kernels->step[call->step_kind](&part, call->options, call->scalars);
 }
 
 dlc_status dlc_optimizer_step(int32_t dtype, int32_t kind, const dlc_step_arrays *arrays,

@@ -379,6 +379,51 @@ def test_random_numbers_of_contiguous_columns(dtype, kind, columns, capacity):
         assert_array_equal(lines[step, :, len(batch) :], 5)
 
 
+# ---- Steps in a row ----
+
+
+def test_steps_in_a_row_are_each_taken():
+    """Several may be one call: not where a parameter comes twice, nor if they differ otherwise."""
+    plain, decayed = step_attributes(0.0, 0, 0), step_attributes(0.0, 0, 0, weight_decay=0.1)
+    # parameter, its gradient's slot kind, scalars, attributes
+    steps = [
+        (0, pb.FIXED, 0, plain),
+        (1, pb.FIXED, 0, plain),
+        (1, pb.FIXED, 0, plain),
+        (2, pb.FIXED, 1, plain),
+        (0, pb.FIXED, 1, plain),
+        (3, pb.FIXED, 1, plain),
+        (4, pb.FIXED, 1, decayed),
+        (5, pb.FIXED, 1, decayed),
+        (6, pb.STEP, 1, decayed),
+        (7, pb.FIXED, 1, decayed),
+        (8, pb.FIXED, 1, decayed),
+    ]
+    shapes = [(5,), (7, 10), (1,), (3, 3), (300,), (2,), (40,), (16,), (0,)]
+    dtypes = ["f4" if i == 3 else "f8" for i in range(9)]
+    n_steps = 3
+    rng = np.random.default_rng(0)
+    b = PlanBuilder(1)
+    params = [b.bound(pb.FIXED, d, s, writable=True) for d, s in zip(dtypes, shapes, strict=True)]
+    rates = [b.bound(pb.STEP, "f8", (1,)) for _ in range(2)]
+    arrays = [rng.normal(size=s).astype(d) for d, s in zip(dtypes, shapes, strict=True)]
+    arrays += [rng.uniform(0.1, 1, size=(n_steps, 1)) for _ in rates]
+    for i, kind, rate, attributes in steps:
+        grad = b.bound(kind, dtypes[i], shapes[i])
+        entries = (n_steps,) if kind == pb.STEP else ()
+        arrays.append(rng.normal(size=(*entries, *shapes[i])).astype(dtypes[i]))
+        b.op(pb.SGD_STEP, [params[i]], [grad, rates[rate]], attributes)
+    expected = [array.astype("f8") for array in arrays]
+    for number in range(n_steps):
+        for (i, kind, rate, attributes), grad in zip(steps, expected[11:], strict=True):
+            g = grad[number] if kind == pb.STEP else grad
+            g = g + (0.1 * expected[i] if attributes == decayed else 0)
+            expected[i] = expected[i] - expected[9 + rate][number] * g
+    got = run_teams(Plan(b.build()), arrays, epoch_rows=1, batch_rows=1, step_end=n_steps)
+    for actual, wanted in zip(got[:9], expected[:9], strict=True):
+        assert_allclose(actual, wanted, **tolerance(actual.dtype))
+
+
 # ---- TAKE, SCATTER_ADD ----
 
 NUMBERS = ["f4", "f8", "u1", "i4", "i8"]

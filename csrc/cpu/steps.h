@@ -55,7 +55,13 @@ typedef struct dlc_step_options {
     double own[DLC_STEP_MAX_OPTIONS]; /* flags are 0 or 1 */
 } dlc_step_options;
 
-typedef void dlc_step_kernel(const dlc_step_arrays *arrays, const dlc_step_options *options, const double *scalars,
-                             int64_t n);
+/* Parameters that take the same step one after the other; they have the same states and all an average or none. */
+typedef struct dlc_step_part {
+    dlc_step_arrays arrays;
+    int64_t n;
+    const struct dlc_step_part *next; /* NULL: this is the last */
+} dlc_step_part;
+
+typedef void dlc_step_kernel(const dlc_step_part *parts, const dlc_step_options *options, const double *scalars);
 
 #endif

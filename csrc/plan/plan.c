@@ -136,6 +136,17 @@ static dlc_status find_moving(dlc_plan *plan)
     return DLC_OK;
 }
 
+/* Block ops run for themselves, again and again. */
+static void link_ops(dlc_plan *plan)
+{
+    for (int64_t i = 1; i < plan->header->n_ops; i++) {
+        if (i == plan->header->n_block_ops)
+            continue;
+        plan->ops[i].previous = &plan->ops[i - 1];
+        plan->ops[i - 1].next = &plan->ops[i];
+    }
+}
+
 /* ---- Loading ---- */
 
 static dlc_status prepare(dlc_plan *plan, int64_t n_bytes)
@@ -145,6 +156,7 @@ static dlc_status prepare(dlc_plan *plan, int64_t n_bytes)
     DLC_TRY(dlc_plan_validate_ops(plan));
     DLC_TRY(measure_ops(plan));
     DLC_TRY(dlc_plan_place_barriers(plan));
+    link_ops(plan);
     return find_moving(plan);
 }
 

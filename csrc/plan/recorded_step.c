@@ -152,14 +152,21 @@ static void *element(const dlc_array *array, int64_t index)
     return (char *)array->data + index * dlc_dtype_size(array->dtype);
 }
 
+dlc_step_part dlc_recorded_step_part(const dlc_recorded_step *step, const dlc_array *outs, const void *grad, int64_t begin,
+                                     int64_t end)
+{
+    dlc_step_part part = {.arrays = {.param = element(outs++, begin), .grad = grad}, .n = end - begin};
+    for (int32_t i = 0; i < DLC_STEP_MAX_STATES; i++)
+        if (step->has_state[i])
+            part.arrays.states[i] = element(outs++, begin);
+    if (step->has_average)
+        part.arrays.average = element(outs, begin);
+    return part;
+}
+
 void dlc_recorded_step_run(const dlc_recorded_step *step, const dlc_real_kernels *kernels, const dlc_array *outs,
                            const void *grad, const double *scalars, int64_t begin, int64_t end)
 {
-    dlc_step_arrays arrays = {.param = element(outs++, begin), .grad = grad};
-    for (int32_t i = 0; i < DLC_STEP_MAX_STATES; i++)
-        if (step->has_state[i])
-            arrays.states[i] = element(outs++, begin);
-    if (step->has_average)
-        arrays.average = element(outs, begin);
-    kernels->step[step->kind](&arrays, &step->options, scalars, end - begin);
+    const dlc_step_part part = dlc_recorded_step_part(step, outs, grad, begin, end);
+    kernels->step[step->kind](&part, &step->options, scalars);
 }

@@ -28,7 +28,11 @@ dlc_status dlc_recorded_step_read(dlc_recorded_step *step, int32_t opcode, const
 dlc_status dlc_recorded_step_check(const dlc_recorded_step *step, const dlc_op *op, const dlc_array *args,
                                    const dlc_operand *operands);
 
-/* Updates elements [begin, end) by `grad`, the gradient of the first of them and those that follow. */
+/* Elements [begin, end) of the parameter and what belongs to them; grad: the gradient of the first, and those that follow. */
+dlc_step_part dlc_recorded_step_part(const dlc_recorded_step *step, const dlc_array *outs, const void *grad, int64_t begin,
+                                     int64_t end);
+
+/* Updates these elements. */
 void dlc_recorded_step_run(const dlc_recorded_step *step, const dlc_real_kernels *kernels, const dlc_array *outs,
                            const void *grad, const double *scalars, int64_t begin, int64_t end);
 

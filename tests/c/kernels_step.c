@@ -165,13 +165,22 @@ static void test_step_of(const dlc_real_kernels *kernels, int32_t dtype, const s
             expected[i].states[s] = get(dtype, x[STATES + s], i);
         reference_step(&expected[i], step);
     }
-    dlc_step_arrays arrays = {.param = x[PARAM], .grad = x[GRAD], .average = step->average ? x[AVERAGE] : NULL};
-    for (int s = 0; s < DLC_STEP_MAX_STATES; s++)
-        arrays.states[s] = step->states >> s & 1 ? x[STATES + s] : NULL;
+    /* as two parameters, the first of which has a third of the elements */
+    const int64_t begins[] = {0, n / 3, n}, size = size_of(dtype);
+    dlc_step_part parts[2];
+    for (int part = 0; part < 2; part++) {
+        const int64_t begin = begins[part] * size;
+        dlc_step_arrays arrays = {.param = (char *)x[PARAM] + begin,
+                                  .grad = (char *)x[GRAD] + begin,
+                                  .average = step->average ? (char *)x[AVERAGE] + begin : NULL};
+        for (int s = 0; s < DLC_STEP_MAX_STATES; s++)
+            arrays.states[s] = step->states >> s & 1 ? (char *)x[STATES + s] + begin : NULL;
+        parts[part] = (dlc_step_part){arrays, begins[part + 1] - begins[part], part == 0 ? &parts[1] : NULL};
+    }
     dlc_step_options options = {
         .weight_decay = step->weight_decay, .decoupled = step->decoupled, .average = average_decay};
     memcpy(options.own, step->own, sizeof options.own);
-    kernels->step[step->kind](&arrays, &options, scalars, n);
+    kernels->step[step->kind](parts, &options, scalars);
 
     const long double unit = 8 * epsilon_of(dtype);
     for (int64_t i = 0; i < n; i++) {
