@@ -211,34 +211,57 @@ static bool is_direct(const dlc_map_walk *w)
     return true;
 }
 
-/* sums (n_reduced, plan->tile_elements) of one item; columns and registers are scratch. */
-static void reduce_item(const dlc_map_walk *space, const reduction *plan, const box *item, double *sums, char *columns,
-                        char *registers)
+/* Where the accumulators (n_reduced, plan->tile_elements) of an item lie, and registers */
+typedef struct item_memory {
+    double *sums;
+    char *columns, *registers;
+} item_memory;
+
+static item_memory divide_own(const dlc_map_walk *w, const reduction *plan, char *own)
+{
+    const int64_t elements = w->program->n_reduced * plan->tile_elements;
+    char *columns = own + dlc_align_up(elements * (int64_t)sizeof(double));
+    return (item_memory){(double *)own, columns, columns + dlc_align_up(elements * w->size)};
+}
+
+/* The walk over the whole space becomes one over an item. */
+static void begin_item(dlc_map_walk *w, const reduction *plan, const box *item, item_memory memory)
+{
+    w->capacity = plan->tile_elements;
+    w->sums = memory.sums;
+    w->columns = memory.columns;
+    for (int axis = 0; axis < w->ndim; axis++) {
+        w->extent[axis] = item->extent[axis];
+        w->kept_stride[axis] = item->kept_stride[axis];
+        for (int i = 0; i < dlc_map_operand_count(w->program); i++)
+            w->operands[i].data += item->begin[axis] * w->operands[i].stride[axis] * w->operands[i].size;
+    }
+    dlc_map_walk_begin(w, memory.registers);
+}
+
+/* The sums of an item whose walk stands at block 0 */
+static void run_item(dlc_map_walk *w)
+{
+    const double start = identity(w->program->reduction);
+    const int64_t elements = w->program->n_reduced * w->capacity;
+    const bool in_columns = !w->reduced[w->ndim - 1];
+    if (in_columns)
+        w->kernels->fill(w->columns, start, elements);
+    else
+        for (int64_t i = 0; i < elements; i++)
+            w->sums[i] = start;
+    dlc_map_walk_run(w, 0, w->blocks);
+    if (in_columns)
+        for (int64_t i = 0; i < elements; i++)
+            w->sums[i] = w->size == 4 ? ((const float *)w->columns)[i] : ((const double *)w->columns)[i];
+}
+
+static void reduce_item(const dlc_map_walk *space, const reduction *plan, const box *item, item_memory memory)
 {
     dlc_map_walk w;
     memcpy(&w, space, (size_t)dlc_map_walk_bytes(space->program));
-    double start = identity(w.program->reduction);
-    w.capacity = plan->tile_elements;
-    w.sums = sums;
-    w.columns = columns;
-    for (int axis = 0; axis < w.ndim; axis++) {
-        w.extent[axis] = item->extent[axis];
-        w.kept_stride[axis] = item->kept_stride[axis];
-        for (int i = 0; i < dlc_map_operand_count(w.program); i++)
-            w.operands[i].data += item->begin[axis] * w.operands[i].stride[axis] * w.operands[i].size;
-    }
-    int64_t elements = w.program->n_reduced * w.capacity;
-    const bool in_columns = !w.reduced[w.ndim - 1];
-    if (in_columns)
-        w.kernels->fill(columns, start, elements);
-    else
-        for (int64_t i = 0; i < elements; i++)
-            sums[i] = start;
-    int64_t blocks = dlc_map_walk_begin(&w, registers);
-    dlc_map_walk_run(&w, 0, blocks);
-    if (in_columns)
-        for (int64_t i = 0; i < elements; i++)
-            sums[i] = w.size == 4 ? ((const float *)columns)[i] : ((const double *)columns)[i];
+    begin_item(&w, plan, item, memory);
+    run_item(&w);
 }
 
 /* The kept axes of a tile, the fastest first. */
@@ -331,18 +354,18 @@ void dlc_map_reduce(dlc_map_walk *w, dlc_map_rows rows, double *shared, char *ow
 {
     w->direct = is_direct(w);
     reduction plan = plan_reduction(w, rows);
-    int64_t elements = w->program->n_reduced * plan.tile_elements;
-    char *columns = own + dlc_align_up(elements * (int64_t)sizeof(double));
-    char *registers = columns + dlc_align_up(elements * w->size);
+    const int64_t elements = w->program->n_reduced * plan.tile_elements;
+    item_memory memory = divide_own(w, &plan, own);
 
     int64_t begin, end;
     dlc_split(&begin, &end, plan.tiles * plan.parts, 1, thread, n_threads);
     for (int64_t i = begin; i < end; i++) {
         box item = item_box(w, &plan, i / plan.parts, i % plan.parts);
-        double *sums = plan.parts > 1 ? shared + i * elements : (double *)own;
-        reduce_item(w, &plan, &item, sums, columns, registers);
+        if (plan.parts > 1)
+            memory.sums = shared + i * elements;
+        reduce_item(w, &plan, &item, memory);
         if (plan.parts == 1)
-            store_sums(w, &plan, &item, sums, 0, item.elements);
+            store_sums(w, &plan, &item, memory.sums, 0, item.elements);
     }
     if (plan.parts == 1)
         return;
@@ -410,5 +433,66 @@ bool dlc_map_sum_lines(const dlc_map_program *program, const dlc_real_kernels *k
         kernels->sum_each(sums, 1, (char *)arrays[1].data + line * ld * size, ld, n, length);
         store_run((char *)arrays[0].data + line * step * size, step, size, sums, n, divisor, rows.accumulate);
     }
+    return true;
+}
+
+/* ---- Reductions that are prepared once ---- */
+
+/* One that is a single item of work */
+typedef struct bound_reduction {
+    bool is_bound;
+    reduction plan;
+    box item;
+    int64_t count; /* elements reduced to one in these rows */
+    _Alignas(DLC_ALIGNMENT) char walk[]; /* a dlc_map_walk that has begun */
+} bound_reduction;
+
+int64_t dlc_map_bound_reduction_bytes(const dlc_map_program *program)
+{
+    return (int64_t)sizeof(bound_reduction) + dlc_map_walk_bytes(program);
+}
+
+void dlc_map_bind_reduction(void *memory, const dlc_map_program *program, const dlc_real_kernels *kernels,
+                            const dlc_array *arrays, const int64_t *shape, int32_t ndim, void *own)
+{
+    bound_reduction *bound = memory;
+    dlc_map_walk *walk = (dlc_map_walk *)bound->walk;
+    bound->is_bound = false;
+    if (find_lines(program, arrays, shape, ndim).reduced >= 0) /* which have a way of their own */
+        return;
+    dlc_map_walk_init(walk, program, kernels, arrays, shape, ndim, 1);
+    bool reduces = false;
+    for (int axis = 0; axis < walk->ndim; axis++)
+        reduces = reduces || walk->reduced[axis];
+    if (!reduces || is_direct(walk))
+        return;
+    bound->plan = plan_reduction(walk, (dlc_map_rows){1, 1, false});
+    if (bound->plan.tiles * bound->plan.parts != 1)
+        return;
+    bound->count = bound->plan.count;
+    bound->item = item_box(walk, &bound->plan, 0, 0);
+    begin_item(walk, &bound->plan, &bound->item, divide_own(walk, &bound->plan, own));
+    bound->is_bound = true;
+}
+
+bool dlc_map_point_reduction_at(void *memory, const dlc_array *arrays)
+{
+    bound_reduction *bound = memory;
+    return !bound->is_bound || dlc_map_walk_point_at((dlc_map_walk *)bound->walk, arrays);
+}
+
+bool dlc_map_run_bound_reduction(void *memory, dlc_map_rows rows, int thread)
+{
+    bound_reduction *bound = memory;
+    dlc_map_walk *walk = (dlc_map_walk *)bound->walk;
+    if (!bound->is_bound)
+        return false;
+    if (thread > 0) /* a single item is the first one's */
+        return true;
+    bound->plan.count = count_in_all(bound->count, rows);
+    bound->plan.accumulate = rows.accumulate;
+    dlc_map_walk_restart(walk, rows.all);
+    run_item(walk);
+    store_sums(walk, &bound->plan, &bound->item, walk->sums, 0, bound->item.elements);
     return true;
 }

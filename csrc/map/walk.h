@@ -131,7 +131,7 @@ void dlc_map_walk_run(dlc_map_walk *walk, int64_t begin, int64_t end);
  * it has to be made anew, as blocks are laid out by addresses; it stands at block 0 else. */
 bool dlc_map_walk_point_at(dlc_map_walk *walk, const dlc_array *arrays);
 
-/* Takes a walk that has begun, and is no reduction, back to block 0, whatever its arrays and `own` hold by now; literals refer to
+/* Takes a walk that has begun back to block 0, whatever its arrays and `own` hold by now; literals refer to
  * `rows`. */
 void dlc_map_walk_restart(dlc_map_walk *walk, int64_t rows);
 

@@ -137,7 +137,7 @@ static bool reduces(const dlc_op *op)
 static int64_t bound_bytes(const dlc_op *op)
 {
     const prepared_map *prepared = op->prepared;
-    return reduces(op) ? 0 : dlc_map_bound_bytes(&prepared->program);
+    return reduces(op) ? dlc_map_bound_reduction_bytes(&prepared->program) : dlc_map_bound_bytes(&prepared->program);
 }
 
 static void bind(void *bound, const dlc_op_call *call)
@@ -145,16 +145,19 @@ static void bind(void *bound, const dlc_op_call *call)
     const prepared_map *prepared = call->op->prepared;
     const dlc_map_program *program = &prepared->program;
     int64_t shape[DLC_MAX_NDIM];
-    if (reduces(call->op))
-        return;
+    const dlc_real_kernels *kernels = call->step->kernels->real[program->dtype];
     resolve_space(shape, prepared, call->step->rows);
-    dlc_map_bind(bound, program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim, false,
-                 call->own);
+    if (reduces(call->op))
+        dlc_map_bind_reduction(bound, program, kernels, call->args, shape, prepared->ndim, call->own);
+    else
+        dlc_map_bind(bound, program, kernels, call->args, shape, prepared->ndim, false, call->own);
 }
 
 static void move(void *bound, const dlc_op_call *call)
 {
-    if (!reduces(call->op) && !dlc_map_point_at(bound, call->args))
+    const bool is_there =
+        reduces(call->op) ? dlc_map_point_reduction_at(bound, call->args) : dlc_map_point_at(bound, call->args);
+    if (!is_there)
         bind(bound, call);
 }
 
@@ -167,10 +170,12 @@ static dlc_status run(const dlc_op_call *call)
         dlc_map_run_bound(call->bound, call->step->step_rows, call->thread, call->n_threads);
         return DLC_OK;
     }
-    resolve_space(shape, prepared, call->step->rows);
     dlc_map_rows rows = {.all = call->step->step_rows, .here = call->step->step_rows};
     if (prepared->sums_rows)
         rows = (dlc_map_rows){call->step->step_rows, call->step->rows, call->accumulate};
+    if (dlc_map_run_bound_reduction(call->bound, rows, call->thread))
+        return DLC_OK;
+    resolve_space(shape, prepared, call->step->rows);
     dlc_map_run(program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim, rows,
                 call->shared, call->own, call->barrier, call->thread, call->n_threads);
     return DLC_OK;
