@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dlcore as dl
+from dlcore import config
 from dlcore.graph.canonical import canonicalise
 from dlcore.graph.fusion import fuse
 from dlcore.graph.gradient import gradient
@@ -338,6 +339,23 @@ def test_training_with_and_without_fusion_agrees(loss):
     assert np.any(results[0] != np.concatenate([p.ravel() for p in start.values()]))
     np.testing.assert_allclose(results[0], results[2], rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(results[1], results[3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["row-block", "whole-batch"])
+def test_a_product_that_is_read_again_is_kept_as_it_is(monkeypatch, schedule):
+    """What is passed back to a residual is masked for its layers, and not for what skips them."""
+    monkeypatch.setattr(config, "schedule", schedule)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 5)), rng.normal(size=(64, 3))
+    results = []
+    for fusion in (True, False):
+        monkeypatch.setattr(config, "fusion", fusion)
+        skipped = dl.nn.Residual(dl.nn.Linear(16, 16), dl.nn.Dropout(0.2), dl.nn.ReLU())
+        layers = dl.nn.Linear(5, 16), skipped, dl.nn.Linear(16, 3)
+        model = dl.nn.Sequential(*layers, dtype="float64").init(0)
+        model.fit(x, y, loss="mse", batch_size=32, epochs=3, seed=0)
+        results.append(np.concatenate([p.ravel() for p in model.parameters().values()]))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-11, atol=1e-13)
 
 
 def test_shapes_with_rows_elsewhere_are_refused_by_name():

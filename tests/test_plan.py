@@ -395,8 +395,11 @@ def test_a_wrong_header_is_refused(field, value, message):
 MOST_BLOCK_ROWS = 129  # 33 blocks in 16 groups
 
 
-def block_builder(reduction=pb.SUM):
-    """Blocks of 4 rows: gather, the sums of the columns into the arena; then a copy of these."""
+def block_builder(reduction=pb.SUM, instruction=("copy", 0, 1)):
+    """Blocks of 4 rows: gather, the sums of the columns into the arena; then a copy of these.
+
+    Of what an instruction makes of a row, whose second operand may be one by the rows of a step.
+    """
     b = PlanBuilder(MOST_BLOCK_ROWS)
     b.n_block_ops, b.block_rows = 2, 4
     data = b.bound(pb.DATASET, "f8", (3,))
@@ -405,28 +408,31 @@ def block_builder(reduction=pb.SUM):
     b.sums_bytes = b.arena_bytes
     x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
     b.op(pb.GATHER, [x], [data])
-    b.op(pb.MAP, [total], [x], program("f8", 1, 1, [("copy", 0, 1)], reduction=reduction))
+    words = program("f8", 1, 1, [instruction], literals=[(1.0, -1)], reduction=reduction)
+    b.op(pb.MAP, [total], [x], words)
     b.op(pb.MAP, [out], [total], program("f8", 1, 1, [("copy", 0, 1)]))
     return b
 
 
 @pytest.mark.parametrize("reduction", [pb.SUM, pb.MEAN])
+@pytest.mark.parametrize("instruction", [("copy", 0, 1), ("square", 0, 1), ("multiply", 0, 1, 2)])
 @pytest.mark.parametrize("batch_rows", [1, 4, 5, 6, 32, 129])
-def test_sums_over_blocks_are_those_of_all_rows(batch_rows, reduction):
+def test_sums_over_blocks_are_those_of_all_rows(batch_rows, instruction, reduction):
     """Also of a last block of one row: by itself, and after another block of its group."""
     x = np.random.default_rng(0).standard_normal((MOST_BLOCK_ROWS, 3))
     steps = MOST_BLOCK_ROWS // batch_rows
     out, *_ = run_teams(
-        Plan(block_builder(reduction).build()),
+        Plan(block_builder(reduction, instruction).build()),
         [x, np.zeros((steps, 1, 3))],
         epoch_rows=steps * batch_rows,
         batch_rows=batch_rows,
         step_end=steps,
     )[1:]
-    expected = x[: steps * batch_rows].reshape(steps, batch_rows, 3).sum(1)
+    made = {"copy": x, "square": x**2, "multiply": x / batch_rows}[instruction[0]]
+    expected = made[: steps * batch_rows].reshape(steps, batch_rows, 3).sum(1)
     if reduction == pb.MEAN:
         expected /= batch_rows
-    assert_allclose(out[:, 0], expected, rtol=1e-13)
+    assert_allclose(out[:, 0], expected, rtol=1e-12)
 
 
 def loss_builder(place=pb.IN_BLOCK, shape=(ROWS, 3)):

@@ -66,11 +66,23 @@ def run(plan, bindings, threads, packed):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("transpose_w", [False, True])
 @pytest.mark.parametrize("in_blocks", [0, 16])
-@pytest.mark.parametrize(("k", "n"), [(70, 600), (700, 45), (270, 66), (300, 4096 // 4)])
+@pytest.mark.parametrize(
+    ("k", "n", "transpose_w"),
+    [
+        *((70, 600, transpose_w) for transpose_w in (False, True)),
+        *((700, 45, transpose_w) for transpose_w in (False, True)),
+        *((270, 66, transpose_w) for transpose_w in (False, True)),
+        *((300, 4096 // 4, transpose_w) for transpose_w in (False, True)),
+        (130, 66, True),
+        (250, 100, True),
+    ],
+)
 def test_results_are_those_without(dtype, transpose_w, in_blocks, k, n, rng):
-    """Bit by bit, for every team and any number of rows; and NumPy's."""
+    """Bit by bit, for every team and any number of rows; and NumPy's.
+
+    Without, small products go another way.
+    """
     strides = (1, k) if transpose_w else None
     builder = linear_builder(dtype, k, n, b_strides=strides, in_blocks=in_blocks)
     plan = Plan(builder.build())
@@ -118,10 +130,14 @@ def test_weights_as_the_first_factor_are_not_packed(rng):
     assert_same_bits(run(plan, bindings, 1, plan.pack(bindings)), run(plan, bindings, 1, None))
 
 
-@pytest.mark.parametrize(("k", "n"), [(20, 30), (100, 1), (100, 2), (130, 66), (6144, 40)])
-def test_what_is_packed_nowhere_takes_no_memory(k, n):
+@pytest.mark.parametrize(
+    ("k", "n", "transpose_w"),
+    [(20, 30, 0), (70, 66, 1), (100, 1, 0), (100, 2, 0), (130, 66, 0), (6144, 40, 0)],
+)
+def test_what_is_packed_nowhere_takes_no_memory(k, n, transpose_w):
     """Small products, products with a vector, dot products, and those that are cut along k."""
-    plan = Plan(linear_builder("f4", k, n).build())
+    strides = (1, k) if transpose_w else None
+    plan = Plan(linear_builder("f4", k, n, b_strides=strides).build())
     assert plan.packed_bytes == 0
     assert plan.packed_slots == ()
 

@@ -225,24 +225,30 @@ def test_predict_one_has_the_same_bits_on_a_team(threads):
     model = wide_model()
     row = np.array(1, np.float32)
     expected = model.predict_one(row)
+    teams = set()
     with team(threads):
         for _ in range(1500):
             assert_same_bits(model.predict_one(row), expected)
+            teams.add(model._row_call.team)
+    assert teams - {0} == {1, threads}
 
 
 def test_predict_one_goes_on_after_a_row_that_failed_on_a_team():
     model = wide_model()
     rows = np.split(np.arange(8, dtype=np.float32), 8)
     expected = [model.predict_one(row) for row in rows[:4]]
+    teams = set()
     with team(3):
         for i in range(1500):
             assert_same_bits(model.predict_one(rows[i % 4]), expected[i % 4])
             with pytest.raises(ValueError, match="index"):
                 model.predict_one(rows[4 + i % 4])
+            teams.add(model._row_call.team)
+    assert teams == {1, 3}
 
 
 def test_predict_one_follows_the_number_of_threads():
-    """What is kept for one number of threads is made anew for another."""
+    """What is kept for a number of threads is made anew for more."""
     model, wide = two_layers().init(), wide_model()
     model.predict_one(np.zeros(4, np.float32))
     short = model._row_call
@@ -255,7 +261,7 @@ def test_predict_one_follows_the_number_of_threads():
     assert model._row_call is short
     assert calls[0] is not calls[1]
     assert calls[1] is calls[2]
-    assert calls[2] is not calls[3]
+    assert calls[2] is calls[3]
 
 
 def test_predict_uses_the_parameters_of_now():

@@ -48,15 +48,15 @@ typedef struct dlc_gemm_kernels {
     void (*tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead);
     /* The same as tile for an a of contiguous columns, a_col apart: c = a @ b + bias[i] in row i, of that no less than 0 if
-     * rectified. bias may be NULL: there is none. For small depths. */
+     * rectified. bias may be NULL: there is none. Its loop is not written out, as suits small depths. */
     void (*biased_tile)(void *c, int64_t ldc, const void *a, int64_t a_col, const void *b, int64_t ldb, int64_t depth,
                         int64_t rows, int64_t cols, const void *bias, bool is_rectified);
     /* The same for an a of contiguous rows, a_row apart, and cols of lanes or nr: c = a @ b, by_sign where y > 0, and else 0, or
      * times 1 - y^2. y (rows, cols) has the leading dimension ldy. */
     void (*gated_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, const void *b, int64_t ldb, int64_t depth,
                        int64_t rows, int64_t cols, const void *y, int64_t ldy, bool by_sign);
-    /* The same as tile with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way, or with a panel
-     * of NULL are fetched ahead where that gains: b is a packed panel, and may be far away. */
+    /* The same as tile with nr columns, which are packed into panel (depth, nr; its leading dimension is nr) on the way, or with
+     * a panel of NULL are fetched ahead where that gains: b is a packed panel, and may be far away. */
     void (*packing_tile)(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, void *panel, const void *b,
                          int64_t ldb, int64_t depth, int64_t rows, bool accumulate, const dlc_gemm_ahead *ahead);
     /* panel[p * step + w] = x[w * width_stride + p * depth_stride] for w < width and p < depth; rows of a and columns of b are

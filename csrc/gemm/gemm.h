@@ -42,10 +42,11 @@ typedef struct dlc_gemm {
     /* (n), contiguous, or NULL: = or += the sum of each column of b, taken while a panel of it is in cache (behind a product
      * with a vector, which has none). m is not 0 then, and elements are no pairs. */
     void *b_sums;
-    /* What tiles of a small product do to its elements before they store them; for what dlc_gemm_takes_store. */
+    /* What tiles of a small product do to its elements before they store them; for what dlc_gemm_takes_store. dlc_gemm_run does not
+     * look at it. */
     dlc_gemm_store store;
-    const void *with; /* the bias (m), contiguous, or y (m, n), with_row from row to row and contiguous along columns */
-    int64_t with_row;
+    const void *beside; /* the bias (m), contiguous, or y (m, n), beside_row from row to row and contiguous along columns */
+    int64_t beside_row;
     void (*finish)(void *context, const dlc_gemm_block *block, int thread);
     void *context; /* of finish */
 } dlc_gemm;
@@ -79,7 +80,7 @@ int64_t dlc_gemm_cost(int64_t m, int64_t n, int64_t k, int64_t element_size);
 void dlc_gemm_run(const dlc_gemm *gemm, void *shared, void *own, dlc_barrier *barrier, int thread,
                   int n_threads);
 
-/* Whether a product is so small that it takes no scratch; with few columns it deserves no team either */
+/* Whether a product is so small that it takes no scratch */
 bool dlc_gemm_is_small(const dlc_gemm *gemm);
 
 /* Whether tiles may do that to the elements of a small product, which have to leave them complete */

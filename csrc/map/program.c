@@ -250,7 +250,8 @@ bool dlc_map_is_unread(const dlc_map_program *program, int begin, int r)
     return true;
 }
 
-/* Whether the result of the first instruction, a temporary, can lie in register 0 until another takes its name. */
+/* Whether the result of the first instruction, a temporary, can lie in register 0 until another takes its name: what register 0
+ * held before is read by none, and is no output, as it is overwritten. */
 static bool fits_register_0(const dlc_map_program *program, int result)
 {
     bool is_overwritten = false, is_renamed = false;
@@ -262,7 +263,7 @@ static bool fits_register_0(const dlc_map_program *program, int result)
         is_overwritten = is_overwritten || instruction->dst == 0;
         is_renamed = is_renamed || instruction->dst == result;
     }
-    return true;
+    return is_overwritten;
 }
 
 static uint8_t other_if(uint8_t operand, int r, int other) { return operand == r ? (uint8_t)other : operand; }

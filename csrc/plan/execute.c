@@ -502,6 +502,8 @@ dlc_status dlc_repeated_step_make(dlc_repeated_step **step, const dlc_plan *plan
 
 void dlc_repeated_step_free(dlc_repeated_step *step) { free(step); }
 
+int32_t dlc_repeated_step_team(const dlc_repeated_step *step) { return step->members[0].call.n_threads; }
+
 /* What is resolved and bound stays so from run to run, but for a team of another size. */
 static void run_again(void *context, int thread, int n_threads)
 {

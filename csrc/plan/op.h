@@ -40,7 +40,9 @@ typedef struct dlc_op {
     void *prepared; /* what def->check made; freed with free() when the plan is */
     bool barrier_before; /* an earlier op of the step since the last barrier conflicts with this one */
     bool moves;          /* an operand lies elsewhere in every step */
-    const struct dlc_op *previous, *next; /* in the plan; NULL at its ends, and between block ops and others */
+    /* In the plan; NULL at its ends, and between block ops and others. Those beside each other are bound in one pass, and run in
+     * order: where nothing stands between them, one may do what the next would. */
+    const struct dlc_op *previous, *next;
     int64_t bound_offset; /* of what def->bind makes, in a thread's memory for it */
     int64_t packed_offset; /* of what def->pack makes, in dlc_step.packed; -1: nothing */
     int64_t shared_bytes, own_bytes;

@@ -24,7 +24,7 @@ typedef struct prepared_gemm {
     bool sums_b;
     dlc_map_program program; /* all 0 when there is none */
     dlc_gemm_store in_tiles; /* how it begins, if tiles of a small product may do that */
-    int32_t with;            /* the operand that they read for it */
+    int32_t beside;          /* the operand that they read for it */
     dlc_map_program rest;    /* what is left of the program */
 } prepared_gemm;
 
@@ -48,14 +48,14 @@ static bool is_literal_0(const dlc_map_program *program, int r)
 }
 
 /* What the first instruction does to register 0, and the other register that it reads for it */
-static dlc_gemm_store first_store(int *with, const dlc_map_program *program)
+static dlc_gemm_store first_store(int *beside, const dlc_map_program *program)
 {
     const dlc_map_instruction *first = &program->instructions[0];
-    *with = first->a;
+    *beside = first->a;
     if (program->n_instructions == 0)
         return DLC_STORE_PLAIN;
     if (first->op == DLC_MAP_ADD && first->a == 0)
-        *with = first->b;
+        *beside = first->b;
     if (first->op == DLC_MAP_ADD && (first->a == 0 || first->b == 0))
         return DLC_STORE_BIAS;
     if (first->op == DLC_MAP_WHERE_POSITIVE && first->b == 0 && is_literal_0(program, first->c))
@@ -78,23 +78,23 @@ static bool fits_store(dlc_gemm_store store, const dlc_array *array, const dlc_o
  * takes about as long as they do. */
 static void find_store(prepared_gemm *prepared, const dlc_op *op, const dlc_array *args, const dlc_operand *operands)
 {
-    int with;
-    dlc_gemm_store store = first_store(&with, &prepared->program);
+    int beside;
+    dlc_gemm_store store = first_store(&beside, &prepared->program);
     if (store == DLC_STORE_PLAIN || !prepared->transposed || args[0].ndim != 2 || op->attributes[0])
         return;
-    if (!is_input(&prepared->program, with) || !dlc_map_is_unread(&prepared->program, 1, with))
+    if (!is_input(&prepared->program, beside) || !dlc_map_is_unread(&prepared->program, 1, beside))
         return;
-    const int32_t operand = with + 2; /* the factors stand between outputs and inputs */
+    const int32_t operand = beside + 2; /* the factors stand between outputs and inputs */
     dlc_map_program *rest = &prepared->rest;
     *rest = prepared->program;
     if (!fits_store(store, &args[operand], &operands[operand], &args[0], &operands[0]) || !dlc_map_drop_first(rest))
         return;
-    dlc_map_drop_input(rest, with);
+    dlc_map_drop_input(rest, beside);
     const dlc_map_instruction *next = &rest->instructions[0];
     if (store == DLC_STORE_BIAS && rest->n_instructions > 0 && next->op == DLC_MAP_RELU && next->a == 0 && dlc_map_drop_first(rest))
         store = DLC_STORE_RECTIFIED_BIAS;
     prepared->in_tiles = store;
-    prepared->with = operand;
+    prepared->beside = operand;
 }
 
 /* ---- Checks ---- */
@@ -379,19 +379,19 @@ static void bind(void *memory, const dlc_op_call *call)
     if (!bound->is_small)
         return;
     const dlc_map_program *program = &prepared->program;
-    int32_t in_tiles = 0;
+    int32_t left_out = 0;
     if (prepared->in_tiles && dlc_gemm_takes_store(&bound->product, prepared->in_tiles)) {
         program = &prepared->rest;
-        in_tiles = prepared->with;
+        left_out = prepared->beside;
         bound->product.store = prepared->in_tiles;
-        bound->product.with = call->args[in_tiles].data;
-        bound->product.with_row = call->args[in_tiles].stride[1];
+        bound->product.beside = call->args[left_out].data;
+        bound->product.beside_row = call->args[left_out].stride[1];
     }
     bound->has_store = program->n_instructions > 0;
     if (!bound->has_store)
         return;
     dlc_array arrays[DLC_MAP_MAX_OPERANDS];
-    find_store_arrays(arrays, op, call->args, 0, in_tiles);
+    find_store_arrays(arrays, op, call->args, 0, left_out);
     dlc_map_bind(bound->store, program, call->step->kernels->real[call->args[0].dtype], arrays,
                  arrays[0].shape, 2, true, (char *)call->own + prepared->registers_offset);
 }

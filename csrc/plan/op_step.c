@@ -70,6 +70,12 @@ typedef struct bound_step {
     dlc_step_part part;
 } bound_step;
 
+/* Of the next op, which is bound in one pass with this one and by the same thread */
+static const bound_step *bound_next(const void *memory, const dlc_op *op)
+{
+    return (const bound_step *)((const char *)memory - op->bound_offset + op->next->bound_offset);
+}
+
 static int64_t bound_bytes(const dlc_op *op)
 {
     (void)op;
@@ -79,7 +85,7 @@ static int64_t bound_bytes(const dlc_op *op)
 static void bind(void *memory, const dlc_op_call *call)
 {
     bound_step *bound = memory;
-    const dlc_op *op = call->op, *next = op->next;
+    const dlc_op *op = call->op;
     const prepared_step *prepared = op->prepared;
     const dlc_array *param = &call->args[0], *grad = &call->args[op->n_out];
     bound->is_alone = call->n_threads == 1 && prepared->stays;
@@ -87,10 +93,8 @@ static void bind(void *memory, const dlc_op_call *call)
         return;
     bound->continues = continues(op);
     bound->part = dlc_recorded_step_part(&prepared->step, param, grad->data, 0, dlc_count(param));
-    if (next && next->def == op->def && continues(next)) {
-        const bound_step *follower = (const bound_step *)((char *)memory - op->bound_offset + next->bound_offset);
-        bound->part.next = &follower->part;
-    }
+    if (op->next && continues(op->next))
+        bound->part.next = &bound_next(memory, op)->part;
 }
 
 /* What is bound stays where it is; the scalars are found when the step is taken. */

@@ -85,6 +85,8 @@ DLC_API int32_t dlc_repeated_step_threads(const dlc_plan *plan);
 DLC_API dlc_status dlc_repeated_step_make(dlc_repeated_step **step, const dlc_plan *plan, const dlc_run *run);
 DLC_API void dlc_repeated_step_free(dlc_repeated_step *step);
 DLC_API dlc_status dlc_repeated_step_run(dlc_repeated_step *step);
+/* The threads of the last run; 0 before the first */
+DLC_API int32_t dlc_repeated_step_team(const dlc_repeated_step *step);
 
 /* The cost of a step at the capacity of rows, in about flops or elements: what a run's threads are chosen by. */
 DLC_API int64_t dlc_plan_cost(const dlc_plan *plan);

@@ -7,10 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+typedef struct dlc_team_times {
+    int64_t sum_ns, longest_ns;
+} dlc_team_times;
+
 typedef struct dlc_team_choice {
     bool is_alone;         /* what runs take that are not measured */
     int look;              /* the measured run in hand; LOOK_RUNS: none */
-    int64_t team_ns, alone_ns; /* of the measured runs so far */
+    dlc_team_times team, alone; /* of the measured runs so far */
     int64_t until_look_ns; /* of running */
     int64_t pause_ns;      /* from one look to the next */
 } dlc_team_choice;

@@ -22,6 +22,7 @@ from dlcore._plan cimport (
     dlc_repeated_step_free,
     dlc_repeated_step_make,
     dlc_repeated_step_run,
+    dlc_repeated_step_team,
     dlc_repeated_step_threads,
     dlc_run,
     dlc_slot_record,
@@ -339,7 +340,7 @@ cdef class RowCall(_BoundCall):
         cdef int32_t threads = dlc_repeated_step_threads(plan._plan)
         self._thread_limit = dlc_get_num_threads()
         self._workspace = plan.take_workspace(threads)
-        self._is_long = dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
+        self._is_long = threads > 1 or dlc_plan_cost(plan._plan) > MOST_COST_WITH_GIL
         _describe_array(&self._row, (row, bindings[row].dtype, bindings[row].shape[1:]))
         _describe_array(&self._result, (result, bindings[result].dtype, bindings[result].shape[1:]))
         _set_one_step(&run, self._workspace, plan._n_slots)
@@ -351,18 +352,23 @@ cdef class RowCall(_BoundCall):
     def __dealloc__(self):
         dlc_repeated_step_free(self._step)
 
+    @property
+    def team(self):
+        """The threads of the last call; 0 before the first."""
+        return dlc_repeated_step_team(self._step)
+
     def __call__(self, row, result, parameters):
         """``result``, or a new array where it is None, with the row's result.
 
         None unless both are arrays of the expected dtype and shape, in C order and apart; when
-        ``parameters`` are others or a layer has changed, or the number of threads for a long one;
-        and while another thread is in a call of this.
+        ``parameters`` are others or a layer has changed, or a long one may have more threads; and
+        while another thread is in a call of this.
         """
         cdef dlc_status status
         cdef cnp.ndarray out
         if self._is_running or not self._is_current(parameters):
             return None
-        if self._is_long and self._thread_limit != dlc_get_num_threads():
+        if self._is_long and self._thread_limit < dlc_get_num_threads():
             return None
         if not _fits(&self._row, row):
             return None

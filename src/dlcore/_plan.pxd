@@ -76,6 +76,7 @@ cdef extern from "plan/plan.h" nogil:
     )
     void dlc_repeated_step_free(dlc_repeated_step *step)
     dlc_status dlc_repeated_step_run(dlc_repeated_step *step)
+    int32_t dlc_repeated_step_team(const dlc_repeated_step *step)
     dlc_status dlc_arena_place(
         int64_t *offsets, int64_t *arena_bytes, const dlc_buffer *buffers, int64_t n
     )

@@ -74,8 +74,6 @@ static void test_tile(const dlc_gemm_kernels *kernels, int32_t dtype)
                              flags >> 2 & 1, flags >> 3);
 }
 
-/* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up to whole
- * vectors, or more where it is some. */
 /* What a tile stores beside a plain one of the same product */
 typedef enum stored { UNBIASED, BIASED, RECTIFIED, BY_SIGN, BY_TANH, STORED_COUNT } stored;
 
@@ -86,13 +84,25 @@ static double expected_store(stored stored, int32_t dtype, double x, double with
         return x;
     case BIASED:
         return round_to(dtype, x + with);
-    case RECTIFIED:
-        return fmax(round_to(dtype, x + with), 0);
+    case RECTIFIED: {
+        const double sum = round_to(dtype, x + with);
+        return sum < 0 ? 0 : sum;
+    }
     case BY_SIGN:
         return with > 0 ? x : 0;
     default:
         return (1 - with * with) * x;
     }
+}
+
+/* What stores must not take for another number: every seventh element, each time another */
+static void fill_with_special(int32_t dtype, void *x, int64_t n)
+{
+    static const double special[] = {NAN, 0.0, -0.0, INFINITY, -INFINITY};
+    static int next;
+    fill_uniform(dtype, x, n, -1, 1);
+    for (int64_t i = (int64_t)(next_bits() % 7); i < n; i += 7)
+        set(dtype, x, i, special[next++ % 5]);
 }
 
 static void test_storing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype, stored stored, int64_t rows, int64_t cols,
@@ -103,9 +113,9 @@ static void test_storing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype,
     void *c = place(C, dtype, rows * cols, edge), *plain = place(START, dtype, rows * cols, edge);
     void *a = place(A, dtype, rows * depth, edge), *b = place(B, dtype, depth * ldb, edge);
     void *with = place(BESIDE, dtype, n_with, edge);
-    fill_uniform(dtype, a, rows * depth, -1, 1);
+    fill_with_special(dtype, a, rows * depth);
     fill_uniform(dtype, b, depth * ldb, -1, 1);
-    fill_uniform(dtype, with, n_with, -1, 1);
+    fill_with_special(dtype, with, n_with);
     describe("tile %lld x %lld x %lld, store %d, float%d", (long long)rows, (long long)cols, (long long)depth, (int)stored,
              bits_of(dtype));
     kernels->tile(plain, cols, a, is_biased ? 1 : depth, is_biased ? rows : 1, b, ldb, depth, rows, cols, false, NULL);
@@ -116,9 +126,9 @@ static void test_storing_tile_of(const dlc_gemm_kernels *kernels, int32_t dtype,
         kernels->gated_tile(c, cols, a, depth, b, ldb, depth, rows, cols, with, cols, stored == BY_SIGN);
     for (int64_t i = 0; i < rows * cols; i++) {
         const double expected = expected_store(stored, dtype, get(dtype, plain, i), get(dtype, with, is_biased ? i / cols : i));
-        const double bound = stored == BY_TANH ? 2 * epsilon_of(dtype) * (fabs(expected) + fabs(get(dtype, plain, i))) : 0;
-        if (!expect(is_within(get(dtype, c, i), expected, bound), "element %lld is %g, not %g", (long long)i, get(dtype, c, i),
-                    expected))
+        const double got = get(dtype, c, i), bound = 2 * epsilon_of(dtype) * (fabs(expected) + fabs(get(dtype, plain, i)));
+        const bool is_right = stored == BY_TANH ? is_within(got, expected, bound) : is_same(got, expected);
+        if (!expect(is_right, "element %lld is %g, not %g", (long long)i, got, expected))
             return;
     }
     expect_intact();
@@ -135,6 +145,8 @@ static void test_storing_tiles(const dlc_gemm_kernels *kernels, int32_t dtype)
                         test_storing_tile_of(kernels, dtype, stored, rows, cols, depths[(rows + cols + edge) % 5], edge);
 }
 
+/* The source begins or ends at a page without access: packing may read no further. step: width, or that filled up to whole
+ * vectors, or more where it is some. */
 static void test_pack_of(const dlc_gemm_kernels *kernels, int32_t dtype, int64_t step, int64_t width, int64_t depth,
                          int64_t width_stride, int64_t depth_stride, edge edge)
 {

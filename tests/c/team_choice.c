@@ -40,6 +40,19 @@ static void test_the_faster_is_taken_and_both_are_looked_at(void)
     expect(alone > 0.99 && alone < 1, "%g of the runs were alone beside a slower team", alone);
 }
 
+static void test_one_delayed_run_decides_nothing(void)
+{
+    describe("looks in which a run of the team is delayed");
+    dlc_team_choice choice = dlc_team_choice_begin();
+    share_alone(&choice, 5 * US, 8 * US, 10 * MS);
+    for (int64_t run = 0; run < 1000000; run++) {
+        const bool is_alone = dlc_team_choice_is_alone(&choice);
+        dlc_team_choice_note(&choice, choice.look == 2 ? 10 * MS : is_alone ? 8 * US : 5 * US);
+        if (!expect(!choice.is_alone, "run %lld: the team was given up", (long long)run))
+            return;
+    }
+}
+
 static void test_what_changes_is_noticed_within_seconds(void)
 {
     describe("a team whose cores are taken away and given back");
@@ -66,6 +79,7 @@ int main(void)
 {
     test_the_first_runs_start_no_threads();
     test_the_faster_is_taken_and_both_are_looked_at();
+    test_one_delayed_run_decides_nothing();
     test_what_changes_is_noticed_within_seconds();
     test_looks_take_little_of_long_runs();
     return finish_checks("team_choice");
