@@ -134,8 +134,10 @@ DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, 
     lines_ahead lines = ahead ? lines_apart(ahead) : lines_of(c, ldc, rows);
     if (accumulate && depth < STEPS * rows) /* too few to fetch a line of every row */
         prefetch_rows(c, ldc, rows, wide);
+    /* tiles of a single vector do well without, and take 0.04 MB less */
+    const bool is_written_out = wide || feed == AHEAD;
     int64_t p = 0;
-    for (; p + STEPS <= depth; p += STEPS) {
+    for (; is_written_out && p + STEPS <= depth; p += STEPS) {
         fetch_line(&lines, feed);
         DLC_UNROLL
         for (int step = 0; step < STEPS; step++) {
