@@ -111,9 +111,9 @@ static bool last_columns_are_few(const dlc_gemm *g)
 
 /* Of one full vector, tiles of 6 rows wait for their own sums: AVX2 takes 0.8 to 0.98 of the time by dots (4 to 1024 x 256 x 8,
  * float64 x 4), SSE 0.73 to 1.16. Tiles of 14 rows do not (1.06 to 1.25), and two lanes are soon added up either way (0.9 to
- * 1.45). A b that lies along k is another matter, as tiles would have to transpose it: 32 x 256 x 16 takes 0.89 of the time by dots,
- * 16 x 256 x 16 0.75, 128 x 256 x 16 0.99, 32 x 512 x 16 0.83, float64 32 x 256 x 8 0.81 and 32 x 128 x 8 0.78 (Zen 5, AVX-512; AVX2
- * is level). */
+ * 1.45). A b that lies along k is another matter, as tiles would have to transpose it: 32 x 256 x 16 takes 0.89 of the time by
+ * dots, 16 x 256 x 16 0.75, 128 x 256 x 16 0.99, 32 x 512 x 16 0.83, float64 32 x 256 x 8 0.81 and 32 x 128 x 8 0.78 (Zen 5,
+ * AVX-512; AVX2 is level). */
 static bool gains_with_full_vector(const dlc_gemm_kernels *kernels) { return kernels->mr <= 6 && kernels->lanes >= 4; }
 
 static bool dots_of_few_columns_are_faster(const dlc_gemm *g)
@@ -248,10 +248,11 @@ bool dlc_gemm_gains_by_packed_b(const dlc_gemm *g)
            !are_few_rows_faster(g);
 }
 
-/* What needs no blocks and no packing of whole operands, and would spend its time on them and a job's beginning: 8^3 two thirds of
- * it, 64^3 4%, 128^3 2%, 256^3 1% (Zen 5; AVX2 0 to 1.5% from 100 rows on). k is not cut here, and so no deeper than where others
- * do not cut it: a block (kc), rows of a that lie across it, and rows of b that collide, which are not near. In networks tiles of small products begin the program of a store, too (dlc_gemm_store): with layers of up to 256
- * columns instead of 80, 64-100-10 in batches of 200 takes 0.91 of the time, 784-100-10 and 32-200-200-10 in batches of 128 0.97. */
+/* What needs no blocks and no packing of whole operands, and would spend its time on them and a job's beginning: 8^3 two thirds
+ * of it, 64^3 4%, 128^3 2%, 256^3 1% (Zen 5; AVX2 0 to 1.5% from 100 rows on). k is not cut here, and so no deeper than where
+ * others do not cut it: a block (kc), rows of a that lie across it, and rows of b that collide, which are not near. In networks
+ * tiles of small products begin the program of a store, too (dlc_gemm_store): with layers of up to 256 columns instead of 80,
+ * 64-100-10 in batches of 200 takes 0.91 of the time, 784-100-10 and 32-200-200-10 in batches of 128 0.97. */
 enum { SMALL_ROWS = 256, SMALL_K = 256, SMALL_VECTOR_K = 80 };
 _Static_assert(SMALL_ROWS <= SMALL_K && SMALL_K % (DLC_GEMM_MAX_NR_BYTES / 8) == 0, "the last columns have room in a panel, too");
 
@@ -301,8 +302,9 @@ bool dlc_gemm_takes_store(const dlc_gemm *g, dlc_gemm_store store)
 }
 
 /* A tile that is as short as this is done before its loop, written out four times, pays, and fewer instructions are read for it:
- * what a step of a small network runs takes more than the 32 KB that L1 has for them. (Zen 5, one thread, two builds in turns: 10 x
- * 32 x 32 with a transposed takes 0.97 of the time, 32 x 4 x 256 0.82, 64 x 48 x 64 1.02; 10-32-2 in batches of 32 0.93.) */
+ * what a step of a small network runs takes more than the 32 KB that L1 has for them. (Zen 5, one thread, two builds in turns:
+ * 10 x 32 x 32 with a transposed takes 0.97 of the time, 32 x 4 x 256 0.82, 64 x 48 x 64 1.02; 10-32-2 in batches of 32 0.93 to
+ * 0.99.) */
 enum { SHORT_K = 32 };
 
 /* Rows [row, row + rows) and columns [col, col + cols) of c; b: those columns of b */

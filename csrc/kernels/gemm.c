@@ -157,8 +157,8 @@ DLC_INLINE void panel_tile(real *c, int64_t ldc, const real *a, int64_t a_step, 
     store_tile(c, ldc, left, right, cols, accumulate, rows, wide);
 }
 
-/* Tiles of small products, whose lines are near. Loops are not written out several times: small depths are soon over. (Zen 5, two
- * builds in turns: with four steps a turn 10-32-2 in batches of 32 takes 1.06 of the time, 4-32-16-4 as long.) */
+/* Tiles of small products, whose lines are near. Loops are not written out several times: small depths are soon over. (Zen 5,
+ * runs of their own: with four steps a turn 10-32-2 in batches of 32 takes 1.06 of the time, 4-32-16-4 as long.) */
 
 /* To each row its bias; NaN stays. */
 DLC_INLINE void add_bias(vreal *left, vreal *right, const real *bias, real least, const int rows, const bool wide)
