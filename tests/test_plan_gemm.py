@@ -307,10 +307,15 @@ def test_small_products_store_what_their_programs_compute(dtype, store, transpos
         arrays += [b.T.copy() if transpose_b else b, x.T.copy() if shape[0] > 1 else x]
         plan = Plan(builder.build())
         outputs = run_teams(plan, arrays, epoch_rows=1, batch_rows=1, step_end=1)[:2]
-        wide = [array.astype("f8") for array in (a, b, x)]
-        for out, expected in zip(outputs, results(wide[0] @ wide[1], wide[2]), strict=True):
-            scale = np.nanmax(np.abs(expected)) + (np.abs(wide[0][1:]) @ np.abs(wide[1])).max() ** 2
-            assert_allclose(out.T, expected, rtol=0, atol=(k + 8) * np.finfo(dtype).eps * scale)
+        a, b, x = (array.astype("f8") for array in (a, b, x))
+        product, sizes_of_terms = a @ b, np.abs(a) @ np.abs(b)
+        steepest = 1 + np.abs(x) + x**2 + 2 * np.abs(product) * (1 + np.abs(x))  # of all stores
+        for out, expected in zip(outputs, results(product, x), strict=True):
+            rounded = np.abs(expected) + np.abs(x) + x**2  # what may cancel, beside the product
+            bound = (k + 4) * sizes_of_terms * steepest + 4 * rounded
+            bound = np.nan_to_num(np.finfo(dtype).eps * bound)
+            assert_array_equal(np.isnan(out.T), np.isnan(expected))
+            assert np.all(np.nan_to_num(np.abs(out.T - expected)) <= bound)
 
 
 def test_gemm_updates_an_input_of_its_store_in_place(rng):

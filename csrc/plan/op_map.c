@@ -82,7 +82,7 @@ static dlc_status check_program(prepared_map *prepared, const dlc_op *op, const 
     DLC_TRY(find_space(prepared, shape, op, args, operands));
     DLC_TRY(check_outputs(prepared, operands));
     for (int32_t i = 0; i < prepared->program.n_out; i++)
-        if (operands[i].slot_kind == DLC_SLOT_STREAM || operands[i].slot_kind == DLC_SLOT_STEP) /* often made for the run */
+        if (dlc_operand_moves(&operands[i])) /* such memory is often made for the run */
             prepared->program.new_outputs |= 1u << i;
     prepared->sums_rows = prepared->ndim > 0 && prepared->space[0] < 0 && operands[0].extents[0] == 1;
     if (dlc_element_count(&count, shape, prepared->ndim, "the space of a map") != DLC_OK)

@@ -14,11 +14,6 @@ typedef struct prepared_step {
     bool stays; /* all but the scalars lie in the same place in every step */
 } prepared_step;
 
-static bool is_moving(const dlc_operand *operand)
-{
-    return operand->slot_kind == DLC_SLOT_STREAM || operand->slot_kind == DLC_SLOT_STEP;
-}
-
 static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
 {
     prepared_step *prepared = calloc(1, sizeof *prepared);
@@ -37,7 +32,7 @@ static dlc_status check(dlc_op *op, const dlc_array *args, const dlc_operand *op
     prepared->dtype = args[0].dtype;
     prepared->stays = true;
     for (int32_t i = 0; i <= grad; i++)
-        prepared->stays = prepared->stays && !is_moving(&operands[i]);
+        prepared->stays = prepared->stays && !dlc_operand_moves(&operands[i]);
     return DLC_OK;
 }
 

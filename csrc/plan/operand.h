@@ -22,6 +22,12 @@ static inline int64_t dlc_count_from(const dlc_array *array, int32_t axis)
 
 static inline int64_t dlc_count(const dlc_array *array) { return dlc_count_from(array, 0); }
 
+/* Whether it lies elsewhere in every step. */
+static inline bool dlc_operand_moves(const dlc_operand *operand)
+{
+    return operand->slot_kind == DLC_SLOT_STREAM || operand->slot_kind == DLC_SLOT_STEP;
+}
+
 /* Whether axes [axis, ndim) are dense and in C order for every number of rows. Strides of axes of one element, and of
  * arrays of none, do not matter. */
 static inline bool dlc_is_contiguous(const dlc_array *array, const dlc_operand *operand, int32_t axis)

@@ -1,5 +1,7 @@
 #include "plan/team_choice.h"
 
+#include "core/sizes.h"
+
 /* A look is so many runs of a team and as many of one thread, of which the first wakes threads and fills caches, and does not
  * count. */
 enum { RUNS_OF_EACH = 5, LOOK_RUNS = 2 * RUNS_OF_EACH };
@@ -10,9 +12,6 @@ static const int64_t FIRST_PAUSE_OF_TEAM = 50000000, FIRST_PAUSE_ALONE = 5000000
 
 /* But no shorter than so many looks, which may take a team's runs twice as long */
 enum { LOOKS_APART = 20 };
-
-static int64_t min_ns(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max_ns(int64_t a, int64_t b) { return a > b ? a : b; }
 
 dlc_team_choice dlc_team_choice_begin(void)
 {
@@ -42,14 +41,14 @@ static void end_look(dlc_team_choice *choice)
     const bool is_alone = is_better_alone(choice), is_new = is_alone != choice->is_alone;
     const int64_t first = is_alone ? FIRST_PAUSE_ALONE : FIRST_PAUSE_OF_TEAM;
     choice->is_alone = is_alone;
-    choice->pause_ns = is_new ? first : min_ns(2 * choice->pause_ns, LONGEST_PAUSE);
-    choice->until_look_ns = max_ns(choice->pause_ns, LOOKS_APART * (choice->team.sum_ns + choice->alone.sum_ns));
+    choice->pause_ns = is_new ? first : dlc_min64(2 * choice->pause_ns, LONGEST_PAUSE);
+    choice->until_look_ns = dlc_max64(choice->pause_ns, LOOKS_APART * (choice->team.sum_ns + choice->alone.sum_ns));
 }
 
 static void add_time(dlc_team_times *times, int64_t ns)
 {
     times->sum_ns += ns;
-    times->longest_ns = max_ns(times->longest_ns, ns);
+    times->longest_ns = dlc_max64(times->longest_ns, ns);
 }
 
 void dlc_team_choice_note(dlc_team_choice *choice, int64_t ns)

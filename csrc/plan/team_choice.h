@@ -12,11 +12,11 @@ typedef struct dlc_team_times {
 } dlc_team_times;
 
 typedef struct dlc_team_choice {
-    bool is_alone;         /* what runs take that are not measured */
-    int look;              /* the measured run in hand; LOOK_RUNS: none */
+    bool is_alone;              /* what runs take that are not measured */
+    int look;                   /* the measured run in hand; LOOK_RUNS: none */
     dlc_team_times team, alone; /* of the measured runs so far */
-    int64_t until_look_ns; /* of running */
-    int64_t pause_ns;      /* from one look to the next */
+    int64_t until_look_ns;      /* of running */
+    int64_t pause_ns;           /* from one look to the next */
 } dlc_team_choice;
 
 /* Alone, until runs have taken some milliseconds: what runs but a few times starts no threads. */
