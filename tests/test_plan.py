@@ -432,7 +432,7 @@ def test_sums_over_blocks_are_those_of_all_rows(batch_rows, instruction, reducti
     expected = made[: steps * batch_rows].reshape(steps, batch_rows, 3).sum(1)
     if reduction == pb.MEAN:
         expected /= batch_rows
-    assert_allclose(out[:, 0], expected, rtol=1e-12)
+    assert_allclose(out[:, 0], expected, rtol=1e-13)
 
 
 def loss_builder(place=pb.IN_BLOCK, shape=(ROWS, 3)):
