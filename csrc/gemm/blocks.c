@@ -79,6 +79,7 @@ typedef struct job {
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
     int64_t packed_depth;    /* of what is packed of them */
+    int64_t part_depth;      /* of that all tiles of a panel take so much, then the rest */
     int64_t tiled;           /* the columns that tiles compute */
     void *for_last;          /* room for those behind them */
     int64_t first_col;       /* the first of the columns in hand, whose panels b_block may keep */
@@ -92,6 +93,7 @@ typedef struct job {
     int64_t height;          /* of the first of these */
     int64_t higher_tiles;    /* that are as high; the others have a row less */
     ahead next_a, next_b;    /* the rows of b to come, and as many columns of a */
+    bool fetches_packed;     /* whether next_b is the panel to come of a packed b, anew for each */
     bool fetches_between;    /* whether a tile fetches them line by line, or they are fetched before it */
     int64_t apart, step;     /* bytes between the lines that a tile fetches; that are fetched for a tile */
     rows_ahead next_panel;   /* the columns of b to come that are going to be packed */
@@ -190,6 +192,16 @@ static panel panel_of_packed(const job *job, int64_t col)
     return (panel){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step, NULL, false};
 }
 
+/* The panel of a packed b that begins with a column, if there is one */
+static ahead look_at_packed_panel(const job *job, int64_t col)
+{
+    if (col >= dlc_min64(job->tiled, job->end_col))
+        return (ahead){0, 0};
+    const panel next = panel_of_packed(job, col);
+    const uintptr_t begin = (uintptr_t)next.b;
+    return (ahead){begin, begin + (uintptr_t)(job->packed_depth * next.ldb * job->g->element_size)};
+}
+
 /* The columns [col, col + cols) of b, which are packed here where that is not for a tile to do */
 static panel find_panel(const job *job, int64_t col, int64_t cols)
 {
@@ -244,38 +256,53 @@ static int64_t end_of_tile(const job *job, int64_t tile, int64_t row, const tria
     return row + dlc_ceil_div(rows, dlc_ceil_div(rows, job->g->kernels->mr));
 }
 
-/* The columns [col, col + cols) of the rows in hand, cols <= nr */
-static void multiply_panel(job *job, int64_t col, int64_t cols)
+/* The part of a panel that begins with its row p */
+static void multiply_part(job *job, int64_t col, int64_t cols, int64_t p, panel *panel, const triangle *below)
 {
     const dlc_gemm *g = job->g;
     const dlc_gemm_kernels *kernels = g->kernels;
-    panel panel = find_panel(job, col, cols);
-    job->next_panel = look_at_panel(job, col + cols);
-    const triangle below = job->scheme->is_symmetric ? find_triangle(job, col, &panel) : (triangle){0, 0};
+    const int64_t depth = dlc_min64(job->part_depth, job->packed_depth - p);
+    const bool accumulate = job->accumulate || p > 0;
     for (int64_t tile = 0, row = 0, next; row < job->rows; tile++, row = next) {
-        next = end_of_tile(job, tile, row, &below);
-        if (next <= below.first)
+        next = end_of_tile(job, tile, row, below);
+        if (next <= below->first)
             continue;
         dlc_gemm_ahead lines;
         const dlc_gemm_ahead *fetched = next_lines(job, &lines) ? &lines : NULL;
         fetch_rows(&job->next_panel);
         const int64_t rows = next - row;
         const int64_t a_row = job->scheme->pack_a ? 1 : g->a_row, a_col = job->scheme->pack_a ? rows : g->a_col;
-        const void *a = job->scheme->pack_a ? a_panel(job, row) : a_rows(job, row);
+        const void *a = job->scheme->pack_a ? at(g, a_panel(job, row), p * rows) : a_rows(job, row);
         void *c = at(g, job->block.data, row * job->block.ld + job->col_of_first + col - job->block.col);
-        if (panel.by_packing_tile) {
-            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel.packed, panel.b, panel.ldb, job->depth, rows,
-                                  job->accumulate, fetched);
-            if (panel.packed)
-                panel.b = panel.packed;
-            panel.ldb = kernels->nr;
-            panel.by_packing_tile = false;
+        if (panel->by_packing_tile) {
+            kernels->packing_tile(c, job->block.ld, a, a_row, a_col, panel->packed, panel->b, panel->ldb, depth, rows,
+                                  accumulate, fetched);
+            if (panel->packed)
+                panel->b = panel->packed;
+            panel->ldb = kernels->nr;
+            panel->by_packing_tile = false;
         } else {
-            const int64_t few = columns_to_compute(job, next - below.first, cols);
-            kernels->tile(c, job->block.ld, a, a_row, a_col, panel.b, panel.ldb, job->packed_depth, rows, few, job->accumulate,
-                          fetched);
+            const int64_t few = columns_to_compute(job, next - below->first, cols);
+            kernels->tile(c, job->block.ld, a, a_row, a_col, at(g, panel->b, p * panel->ldb), panel->ldb, depth, rows, few,
+                          accumulate, fetched);
         }
     }
+}
+
+/* The columns [col, col + cols) of the rows in hand, cols <= nr */
+static void multiply_panel(job *job, int64_t col, int64_t cols)
+{
+    const dlc_gemm *g = job->g;
+    panel panel = find_panel(job, col, cols);
+    job->next_panel = look_at_panel(job, col + cols);
+    if (job->fetches_packed)
+        job->next_b = look_at_packed_panel(job, col + cols);
+    const triangle below = job->scheme->is_symmetric ? find_triangle(job, col, &panel) : (triangle){0, 0};
+    int64_t p = 0;
+    do {
+        multiply_part(job, col, cols, p, &panel, &below);
+        p += job->part_depth;
+    } while (p < job->packed_depth);
     if (job->row == 0)
         sum_columns(g, col, panel.b, panel.ldb, 1, job->depth, cols, job->accumulate);
 }
@@ -365,6 +392,11 @@ static void look_ahead(job *job)
     const dlc_gemm *g = job->g;
     const int64_t next = job->p + job->depth, depth = dlc_min64(job->depth, g->k - next);
     job->next_a = job->next_b = (ahead){0, 0};
+    if (job->fetches_packed) {
+        job->fetches_between = true;
+        job->apart = DLC_ALIGNMENT;
+        job->step = job->part_depth / g->kernels->steps_per_line * DLC_ALIGNMENT;
+    }
     if (g->kernels->packs_pairs || depth < g->kernels->steps_per_line || job->tiled == 0)
         return;
     if (!job->scheme->pack_a && g->a_col != 1)
@@ -394,6 +426,13 @@ int64_t dlc_gemm_block_depth(const dlc_gemm *g, const scheme *scheme)
 {
     const int64_t depth = even_blocks(g->k, scheme->most_depth);
     return g->kernels->packs_pairs && depth < g->k ? round_up(depth, PAIRS_DEPTH) : depth;
+}
+
+/* Parts end, as blocks do, where whole pairs do. */
+static int64_t depth_of_parts(const job *job)
+{
+    const int64_t most = job->g->kernels->part_depth;
+    return most > 0 ? round_up(even_blocks(job->packed_depth, most), job->g->kernels->whole_pairs) : job->packed_depth;
 }
 
 /* The most columns of b whose packed panels wait for the next block of rows. */
@@ -429,9 +468,11 @@ void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col,
     const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
     const bool is_packed_ahead = g->b_col == 1 ? kernels->packs_pairs : g->b_row == 1;
     job.is_far = is_packed_ahead && !g->packed_b && b_bytes > FAR_B_BYTES;
+    job.fetches_packed = kernels->packs_pairs && kernels->steps_per_line > 0 && g->packed_b && b_bytes > FAR_B_BYTES;
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.packed_depth = packed_depth(kernels, job.depth);
+        job.part_depth = depth_of_parts(&job);
         job.accumulate = g->accumulate || job.p > 0;
         const bool is_complete = job.p + job.depth == g->k;
         look_ahead(&job);

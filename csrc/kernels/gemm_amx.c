@@ -3,8 +3,8 @@
  * with one of b, 16 pairs by 16 columns. A tile has two by two of them, which hide the instruction's latency and load each
  * operand for two.
  *
- * Panels of b are those of gemm_bfloat16.c. Those of a lie square by square, in each row by row; the last squares have as many
- * pairs as are left. An element of c is one chain over the squares, in order, whatever tile holds it. Within a square the first
+ * Panels of b are those of gemm_bfloat16.c, filled up with 0 to whole squares. Those of a lie square by square, in each row by
+ * row. An element of c is one chain over the squares, in order, whatever tile holds it. Within a square the first
  * and the second elements of pairs are added up apart and then to c, so that bits differ from those of vectors; subnormals are
  * taken for 0 (Intel's Intrinsics Guide, _tile_dpbf16ps). */
 #include <immintrin.h>
@@ -15,12 +15,15 @@
 
 enum { SIDE = 16, ROW_BYTES = 64, AMX_MR = 2 * SIDE };
 
-/* A block of a takes 512 KB of L2, a panel 64 KB. Two of these exceed L1, and their loads from L2 are what a tile waits for; with
- * half of their depth a product takes as long at 512^3 and 1.2 to 1.3 times as long at 1024^3 and 2048^3, as c is loaded and
- * stored once more. Blocks of half the rows are 7% faster at 512^3 and 1 to 10% slower beyond, of twice the rows 2 to 12% slower
- * with b packed. Without gain were the hint that a is streamed (0.9 to 1.05), and rows of a or b fetched one to three squares
- * ahead (0.94 to 1.03). */
+/* A block of a takes 512 KB of L2, a panel of b 64 KB. */
 enum { AMX_MC = 8 * AMX_MR };
+
+/* A half of a panel stays in L1 while all rows of a block are multiplied with it: rows of a come past it from L2, by the hint that
+ * they are not kept. */
+enum { AMX_PART_DEPTH = PAIRS_KC / 4 };
+
+/* Beside each square a tile fetches rows of c, which it is going to store, and lines of the panel of b that comes next. */
+enum { ROWS_BETWEEN = 2, LINES_BETWEEN = 4 };
 
 /* The registers: macros, as intrinsics take their numbers literally */
 #define UPPER_LEFT 0
@@ -81,38 +84,23 @@ DLC_INLINE void clear_squares(const bool tall, const bool wide)
         _tile_zero(LOWER_RIGHT);
 }
 
-/* The squares of c += those of a (rows, 16 pairs; contiguous) and of b (16, leading dimension ldb) */
+/* The squares of c += those of a (rows, 16 pairs; contiguous) times those of b (16, leading dimension ldb) */
 DLC_INLINE void multiply_squares(const int32_t *a, const int32_t *b, int64_t ldb, const bool tall, const bool wide)
 {
     const int64_t b_bytes = ldb * (int64_t)sizeof *b;
     _tile_loadd(B_LEFT, b, b_bytes);
-    _tile_loadd(A_UPPER, a, ROW_BYTES);
+    _tile_stream_loadd(A_UPPER, a, ROW_BYTES);
     _tile_dpbf16ps(UPPER_LEFT, A_UPPER, B_LEFT);
     if (wide) {
         _tile_loadd(B_RIGHT, b + L, b_bytes);
         _tile_dpbf16ps(UPPER_RIGHT, A_UPPER, B_RIGHT);
     }
     if (tall) {
-        _tile_loadd(A_LOWER, a + SIDE * SIDE, ROW_BYTES);
+        _tile_stream_loadd(A_LOWER, a + SIDE * SIDE, ROW_BYTES);
         _tile_dpbf16ps(LOWER_LEFT, A_LOWER, B_LEFT);
         if (wide)
             _tile_dpbf16ps(LOWER_RIGHT, A_LOWER, B_RIGHT);
     }
-}
-
-/* The same for fewer pairs than a square has: both are filled up with 0. */
-DLC_INLINE void multiply_rest(const int32_t *a, const int32_t *b, int64_t ldb, int64_t pairs, int64_t rows, const bool tall,
-                              const bool wide)
-{
-    _Alignas(ROW_BYTES) int32_t a_rest[AMX_MR * SIDE], b_rest[SIDE * NR] = {0};
-    for (int64_t i = 0; i < rows; i++)
-        v_store((real *)a_rest + i * SIDE, v_load_part((const real *)a + i * pairs, pairs, 0));
-    for (int64_t p = 0; p < pairs; p++)
-        for (int half = 0; half <= wide; half++)
-            v_store((real *)b_rest + p * NR + half * L, v_load((const real *)b + p * ldb + half * L));
-    DLC_IN_MEMORY(a_rest);
-    DLC_IN_MEMORY(b_rest);
-    multiply_squares(a_rest, b_rest, NR, tall, wide);
 }
 
 /* The squares of c = from (rows, leading dimension ld) */
@@ -161,24 +149,43 @@ DLC_INLINE void begin_squares(const real *c, int64_t ldc, bool accumulate, const
     }
 }
 
+/* What a tile has still to fetch: addresses, which are hints */
+typedef struct fetches {
+    uintptr_t row, end, row_bytes; /* of c, and where they end */
+    uintptr_t line;                /* 0: none */
+} fetches;
+
+DLC_INLINE void fetch_some(fetches *next, const bool wide)
+{
+    for (int i = 0; i < ROWS_BETWEEN && next->row < next->end; i++, next->row += next->row_bytes) {
+        __builtin_prefetch((const void *)next->row);
+        if (wide)
+            __builtin_prefetch((const void *)(next->row + ROW_BYTES));
+    }
+    for (int i = 0; i < LINES_BETWEEN && next->line; i++, next->line += DLC_ALIGNMENT)
+        __builtin_prefetch((const void *)next->line, 0, 2);
+}
+
 /* Where c has fewer columns than squares have, they stand in a copy of it. */
 DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, const int32_t *b, int64_t ldb, int64_t depth, int64_t rows,
-                          int64_t cols, bool accumulate, const bool tall, const bool wide)
+                          int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead, const bool tall, const bool wide)
 {
     _Alignas(ROW_BYTES) real copy[AMX_MR * NR];
     const bool is_part = cols % L != 0;
     real *whole = is_part ? copy : c;
-    const int64_t ld = is_part ? NR : ldc, rest = depth % SIDE;
+    const int64_t ld = is_part ? NR : ldc;
     if (is_part && accumulate)
         copy_columns(copy, NR, c, ldc, rows, cols);
     configure(rows);
     begin_squares(whole, ld, accumulate, tall, wide);
     DLC_IN_MEMORY(a);
     DLC_IN_MEMORY(b);
-    for (int64_t p = 0; p < depth - rest; p += SIDE)
+    const uintptr_t row_bytes = (uintptr_t)ldc * sizeof *c;
+    fetches next = {(uintptr_t)c, (uintptr_t)c + (uintptr_t)rows * row_bytes, row_bytes, ahead ? (uintptr_t)ahead->first : 0};
+    for (int64_t p = 0; p < depth; p += SIDE) {
         multiply_squares(a + p * rows, b + p * ldb, ldb, tall, wide);
-    if (rest > 0)
-        multiply_rest(a + (depth - rest) * rows, b + (depth - rest) * ldb, ldb, rest, rows, tall, wide);
+        fetch_some(&next, wide);
+    }
     store_squares(whole, ld, tall, wide);
     if (is_part)
         copy_columns(c, ldc, copy, NR, rows, cols);
@@ -187,23 +194,24 @@ DLC_INLINE void tile_body(real *c, int64_t ldc, const int32_t *a, const int32_t 
 static void tile(void *c, int64_t ldc, const void *a, int64_t a_row, int64_t a_col, const void *b, int64_t ldb,
                  int64_t depth, int64_t rows, int64_t cols, bool accumulate, const dlc_gemm_ahead *ahead)
 {
-    (void)ahead;
     (void)a_row;
     (void)a_col;
     if (rows > SIDE && cols > L)
-        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, true, true);
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, ahead, true, true);
     else if (rows > SIDE)
-        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, true, false);
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, ahead, true, false);
     else if (cols > L)
-        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, false, true);
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, ahead, false, true);
     else
-        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, false, false);
+        tile_body(c, ldc, a, b, ldb, depth, rows, cols, accumulate, ahead, false, false);
 }
 
 static void pack_b(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                    int64_t depth)
 {
+    const int64_t pairs = (depth + 1) / 2, beyond = -pairs & (SIDE - 1);
     DLC_BFLOAT16_NAME(dlc_gemm_bfloat16).pack(panel, step, x, width_stride, depth_stride, width, depth);
+    memset((int32_t *)panel + pairs * step, 0, (size_t)(beyond * step) * sizeof(int32_t));
 }
 
 /* The squares of a panel. Rows whose elements do not lie along the depth are brought together as float32 first. */
@@ -214,7 +222,7 @@ static void pack_a(void *panel, int64_t step, const void *x, int64_t width_strid
     real staged[AMX_MR * 2 * SIDE];
     int32_t *square = panel;
     for (int64_t p = 0; p < depth; p += 2 * SIDE) {
-        const int64_t few = dlc_min64(depth - p, 2 * SIDE), pairs = (few + 1) / 2;
+        const int64_t few = dlc_min64(depth - p, 2 * SIDE);
         const real *rows = (const real *)x + p * depth_stride;
         int64_t apart = width_stride;
         if (depth_stride != 1) {
@@ -222,19 +230,22 @@ static void pack_a(void *panel, int64_t step, const void *x, int64_t width_strid
             DLC_NAME(dlc_gemm_kernels).pack(staged, apart, rows, depth_stride, width_stride, few, width);
             rows = staged;
         }
-        for (int64_t w = 0; w < width; w++, square += pairs)
+        for (int64_t w = 0; w < width; w++, square += SIDE)
             round_row(square, rows + w * apart, few);
     }
 }
 
 static const dlc_gemm_kernels gemm = {
     .packs_pairs = true,
+    .whole_pairs = SIDE,
     .mr = AMX_MR,
     .nr = NR,
     .lanes = L,
     .mc = AMX_MC,
     .kc = PAIRS_KC,
     .panels = PAIRS_PANELS,
+    .part_depth = AMX_PART_DEPTH,
+    .steps_per_line = SIDE / LINES_BETWEEN,
     .nc = 8 * NR,
     .tile = tile,
     .pack = pack_b,

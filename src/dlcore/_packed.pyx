@@ -32,8 +32,8 @@ cdef class PackedMatrix:
     ----------
     shape : tuple of int
     nbytes : int
-        2 an element, with the rows rounded up to an even number and the columns to whole vectors (of 16
-        elements at most).
+        2 an element, with the rows rounded up to an even number, with AMX to a multiple of 32, and the columns
+        to whole vectors (of 16 elements at most).
     """
 
     def __cinit__(self, object maker=None):

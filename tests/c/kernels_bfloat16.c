@@ -13,6 +13,12 @@ static uint32_t pair_of(float first, float second)
     return (uint32_t)(round_to_bfloat16(first) >> 16) | round_to_bfloat16(second);
 }
 
+/* The rows of a panel */
+static int64_t rows_of_panel(const dlc_gemm_kernels *kernels, int64_t depth)
+{
+    return round_up((depth + 1) / 2, kernels->whole_pairs);
+}
+
 /* Numbers at the edges of rounding: ties, carries into the exponent, the largest and least ones, infinities and NaN. */
 static const uint32_t special_bits[] = {
     0x00000000, 0x80000000, 0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0xbfffffff, 0x7f7fffff, 0xff7f8000, 0x7f7f7fff,
@@ -30,7 +36,7 @@ static void fill_specials(float *x, int64_t n)
 static void test_pack_pairs_of(const dlc_gemm_kernels *kernels, int64_t step, int64_t width, int64_t depth,
                                int64_t width_stride, int64_t depth_stride, edge edge)
 {
-    const int64_t pairs = (depth + 1) / 2, overrun = step == width ? kernels->lanes - 1 : 0;
+    const int64_t pairs = rows_of_panel(kernels, depth), overrun = step == width ? kernels->lanes - 1 : 0;
     const int64_t last = (width - 1) * width_stride + (depth - 1) * depth_stride; /* from the first, if below it */
     const int64_t span = depth == 0 ? 0 : 1 + llabs((width - 1) * width_stride) + llabs((depth - 1) * depth_stride);
     uint32_t *panel = place(C, DLC_FLOAT32, pairs * step + overrun, edge);
@@ -43,7 +49,8 @@ static void test_pack_pairs_of(const dlc_gemm_kernels *kernels, int64_t step, in
     for (int64_t p = 0; p < pairs; p++)
         for (int64_t w = 0; w < step; w++) {
             const float *at = first + w * width_stride + 2 * p * depth_stride;
-            uint32_t expected = w < width ? pair_of(at[0], 2 * p + 1 < depth ? at[depth_stride] : 0) : 0;
+            const bool is_there = w < width && 2 * p < depth;
+            uint32_t expected = is_there ? pair_of(at[0], 2 * p + 1 < depth ? at[depth_stride] : 0) : 0;
             if (!expect(panel[p * step + w] == expected, "pair (%lld, %lld) is %08x, not %08x", (long long)p, (long long)w,
                         (unsigned)panel[p * step + w], (unsigned)expected))
                 return;
@@ -67,9 +74,10 @@ static void test_pack_pairs(const dlc_gemm_kernels *kernels)
 }
 
 /* Packs x (depth, step), columns of b that are filled up, with the reference. */
-static const void *packed_columns(const float *x, int64_t step, int64_t depth, edge edge)
+static const void *packed_columns(const dlc_gemm_kernels *kernels, const float *x, int64_t step, int64_t depth, edge edge)
 {
-    uint32_t *panel = place(B, DLC_FLOAT32, (depth + 1) / 2 * step, edge);
+    const int64_t size = rows_of_panel(kernels, depth) * step;
+    uint32_t *panel = memset(place(B, DLC_FLOAT32, size, edge), 0, (size_t)size * sizeof *panel);
     for (int64_t p = 0; p < depth; p += 2)
         for (int64_t w = 0; w < step; w++)
             panel[p / 2 * step + w] = pair_of(x[p * step + w], p + 1 < depth ? x[(p + 1) * step + w] : 0);
@@ -79,7 +87,7 @@ static const void *packed_columns(const float *x, int64_t step, int64_t depth, e
 /* Packs x (depth, rows), which are rows of a, into a layout that the kernels alone know. */
 static const void *packed_rows(const dlc_gemm_kernels *kernels, const float *x, int64_t rows, int64_t depth, edge edge)
 {
-    uint32_t *panel = place(A, DLC_FLOAT32, (depth + 1) / 2 * rows + kernels->lanes - 1, edge);
+    uint32_t *panel = place(A, DLC_FLOAT32, rows_of_panel(kernels, depth) * rows + kernels->lanes - 1, edge);
     kernels->pack_a(panel, rows, x, 1, rows, rows, depth);
     return panel;
 }
@@ -100,8 +108,9 @@ static void test_tile_of_pairs_of(const dlc_gemm_kernels *kernels, int64_t rows,
     const void *start = accumulate ? copy_of(dtype, c, rows * cols) : NULL;
     describe("tile of pairs, %lld x %lld x %lld, accumulate %d", (long long)rows, (long long)cols, (long long)depth,
              accumulate);
-    kernels->tile(c, cols, packed_rows(kernels, a, rows, depth, edge), 1, rows, packed_columns(b, ldb, depth, edge), ldb,
-                  (depth + 1) / 2, rows, cols, accumulate, NULL);
+    const dlc_gemm_ahead ahead = {a, DLC_ALIGNMENT};
+    kernels->tile(c, cols, packed_rows(kernels, a, rows, depth, edge), 1, rows, packed_columns(kernels, b, ldb, depth, edge), ldb,
+                  rows_of_panel(kernels, depth), rows, cols, accumulate, depth % 2 ? &ahead : NULL);
     if (kernels->end)
         kernels->end();
     expect_product(dtype, (operand){c, cols, 1}, (operand){a, 1, rows}, (operand){b, ldb, 1}, rows, cols, depth, start);
