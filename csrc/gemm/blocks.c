@@ -465,7 +465,7 @@ void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col,
         job.transient = at(g, job.for_last, dlc_gemm_few_columns_scratch(kernels, block_rows, block_depth));
     job.tiled = g->n - dlc_gemm_last_columns(g, scheme, g->m - (g->m - 1) / block_rows * block_rows);
     job.pack_b = kernels->packs_pairs || g->m > most_rows_in_place(g, block_depth) || g->b_col != 1;
-    const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->k, g->n), g->element_size);
+    const int64_t b_bytes = dlc_cost_mul(dlc_cost_mul(g->packed_b ? packed_depth(kernels, g->k) : g->k, g->n), g->element_size);
     const bool is_packed_ahead = g->b_col == 1 ? kernels->packs_pairs : g->b_row == 1;
     job.is_far = is_packed_ahead && !g->packed_b && b_bytes > FAR_B_BYTES;
     job.fetches_packed = kernels->packs_pairs && kernels->steps_per_line > 0 && g->packed_b && b_bytes > FAR_B_BYTES;

@@ -18,9 +18,9 @@ enum { SIDE = 16, ROW_BYTES = 64, AMX_MR = 2 * SIDE };
 /* A block of a takes 512 KB of L2, a panel of b 64 KB. */
 enum { AMX_MC = 8 * AMX_MR };
 
-/* A half of a panel stays in L1 while all rows of a block are multiplied with it: rows of a come past it from L2, by the hint that
+/* So many pairs of a panel, 40 KB, stay in L1 while all rows of a block are multiplied with it: rows of a come past it from L2, by the hint that
  * they are not kept. */
-enum { AMX_PART_DEPTH = PAIRS_KC / 4 };
+enum { AMX_PART_DEPTH = 320 };
 
 /* Beside each square a tile fetches rows of c, which it is going to store, and lines of the panel of b that comes next. */
 enum { ROWS_BETWEEN = 2, LINES_BETWEEN = 4 };
