@@ -59,22 +59,83 @@ void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kern
     dlc_map_walk_run(&w, 0, blocks);
 }
 
-int64_t dlc_map_bound_bytes(const dlc_map_program *program) { return dlc_map_walk_bytes(program); }
+/* What is prepared of a run. The copy of a single number, as a loss is, or a literal, takes less than a walk would. */
+typedef struct bound_map {
+    bool is_number;
+    const dlc_map_program *program;
+    const dlc_real_kernels *kernels;
+    void *number;
+    const void *copied; /* NULL: the literal */
+    _Alignas(DLC_ALIGNMENT) char walk[];
+} bound_map;
 
-void dlc_map_bind(void *bound, const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+static bool copies_number(const dlc_map_program *program, const dlc_array *arrays, const int64_t *shape, int32_t ndim)
+{
+    for (int axis = 0; axis < ndim; axis++)
+        if (shape[axis] != 1)
+            return false;
+    for (int i = 0; i < dlc_map_operand_count(program); i++)
+        if (arrays[i].dtype != program->dtype)
+            return false;
+    return program->n_out == 1 && program->n_in + program->n_literals == 1 && program->n_instructions == 1 &&
+           program->instructions[0].op == DLC_MAP_COPY && program->instructions[0].a == 1;
+}
+
+static void copy_number(const bound_map *bound, int64_t rows)
+{
+    const dlc_map_program *program = bound->program;
+    if (!bound->copied)
+        bound->kernels->fill(bound->number, dlc_map_number_of(&program->literals[0], (double)rows), 1);
+    else if (program->dtype == DLC_FLOAT32)
+        memcpy(bound->number, bound->copied, sizeof(float));
+    else
+        memcpy(bound->number, bound->copied, sizeof(double));
+}
+
+static void point_at_number(bound_map *bound, const dlc_array *arrays)
+{
+    bound->number = arrays[0].data;
+    bound->copied = bound->program->n_in == 1 ? arrays[1].data : NULL;
+}
+
+int64_t dlc_map_bound_bytes(const dlc_map_program *program)
+{
+    return (int64_t)sizeof(bound_map) + dlc_map_walk_bytes(program);
+}
+
+void dlc_map_bind(void *memory, const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
                   const int64_t *shape, int32_t ndim, bool first_defined, void *own)
 {
-    dlc_map_walk *walk = bound;
+    bound_map *bound = memory;
+    dlc_map_walk *walk = (dlc_map_walk *)bound->walk;
+    *bound = (bound_map){copies_number(program, arrays, shape, ndim), program, kernels, NULL, NULL};
+    if (bound->is_number) {
+        point_at_number(bound, arrays);
+        return;
+    }
     dlc_map_walk_init(walk, program, kernels, arrays, shape, ndim, 1);
     walk->first_defined = first_defined;
     dlc_map_walk_begin(walk, own);
 }
 
-bool dlc_map_point_at(void *bound, const dlc_array *arrays) { return dlc_map_walk_point_at(bound, arrays); }
-
-void dlc_map_run_bound(void *bound, int64_t rows, int thread, int n_threads)
+bool dlc_map_point_at(void *memory, const dlc_array *arrays)
 {
-    dlc_map_walk *walk = bound;
+    bound_map *bound = memory;
+    if (!bound->is_number)
+        return dlc_map_walk_point_at((dlc_map_walk *)bound->walk, arrays);
+    point_at_number(bound, arrays);
+    return true;
+}
+
+void dlc_map_run_bound(void *memory, int64_t rows, int thread, int n_threads)
+{
+    bound_map *bound = memory;
+    if (bound->is_number) {
+        if (thread == 0)
+            copy_number(bound, rows);
+        return;
+    }
+    dlc_map_walk *walk = (dlc_map_walk *)bound->walk;
     int64_t begin, end;
     dlc_map_walk_restart(walk, rows);
     dlc_split(&begin, &end, walk->blocks, 1, thread, n_threads);

@@ -412,35 +412,68 @@ static line_axes find_lines(const dlc_map_program *program, const dlc_array *arr
     return axes;
 }
 
-bool dlc_map_sum_lines(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
-                       const int64_t *shape, int32_t ndim, dlc_map_rows rows, int thread, int n_threads)
+/* Sums of such lines, of which there are few */
+typedef struct line_sums {
+    const dlc_real_kernels *kernels;
+    const char *in;
+    char *out;
+    int64_t lines, length;
+    int64_t ld, step; /* from a line to the next, and from its sum */
+    int64_t size;     /* of an element */
+    bool is_mean;
+} line_sums;
+
+static bool find_line_sums(line_sums *sums, const dlc_map_program *program, const dlc_real_kernels *kernels,
+                           const dlc_array *arrays, const int64_t *shape, int32_t ndim)
 {
-    enum { AT_A_TIME = 64 };
     const line_axes axes = find_lines(program, arrays, shape, ndim);
     if (axes.reduced < 0)
         return false;
-    const int64_t length = shape[axes.reduced], lines = axes.kept < 0 ? 1 : shape[axes.kept];
-    if (length == 0 || lines > LINES_ELEMENTS / length)
-        return false;
-    const int64_t size = dlc_dtype_size(program->dtype), ld = axes.kept < 0 ? 0 : arrays[1].stride[axes.kept];
-    const int64_t step = axes.kept < 0 ? 0 : arrays[0].stride[axes.kept];
-    const double divisor = program->reduction == DLC_REDUCE_MEAN ? (double)count_in_all(length, rows) : 1;
+    const bool is_single = axes.kept < 0;
+    *sums = (line_sums){.kernels = kernels,
+                        .in = arrays[1].data,
+                        .out = arrays[0].data,
+                        .lines = is_single ? 1 : shape[axes.kept],
+                        .length = shape[axes.reduced],
+                        .ld = is_single ? 0 : arrays[1].stride[axes.kept],
+                        .step = is_single ? 0 : arrays[0].stride[axes.kept],
+                        .size = dlc_dtype_size(program->dtype),
+                        .is_mean = program->reduction == DLC_REDUCE_MEAN};
+    return sums->length > 0 && sums->lines <= LINES_ELEMENTS / sums->length;
+}
+
+static void add_up_lines(const line_sums *of, dlc_map_rows rows, int thread, int n_threads)
+{
+    enum { AT_A_TIME = 64 };
+    const double divisor = of->is_mean ? (double)count_in_all(of->length, rows) : 1;
     int64_t begin, end;
-    dlc_split(&begin, &end, lines, 1, thread, n_threads);
+    dlc_split(&begin, &end, of->lines, 1, thread, n_threads);
     for (int64_t line = begin; line < end; line += AT_A_TIME) {
         const int64_t n = dlc_min64(end - line, AT_A_TIME);
-        double sums[AT_A_TIME] = {0};
-        kernels->sum_each(sums, 1, (char *)arrays[1].data + line * ld * size, ld, n, length);
-        store_run((char *)arrays[0].data + line * step * size, step, size, sums, n, divisor, rows.accumulate);
+        double sums[AT_A_TIME];
+        for (int64_t i = 0; i < n; i++)
+            sums[i] = 0;
+        of->kernels->sum_each(sums, 1, of->in + line * of->ld * of->size, of->ld, n, of->length);
+        store_run(of->out + line * of->step * of->size, of->step, of->size, sums, n, divisor, rows.accumulate);
     }
+}
+
+bool dlc_map_sum_lines(const dlc_map_program *program, const dlc_real_kernels *kernels, const dlc_array *arrays,
+                       const int64_t *shape, int32_t ndim, dlc_map_rows rows, int thread, int n_threads)
+{
+    line_sums sums;
+    if (!find_line_sums(&sums, program, kernels, arrays, shape, ndim))
+        return false;
+    add_up_lines(&sums, rows, thread, n_threads);
     return true;
 }
 
 /* ---- Reductions that are prepared once ---- */
 
-/* One that is a single item of work */
+/* One of few lines, or that is a single item of work */
 typedef struct bound_reduction {
-    bool is_bound;
+    enum { NOT_BOUND, BOUND_LINES, BOUND_ITEM } kind;
+    line_sums lines;
     reduction plan;
     box item;
     int64_t count; /* elements reduced to one in these rows */
@@ -457,8 +490,8 @@ void dlc_map_bind_reduction(void *memory, const dlc_map_program *program, const 
 {
     bound_reduction *bound = memory;
     dlc_map_walk *walk = (dlc_map_walk *)bound->walk;
-    bound->is_bound = false;
-    if (find_lines(program, arrays, shape, ndim).reduced >= 0) /* which have a way of their own */
+    bound->kind = find_line_sums(&bound->lines, program, kernels, arrays, shape, ndim) ? BOUND_LINES : NOT_BOUND;
+    if (bound->kind == BOUND_LINES)
         return;
     dlc_map_walk_init(walk, program, kernels, arrays, shape, ndim, 1);
     bool reduces = false;
@@ -472,21 +505,29 @@ void dlc_map_bind_reduction(void *memory, const dlc_map_program *program, const 
     bound->count = bound->plan.count;
     bound->item = item_box(walk, &bound->plan, 0, 0);
     begin_item(walk, &bound->plan, &bound->item, divide_own(walk, &bound->plan, own));
-    bound->is_bound = true;
+    bound->kind = BOUND_ITEM;
 }
 
 bool dlc_map_point_reduction_at(void *memory, const dlc_array *arrays)
 {
     bound_reduction *bound = memory;
-    return !bound->is_bound || dlc_map_walk_point_at((dlc_map_walk *)bound->walk, arrays);
+    if (bound->kind == BOUND_LINES) {
+        bound->lines.out = arrays[0].data;
+        bound->lines.in = arrays[1].data;
+    }
+    return bound->kind != BOUND_ITEM || dlc_map_walk_point_at((dlc_map_walk *)bound->walk, arrays);
 }
 
-bool dlc_map_run_bound_reduction(void *memory, dlc_map_rows rows, int thread)
+bool dlc_map_run_bound_reduction(void *memory, dlc_map_rows rows, int thread, int n_threads)
 {
     bound_reduction *bound = memory;
     dlc_map_walk *walk = (dlc_map_walk *)bound->walk;
-    if (!bound->is_bound)
+    if (bound->kind == NOT_BOUND)
         return false;
+    if (bound->kind == BOUND_LINES) {
+        add_up_lines(&bound->lines, rows, thread, n_threads);
+        return true;
+    }
     if (thread > 0) /* a single item is the first one's */
         return true;
     bound->plan.count = count_in_all(bound->count, rows);

@@ -340,9 +340,7 @@ static void fill_registers(dlc_map_walk *w)
     for (; r < dlc_map_operand_count(program); r++)
         w->operands[r].filled = NULL;
     for (int i = 0; i < program->n_literals; i++, r++) {
-        const dlc_map_literal *literal = &program->literals[i];
-        const double factor = literal->power == 0 ? 1 : literal->power > 0 ? w->rows : 1 / w->rows;
-        w->kernels->fill(w->registers[r], literal->value * factor,
+        w->kernels->fill(w->registers[r], dlc_map_number_of(&program->literals[i], w->rows),
                          program->filled_literals >> i & 1 ? w->block_rows * w->block_cols : 1);
     }
 }

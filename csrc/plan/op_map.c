@@ -173,7 +173,7 @@ static dlc_status run(const dlc_op_call *call)
     dlc_map_rows rows = {.all = call->step->step_rows, .here = call->step->step_rows};
     if (prepared->sums_rows)
         rows = (dlc_map_rows){call->step->step_rows, call->step->rows, call->accumulate};
-    if (dlc_map_run_bound_reduction(call->bound, rows, call->thread))
+    if (dlc_map_run_bound_reduction(call->bound, rows, call->thread, call->n_threads))
         return DLC_OK;
     resolve_space(shape, prepared, call->step->rows);
     dlc_map_run(program, call->step->kernels->real[program->dtype], call->args, shape, prepared->ndim, rows,
