@@ -140,7 +140,7 @@ def test_special_numbers_stay_where_they_are():
 
 
 def test_how_much_it_takes(rng):
-    """Half of float32, where rows are pairs (of AMX whole squares) and columns fill vectors; else they are rounded up."""
+    """Half of float32, where columns fill vectors and rows pairs, or squares of AMX; else more."""
     (w,) = matrices(rng, (256, 512))
     rows = 32 if dl.config_info()["bfloat16"] == "amx" else 2
     assert ops.pack_bfloat16(w).nbytes == w.nbytes // 2

@@ -342,3 +342,15 @@ def test_gemm_updates_an_input_of_its_store_in_place(rng):
     options = {"epoch_rows": 30, "batch_rows": 12, "step_end": 3}
     *_, out = run_teams(Plan(builder.build()), [x, g, w], **options)
     assert_allclose(out, w - 0.1 * x.T @ g, rtol=1e-12, atol=1e-13)
+
+
+def test_a_store_of_one_number_that_copies_elsewhere_keeps_the_product():
+    """Register 0 holds the product from the start, whatever else a program copies."""
+    builder = PlanBuilder(1)
+    c = builder.bound(pb.FIXED, "f8", (1, 1), writable=True)
+    a, b, other = (builder.bound(pb.FIXED, "f8", (1, 1)) for _ in range(3))
+    store = program("f8", 1, 1, [("copy", 2, 1)], n_temps=1)
+    builder.op(pb.GEMM, [c], [a, b, other], [0, *store])
+    values = [np.full((1, 1), value) for value in (0.0, 3.0, 5.0, 7.0)]
+    out, *_ = run_teams(Plan(builder.build()), values, epoch_rows=1, batch_rows=1, step_end=1)
+    assert out == 15

@@ -197,6 +197,53 @@ def test_a_literal_can_be_the_number_of_rows(rng):
         assert_allclose(second[rows], x[rows] + 2 * count, rtol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("power", [-1, 0, 1])
+@pytest.mark.parametrize("shape", [(), (1, 1)])
+def test_a_number_is_a_literal_of_the_rows(dtype, power, shape):
+    """A single number takes no walk, and follows the rows of each step as others do."""
+    words = program(dtype, 1, 0, [("copy", 0, 1)], literals=[(0.3, power)])
+    plan = one_op(pb.MAP, [(pb.STEP, dtype, shape)], [], words)
+    (out,) = run_teams(plan, [np.zeros((6, *shape), dtype)], **RUN)
+    slices = epoch_slices(107, 40, 6)
+    expected = [0.3 * float(rows.stop - rows.start) ** power for _, rows in slices]
+    assert_allclose(out.ravel(), expected, rtol=np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("kind", [pb.STEP, pb.FIXED])
+def test_a_number_is_copied_from_where_it_lies_in_a_step(dtype, kind, rng):
+    """Both ends may move from step to step, or lie in one place."""
+    words = program(dtype, 1, 1, [("copy", 0, 1)])
+    plan = one_op(pb.MAP, [(pb.STEP, dtype, (1,))], [(kind, dtype, (1,))], words)
+    numbers = rng.normal(size=(6 if kind == pb.STEP else 1, 1)).astype(dtype)
+    out, _ = run_teams(plan, [np.zeros((6, 1), dtype), numbers], **RUN)
+    assert_array_equal(out, np.broadcast_to(numbers, (6, 1)))
+
+
+def test_a_copy_of_one_row_is_no_number_where_steps_have_more(rng):
+    """The last step has a single row."""
+    words = program("f8", 1, 1, [("copy", 0, 1)])
+    plan = one_op(pb.MAP, [(pb.STREAM, "f8", ())], [(pb.STREAM, "f8", ())], words)
+    x = rng.normal(size=81)
+    options = {"epoch_rows": 81, "batch_rows": 40, "step_end": 3}
+    out, _ = run_teams(plan, [np.zeros(81), x], **options)
+    assert_array_equal(out, x)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("reduction", [pb.SUM, pb.MEAN])
+@pytest.mark.parametrize("lines", [1, 7, 200])
+def test_sums_of_lines_go_where_they_lie_in_a_step(dtype, reduction, lines, rng):
+    """Few lines are prepared once, and others not; both ends move from step to step."""
+    words = program(dtype, 1, 1, [("copy", 0, 1)], reduction=reduction)
+    plan = one_op(pb.MAP, [(pb.STEP, dtype, (lines, 1))], [(pb.STEP, dtype, (lines, 50))], words)
+    x = rng.normal(size=(6, lines, 50)).astype(dtype)
+    out, _ = run_teams(plan, [np.zeros((6, lines, 1), dtype), x], **RUN)
+    expected = x.astype("f8").sum(axis=2, keepdims=True) / (50 if reduction == pb.MEAN else 1)
+    assert_allclose(out, expected, **tolerance(dtype))
+
+
 # ---- SOFTMAX, SOFTMAX_LOSS ----
 
 

@@ -25,7 +25,7 @@ typedef void dlc_convert_kernel(void *out, const void *in, int64_t stride, int64
 #define DLC_GEMM_MAX_NR_BYTES 128
 
 /* Memory that a tile of an a whose rows are adjacent fetches, as a hint: a line every `apart` bytes, one for each steps_per_line of
- * its depth, and if it does not pack b, whose elements are no pairs, the line behind each. */
+ * its depth, and if it does not pack b the line behind each. Of pairs, lines that lie one behind the other. */
 typedef struct dlc_gemm_ahead {
     const void *first;
     int64_t apart;
@@ -39,10 +39,10 @@ typedef struct dlc_gemm_kernels {
      * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector or of few
      * rows nor dots nor turn nor sum_columns, nor a biased or gated tile. */
     bool packs_pairs;
-    int64_t whole_pairs; /* a panel's rows are filled up with 0 to a multiple of so many */
+    int64_t pairs_multiple; /* panels are filled up with 0 to so many pairs, 16 at most, and tiles have as deep parts of them */
     int64_t mr, nr, lanes, mc, kc, nc, panels;
-    int64_t steps_per_line; /* 0: nothing is fetched; with packs_pairs only panels of a packed b */
-    int64_t part_depth;     /* packed elements: of a panel of b what stays in L1 while all tiles take it; 0: all */
+    int64_t steps_per_line; /* 0: nothing is fetched; with packs_pairs only panels of a packed b are */
+    int64_t part_depth;     /* with packs_pairs: of a panel of b what stays in L1 while all tiles take it; 0: all */
 
     /* c (rows, cols; leading dimension ldc) = or += a (rows, depth) @ b (depth, cols), 0 < rows <= mr, 0 < cols <= nr.
      * a_row or a_col is 1. b has unit column stride and is read up to the next multiple of lanes: all of it when cols is
@@ -67,8 +67,8 @@ typedef struct dlc_gemm_kernels {
      * are overwritten. Of a width that is a multiple of lanes, the step may be any larger number, and what lies between the rows
      * of the panel is not written. What lies between the rows of x may be read, but nothing before its first or after its last
      * element.
-     * With packs_pairs an element of the panel is a pair along the depth, it has half as many rows, filled up to whole_pairs, and
-     * no larger step. */
+     * With packs_pairs an element of the panel is a pair along the depth, it has half as many rows, filled up to a multiple of
+     * pairs_multiple, and no larger step. */
     void (*pack)(void *panel, int64_t step, const void *x, int64_t width_stride, int64_t depth_stride, int64_t width,
                  int64_t depth);
     /* The same for rows of a, with a step of the width and what that overwrites. Where it is not pack, the panel has a layout of

@@ -25,7 +25,8 @@
 #define TRANSIENT_BYTES (448 << 10)
 
 /* A thread's share of a b that is packed ahead of its tiles, beyond this size, does not stay in L2: what a panel of it is packed
- * from is fetched while the tiles of the one before are computed. (256 x 1024 x 1024 takes 0.95 of its time with b transposed,
+ * from is fetched while the tiles of the one before are computed, as is, by tiles of pairs, a panel that was packed long ago
+ * (gemm_amx.c has what that gains). (256 x 1024 x 1024 takes 0.95 of its time with b transposed,
  * and in bfloat16 0.91; of a b that lies in L2, the loop takes 2 to 3%.) A tile that packs fetches for itself. */
 #define FAR_B_BYTES (1 << 20)
 
@@ -79,7 +80,8 @@ typedef struct job {
     void *a_block, *b_block; /* where they are packed */
     int64_t p, depth;        /* the rows of b in hand */
     int64_t packed_depth;    /* of what is packed of them */
-    int64_t part_depth;      /* of that all tiles of a panel take so much, then the rest */
+    int64_t part_depth;      /* of that what all tiles of a panel take before any takes more */
+    int64_t parts;
     int64_t tiled;           /* the columns that tiles compute */
     void *for_last;          /* room for those behind them */
     int64_t first_col;       /* the first of the columns in hand, whose panels b_block may keep */
@@ -148,7 +150,7 @@ static rows_ahead look_at_panel(const job *job, int64_t col)
                         .apart = apart * g->element_size,
                         .rows = rows,
                         .lines = lines,
-                        .step = dlc_ceil_div(rows * lines, job->tiles)};
+                        .step = dlc_ceil_div(rows * lines, job->tiles * job->parts)};
 }
 
 /* Whether the next tile has lines to fetch itself. Lines that are to be fetched before it are. */
@@ -192,14 +194,17 @@ static panel panel_of_packed(const job *job, int64_t col)
     return (panel){packed_panel(g, g->packed_b, job->col_of_first + col, job->p, step), step, NULL, false};
 }
 
-/* The panel of a packed b that begins with a column, if there is one */
-static ahead look_at_packed_panel(const job *job, int64_t col)
+/* Tiles fetch the panel of a packed b that begins with a column, if there is one, from end to end. */
+static void look_at_packed_panel(job *job, int64_t col)
 {
+    job->next_b = (ahead){0, 0};
+    job->fetches_between = true;
+    job->apart = DLC_ALIGNMENT;
     if (col >= dlc_min64(job->tiled, job->end_col))
-        return (ahead){0, 0};
+        return;
     const panel next = panel_of_packed(job, col);
     const uintptr_t begin = (uintptr_t)next.b;
-    return (ahead){begin, begin + (uintptr_t)(job->packed_depth * next.ldb * job->g->element_size)};
+    job->next_b = (ahead){begin, begin + (uintptr_t)(job->packed_depth * next.ldb * job->g->element_size)};
 }
 
 /* The columns [col, col + cols) of b, which are packed here where that is not for a tile to do */
@@ -263,6 +268,8 @@ static void multiply_part(job *job, int64_t col, int64_t cols, int64_t p, panel 
     const dlc_gemm_kernels *kernels = g->kernels;
     const int64_t depth = dlc_min64(job->part_depth, job->packed_depth - p);
     const bool accumulate = job->accumulate || p > 0;
+    if (job->fetches_packed)
+        job->step = depth / kernels->steps_per_line * DLC_ALIGNMENT;
     for (int64_t tile = 0, row = 0, next; row < job->rows; tile++, row = next) {
         next = end_of_tile(job, tile, row, below);
         if (next <= below->first)
@@ -296,13 +303,10 @@ static void multiply_panel(job *job, int64_t col, int64_t cols)
     panel panel = find_panel(job, col, cols);
     job->next_panel = look_at_panel(job, col + cols);
     if (job->fetches_packed)
-        job->next_b = look_at_packed_panel(job, col + cols);
+        look_at_packed_panel(job, col + cols);
     const triangle below = job->scheme->is_symmetric ? find_triangle(job, col, &panel) : (triangle){0, 0};
-    int64_t p = 0;
-    do {
-        multiply_part(job, col, cols, p, &panel, &below);
-        p += job->part_depth;
-    } while (p < job->packed_depth);
+    for (int64_t part = 0; part < job->parts; part++)
+        multiply_part(job, col, cols, part * job->part_depth, &panel, &below);
     if (job->row == 0)
         sum_columns(g, col, panel.b, panel.ldb, 1, job->depth, cols, job->accumulate);
 }
@@ -392,11 +396,6 @@ static void look_ahead(job *job)
     const dlc_gemm *g = job->g;
     const int64_t next = job->p + job->depth, depth = dlc_min64(job->depth, g->k - next);
     job->next_a = job->next_b = (ahead){0, 0};
-    if (job->fetches_packed) {
-        job->fetches_between = true;
-        job->apart = DLC_ALIGNMENT;
-        job->step = job->part_depth / g->kernels->steps_per_line * DLC_ALIGNMENT;
-    }
     if (g->kernels->packs_pairs || depth < g->kernels->steps_per_line || job->tiled == 0)
         return;
     if (!job->scheme->pack_a && g->a_col != 1)
@@ -428,11 +427,14 @@ int64_t dlc_gemm_block_depth(const dlc_gemm *g, const scheme *scheme)
     return g->kernels->packs_pairs && depth < g->k ? round_up(depth, PAIRS_DEPTH) : depth;
 }
 
-/* Parts end, as blocks do, where whole pairs do. */
-static int64_t depth_of_parts(const job *job)
+/* Parts end, as blocks do, with a multiple of pairs. */
+static void divide_depth(job *job)
 {
-    const int64_t most = job->g->kernels->part_depth;
-    return most > 0 ? round_up(even_blocks(job->packed_depth, most), job->g->kernels->whole_pairs) : job->packed_depth;
+    const dlc_gemm_kernels *kernels = job->g->kernels;
+    job->part_depth = job->packed_depth;
+    if (kernels->part_depth > 0)
+        job->part_depth = round_up(even_blocks(job->packed_depth, kernels->part_depth), kernels->pairs_multiple);
+    job->parts = job->packed_depth > 0 ? dlc_ceil_div(job->packed_depth, job->part_depth) : 1;
 }
 
 /* The most columns of b whose packed panels wait for the next block of rows. */
@@ -472,7 +474,7 @@ void dlc_gemm_by_blocks(const dlc_gemm *g, int64_t first_row, int64_t first_col,
     do {
         job.depth = dlc_min64(block_depth, g->k - job.p);
         job.packed_depth = packed_depth(kernels, job.depth);
-        job.part_depth = depth_of_parts(&job);
+        divide_depth(&job);
         job.accumulate = g->accumulate || job.p > 0;
         const bool is_complete = job.p + job.depth == g->k;
         look_ahead(&job);

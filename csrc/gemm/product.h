@@ -21,7 +21,7 @@ static inline int64_t round_up(int64_t n, int64_t multiple) { return dlc_ceil_di
 /* How many elements of a panel stand for such a depth */
 static inline int64_t packed_depth(const dlc_gemm_kernels *kernels, int64_t depth)
 {
-    return kernels->packs_pairs ? round_up(dlc_ceil_div(depth, 2), kernels->whole_pairs) : depth;
+    return kernels->packs_pairs ? round_up(dlc_ceil_div(depth, 2), kernels->pairs_multiple) : depth;
 }
 
 /* The size of equal blocks of at most `most` that `n` is cut in */

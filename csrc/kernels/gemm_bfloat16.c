@@ -107,7 +107,7 @@ static void pack(void *panel, int64_t step, const void *x, int64_t width_stride,
 
 const dlc_gemm_kernels DLC_BFLOAT16_NAME(dlc_gemm_bfloat16) = {
     .packs_pairs = true,
-    .whole_pairs = 1,
+    .pairs_multiple = 1,
     .mr = DLC_MR,
     .nr = NR,
     .lanes = L,

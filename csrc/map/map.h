@@ -116,8 +116,8 @@ void dlc_map_bind(void *bound, const dlc_map_program *program, const dlc_real_ke
 bool dlc_map_point_at(void *bound, const dlc_array *arrays);
 void dlc_map_run_bound(void *bound, int64_t rows, int thread, int n_threads);
 
-/* The same for reductions, of which small ones are prepared: few lines, and what is one piece of work. `rows` may change from run to run
- * but for rows.here. The run returns false where nothing is prepared: then dlc_map_run does it. */
+/* The same for reductions, of which small ones are prepared: few lines, and what is one piece of work. `rows` may change from run
+ * to run but for rows.here. The run returns false where nothing is prepared: then dlc_map_run does it. */
 int64_t dlc_map_bound_reduction_bytes(const dlc_map_program *program);
 void dlc_map_bind_reduction(void *bound, const dlc_map_program *program, const dlc_real_kernels *kernels,
                             const dlc_array *arrays, const int64_t *shape, int32_t ndim, void *own);

@@ -77,7 +77,7 @@ def pack_bfloat16(w, *, bint transpose=False):
     Returns
     -------
     PackedMatrix
-        With `shape` (k, n) and `nbytes`, about half of those of `w`.
+        With `shape` (k, n) and `nbytes`, about half of those of `w`, or more where it has few rows or columns.
 
     Raises
     ------

@@ -170,6 +170,17 @@ static void test_product_of(const dlc_gemm_kernels *kernels, int32_t dtype, cons
     }
 }
 
+/* All tiles of a panel take a part of it before any takes more: parts of unequal depth, in several blocks of k and of rows. */
+void test_parts_of_panels(const dlc_gemm_kernels *kernels)
+{
+    dlc_gemm_kernels in_parts = *kernels;
+    in_parts.part_depth = 2 * kernels->pairs_multiple;
+    const int64_t deep = 5 * 2 * kernels->pairs_multiple; /* parts of 2, 2 and 1 times the pairs */
+    test_product_of(&in_parts, DLC_FLOAT32, (const int64_t[]){kernels->mr + 3, kernels->nr + 5, deep}, 0, 0, false);
+    test_product_of(&in_parts, DLC_FLOAT32, (const int64_t[]){kernels->mr + 3, kernels->nr + 5, deep - 1}, 1, 1, true);
+    test_product_of(&in_parts, DLC_FLOAT32, (const int64_t[]){kernels->mc + 3, 5, kernels->kc + 75}, 0, 0, true);
+}
+
 /* x^T x is computed whole where b is packed ahead: panels are as wide as they were packed. */
 void test_gram_with_packed_b(const dlc_gemm_kernels *kernels)
 {

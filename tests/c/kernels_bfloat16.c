@@ -16,7 +16,7 @@ static uint32_t pair_of(float first, float second)
 /* The rows of a panel */
 static int64_t rows_of_panel(const dlc_gemm_kernels *kernels, int64_t depth)
 {
-    return round_up((depth + 1) / 2, kernels->whole_pairs);
+    return round_up((depth + 1) / 2, kernels->pairs_multiple);
 }
 
 /* Numbers at the edges of rounding: ties, carries into the exponent, the largest and least ones, infinities and NaN. */
@@ -132,5 +132,6 @@ void test_gemm_bfloat16(const dlc_gemm_kernels *kernels)
     test_tile_of_pairs(kernels);
     test_sum_parts(kernels, DLC_FLOAT32);
     test_products(kernels, DLC_FLOAT32);
+    test_parts_of_panels(kernels);
     test_gram_with_packed_b(kernels);
 }

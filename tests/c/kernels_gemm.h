@@ -29,6 +29,7 @@ static inline const void *copy_of(int32_t dtype, const void *x, int64_t n)
 /* In kernels_gemm.c and blocked_products.c, also for kernels of bfloat16 */
 void test_sum_parts(const dlc_gemm_kernels *kernels, int32_t dtype);
 void test_products(const dlc_gemm_kernels *kernels, int32_t dtype);
+void test_parts_of_panels(const dlc_gemm_kernels *kernels);
 void test_gram_with_packed_b(const dlc_gemm_kernels *kernels);
 
 #endif
