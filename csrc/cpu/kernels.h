@@ -39,7 +39,7 @@ typedef struct dlc_gemm_kernels {
      * of a as pack_a leaves them, kc is a multiple of 32, and there is neither packing_tile nor a product with a vector or of few
      * rows nor dots nor turn nor sum_columns, nor a biased or gated tile. */
     bool packs_pairs;
-    int64_t pairs_multiple; /* panels are filled up with 0 to so many pairs, 16 at most, and tiles have as deep parts of them */
+    int64_t pairs_multiple; /* 16 at most: panels are filled up with 0 to a multiple of it, and tiles take multiples */
     int64_t mr, nr, lanes, mc, kc, nc, panels;
     int64_t steps_per_line; /* 0: nothing is fetched; with packs_pairs only panels of a packed b are */
     int64_t part_depth;     /* with packs_pairs: of a panel of b what stays in L1 while all tiles take it; 0: all */

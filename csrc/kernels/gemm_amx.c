@@ -15,7 +15,8 @@
 
 enum { SIDE = 16, ROW_BYTES = 64, AMX_MR = 2 * SIDE };
 
-/* A block of a takes 512 KB of L2, a panel of b 64 KB. With blocks of twice the rows 1024^3 and 2048^3 take 1.3 times as long.
+/* A block of a takes 512 KB of L2, a panel of b 64 KB. With blocks of twice the rows 1024^3 and 2048^3 take 1.2 to 1.3 times as
+ * long.
  *
  * This and what follows was measured on an Intel Xeon, one thread, b packed, two builds in turns. Beside tiles without parts and
  * fetches 512^3 takes 0.84 of the time, 1024^3 0.74, 2048^3 0.89, 1000 x 900 x 1000 0.57, 128 x 784 x 256 0.85. */
@@ -26,10 +27,10 @@ enum { AMX_MC = 8 * AMX_MR };
  * AMX in registers to 0.74, with depths of 512 or 640; by the hint alone, of panels that exceed L1, to 0.56.) */
 enum { AMX_PART_DEPTH = 320 };
 
-/* Beside each square a tile fetches rows of c, which it is going to store (0.75 of the time; with four rows 1.06 times as long),
- * up to three lines of each, as rows of NumPy's arrays begin within one: 512^3 takes 0.89 of the time that it does with two, 1000 x
- * 900 x 1000 0.73. And lines of the panel of b that comes next, where b is packed and does not stay in L2: 512 x 2048 x 2048 0.9;
- * where b does, it would take 1.1 times as long. */
+/* Beside each square a tile fetches rows of c, which it is going to store (0.73 to 0.85 of the time; with four rows 1.06 times as
+ * long), up to three lines of each, as rows of NumPy's arrays begin within one: 512^3 takes 0.89 of the time that it does with two,
+ * 1000 x 900 x 1000 0.73. And lines of the panel of b that comes next, where b is packed and does not stay in L2: 512 x 2048 x 2048
+ * 0.9; where b does, it would take 1.1 times as long. */
 enum { ROWS_BETWEEN = 2, LINES_BETWEEN = 4 };
 
 /* The registers: macros, as intrinsics take their numbers literally */

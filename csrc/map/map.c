@@ -60,7 +60,7 @@ void dlc_map_region(const dlc_map_program *program, const dlc_real_kernels *kern
 }
 
 /* What is prepared of a run. The copy of a single number, as a loss is, or of a literal takes half of the time that a walk over it
- * does (40 ns on an Intel Xeon; 10-32-2 in batches of 32 has one of each in a step). */
+ * does (35 ns on an Intel Xeon; 10-32-2 in batches of 32 has one of each in a step). */
 typedef struct bound_map {
     bool is_number;
     const dlc_map_program *program;
