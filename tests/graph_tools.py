@@ -42,10 +42,13 @@ def run_native(
     rows: int,
     capacity: int | None = None,
     fusion: bool = True,
+    schedule: Any = None,
     threads: int = 1,
 ) -> list[np.ndarray]:
     """The outputs by a native plan run for one step of ``rows`` rows."""
-    plan, slots = compile_outputs(outputs, capacity=capacity or max(rows, 1), fusion=fusion)
+    plan, slots = compile_outputs(
+        outputs, capacity=capacity or max(rows, 1), fusion=fusion, schedule=schedule
+    )
     bindings = {node.attributes["slot"].name: array for node, array in feed.items()}
     results = [np.full(concrete(slot.shape, rows), -77, slot.dtype) for slot in slots]
     bindings |= {slot.name: array for slot, array in zip(slots, results, strict=True)}

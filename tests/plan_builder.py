@@ -8,7 +8,7 @@ import numpy as np
 ROWS = -1  # an extent: the rows of a step, or of a block
 IN_BLOCK = -2  # a slot: the arena of a block
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
-VERSION = 3
+VERSION = 4
 FIXED, STREAM, STEP, DATASET = range(4)
 GATHER, GEMM, MAP, SOFTMAX, SOFTMAX_LOSS, RANDOM, SGD_STEP, ADAM_STEP = range(1, 9)
 TAKE, SCATTER_ADD, GEMM_STEP = 9, 10, 11

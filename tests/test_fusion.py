@@ -150,6 +150,45 @@ def test_a_loss_and_its_gradient_are_one_program():
     ]  # fmt: skip
 
 
+KINDS = np.random.default_rng(3).integers(0, 5, 9)
+
+
+def cross_entropy():
+    """Its leaves, and the loss of each row."""
+    x, y = row_leaf("x", X), row_leaf("y", KINDS)
+    return x, y, apply("softmax_cross_entropy", x, y)
+
+
+@pytest.mark.parametrize("schedule", ["row-block", "whole-batch"])
+@pytest.mark.parametrize("reads_loss", [False, True])
+def test_a_softmax_cross_entropy_its_mean_and_its_gradient_are_one_record(schedule, reads_loss):
+    """The losses of the rows go to memory only where something else reads them."""
+    x, y, loss = cross_entropy()
+    mean = reduce("mean", loss, 0)
+    outputs = [mean, *gradient(mean, [x]), *([loss] if reads_loss else [])]
+    made = "rows, gradient, mean" if reads_loss else "gradient, mean"
+    plan, _ = compile_outputs(outputs, capacity=16, schedule=schedule)
+    assert plan.records[0].label == f"softmax cross-entropy: {made}"
+    assert len(plan.records[0].inputs) == 2  # the scale is a number
+    got = run_native(outputs, {x: X, y: KINDS}, rows=9, schedule=schedule)
+    unfused = run_native(outputs, {x: X, y: KINDS}, rows=9, schedule=schedule, fusion=False)
+    p = np.exp(X) / np.exp(X).sum(1, keepdims=True)
+    losses = -np.log(p[np.arange(9), KINDS])
+    expected = [losses.mean(), (p - np.eye(5)[KINDS]) / 9, losses]
+    for result, other, reference in zip(got, unfused, expected, strict=False):
+        np.testing.assert_allclose(result, reference, rtol=1e-12)
+        np.testing.assert_allclose(other, reference, rtol=1e-12)
+
+
+def test_other_sums_of_a_softmax_cross_entropy_stay_alone():
+    """Those of what is made of it, with an axis that stays, and over two axes."""
+    _, _, loss = cross_entropy()
+    weighted = reduce("mean", loss * 2.0, 0)
+    kept = reduce("mean", loss, 0, keepdims=True)
+    for mean in (weighted, kept, reduce("mean", loss.reshape(-1, 1), (0, 1))):
+        assert labels([mean], schedule="whole-batch")[0] == "softmax cross-entropy: rows"
+
+
 def test_what_a_product_takes_of_a_loss_may_be_a_result():
     x, w, b = row_leaf("x", X), fixed_leaf("w", W), fixed_leaf("b", B)
     y = x @ w + b

@@ -445,7 +445,7 @@ def test_plan_summary_shows_the_fused_records():
     model.fit(np.ones((8, 4)), np.zeros(8, int), loss="cross_entropy", epochs=1)
     summary = model.plan_summary()
     assert "matmul + add tanh" in summary
-    assert "softmax cross-entropy and gradient" in summary
+    assert "softmax cross-entropy: gradient, mean" in summary
     assert summary.count("adam_step") == 4
 
 

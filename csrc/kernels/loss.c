@@ -204,8 +204,12 @@ static vint load_labels(const int64_t *labels, int64_t lanes)
 {
     real_int label[L] = {0};
     vint v;
-    for (int64_t lane = 0; lane < lanes; lane++)
-        label[lane] = (real_int)labels[lane];
+    if (lanes == L)
+        for (int lane = 0; lane < L; lane++)
+            label[lane] = (real_int)labels[lane];
+    else
+        for (int64_t lane = 0; lane < lanes; lane++)
+            label[lane] = (real_int)labels[lane];
     memcpy(&v, label, sizeof v);
     return v;
 }
@@ -213,9 +217,11 @@ static vint load_labels(const int64_t *labels, int64_t lanes)
 /* 1 where scale is NULL */
 static vreal load_scales(const real *scale, int64_t stride, int64_t lanes)
 {
+    if (!scale || stride == 0)
+        return v_splat(scale ? *scale : 1);
     real scales[L] = {0};
     for (int64_t lane = 0; lane < lanes; lane++)
-        scales[lane] = scale ? scale[lane * stride] : 1;
+        scales[lane] = scale[lane * stride];
     return v_load(scales);
 }
 

@@ -28,6 +28,11 @@ typedef struct dlc_map_literal {
     int64_t power; /* -1, 0 or 1 */
 } dlc_map_literal;
 
+static inline double dlc_map_number_of(const dlc_map_literal *literal, double rows)
+{
+    return literal->power == 0 ? literal->value : literal->value * (literal->power > 0 ? rows : 1 / rows);
+}
+
 /* dst = op(a, b, c). Registers: first the n_out outputs, then the n_in inputs, the literals, the temporaries.
  * Only outputs and temporaries are written, and each is written before it is read; in the store of a GEMM
  * register 0 holds the product from the start. What stands in operands beyond the op's arity is ignored, and

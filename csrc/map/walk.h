@@ -69,11 +69,6 @@ static inline int64_t dlc_map_block_elements(const dlc_map_program *program)
     return DLC_MAP_BLOCK_BYTES / (int64_t)(program->dtype == DLC_FLOAT32 ? sizeof(float) : sizeof(double));
 }
 
-static inline double dlc_map_number_of(const dlc_map_literal *literal, double rows)
-{
-    return literal->power == 0 ? literal->value : literal->value * (literal->power > 0 ? rows : 1 / rows);
-}
-
 static inline int dlc_map_operand_count(const dlc_map_program *program) { return program->n_out + program->n_in; }
 
 static inline int64_t dlc_clamp64(int64_t x, int64_t low, int64_t high)

@@ -15,7 +15,7 @@ enum {
     DLC_OP_GEMM = 2,         /* outs c, ...[, sums]; ins a, b, ...; attr: accumulate, then the map program of the store */
     DLC_OP_MAP = 3,          /* outs, ins of a map program; attr: its words */
     DLC_OP_SOFTMAX = 4,      /* out = softmax over the last axis of in; attr: 1 for log_softmax */
-    DLC_OP_SOFTMAX_LOSS = 5, /* outs loss, grad; ins logits, target[, scale]; attr: has_loss, has_grad */
+    DLC_OP_SOFTMAX_LOSS = 5, /* outs loss, grad, mean; ins logits, target[, scale]; attr: which outs, a scale */
     DLC_OP_RANDOM = 6,       /* out; attr: kind, stream, bits of the double keep */
     DLC_OP_SGD_STEP = 7,     /* outs param, states; ins grad, scalars; attr: options; the same for every step */
     DLC_OP_ADAM_STEP = 8,

@@ -163,20 +163,31 @@ static dlc_status read_labels(const gathering *rows, int32_t dtype, const dlc_op
     return DLC_OK;
 }
 
+/* What labels mostly are: an int64 for each row. Returns which row is the first that cannot be gathered; rows.end: none. */
+static int64_t copy_plain_labels(const gathering rows, uint64_t low, uint64_t count)
+{
+    int64_t i = rows.begin;
+    for (; i < rows.end; i++) {
+        const int64_t row = row_at(&rows, i);
+        if (!exists(&rows, row))
+            break;
+        const int64_t label = *(const int64_t *)(rows.in + row * rows.in_row);
+        if ((uint64_t)label - low >= count)
+            break;
+        *(int64_t *)(rows.out + i * rows.out_row) = label;
+    }
+    return i;
+}
+
 static dlc_status gather_labels(gathering rows, int32_t dtype, const dlc_op *op)
 {
-    const bool are_plain = dtype == DLC_INT64 && rows.width == 1; /* what labels mostly are */
     const uint64_t low = (uint64_t)op->attributes[0], count = (uint64_t)op->attributes[1] - low;
+    if (dtype == DLC_INT64 && rows.width == 1)
+        rows.begin = copy_plain_labels(rows, low, count);
     for (int64_t i = rows.begin; i < rows.end; i++) {
         const int64_t row = row_at(&rows, i);
         if (!exists(&rows, row))
             return fail_row(&rows, row);
-        if (are_plain) {
-            const int64_t label = *(const int64_t *)(rows.in + row * rows.in_row);
-            *(int64_t *)(rows.out + i * rows.out_row) = label;
-            if ((uint64_t)label - low < count)
-                continue;
-        }
         DLC_TRY(read_labels(&rows, dtype, op, i, row));
     }
     return DLC_OK;

@@ -1,11 +1,14 @@
 /* SOFTMAX: out (n, c) = softmax of each row of in (n, c); attribute: 1 for log_softmax, else 0.
  *
- * SOFTMAX_LOSS: cross-entropy of logits (n, c) and its gradient in one pass.
- *   outs  loss (n), grad (n, c), in this order, those that the attributes has_loss and has_grad ask for
+ * SOFTMAX_LOSS: cross-entropy of logits (n, c), its gradient and its mean in one pass.
+ *   outs  loss (n), grad (n, c), mean (), in this order, those that the first three attributes ask for
  *   ins   logits (n, c); target int64 (n), range-checked, or of logits' dtype and shape (n, c);
- *         optionally scale (n) or (): what the gradient is multiplied with
+ *         optionally scale (n) or ()
+ *   attributes  has_loss, has_grad, has_mean; what the gradient is multiplied with, as the bits of a double and the power of the
+ *         step's rows that it is multiplied with in turn: 1 and 0 where there is a scale, which is that
  *
  * Rows of matrices are contiguous; with int64 targets, all columns of logits and grad may be instead. */
+#include "map/map.h"
 #include "plan/builtin.h"
 #include "plan/operand.h"
 
@@ -84,7 +87,7 @@ const dlc_op_def dlc_softmax_def = {
 /* ---- SOFTMAX_LOSS ---- */
 
 typedef struct loss_operands {
-    int32_t loss, grad; /* -1: not asked for */
+    int32_t loss, grad, mean; /* -1: not asked for */
     int32_t logits, target;
     int32_t scale; /* -1: none */
 } loss_operands;
@@ -94,6 +97,7 @@ static loss_operands find_operands(const dlc_op *op)
     loss_operands at;
     at.loss = op->attributes[0] ? 0 : -1;
     at.grad = op->attributes[1] ? at.loss + 1 : -1;
+    at.mean = op->attributes[2] ? op->n_out - 1 : -1;
     at.logits = op->n_out;
     at.target = op->n_out + 1;
     at.scale = op->n_in == 3 ? op->n_out + 2 : -1;
@@ -133,76 +137,148 @@ static dlc_status check_loss_outputs(const dlc_array *args, const dlc_operand *o
             !dlc_same_shape(grad, &operands[at.grad], logits, &operands[at.logits]))
             return dlc_fail(DLC_INVALID_PLAN, "gradient and logits differ in dtype or shape");
     }
+    if (at.mean >= 0 && (args[at.mean].dtype != logits->dtype || args[at.mean].ndim != 0))
+        return dlc_fail(DLC_INVALID_PLAN, "its mean is not a number of the logits' dtype");
+    return DLC_OK;
+}
+
+static dlc_map_literal number_of(const dlc_op *op)
+{
+    return (dlc_map_literal){.value = dlc_attribute_double(op, 3), .power = op->attributes[4]};
+}
+
+static dlc_status check_scale(const dlc_op *op, const dlc_array *args, const dlc_operand *operands, loss_operands at)
+{
+    const dlc_map_literal number = number_of(op);
+    if (number.power < -1 || number.power > 1)
+        return dlc_fail(DLC_INVALID_PLAN, "the power of its scale is %lld, not -1, 0 or 1", (long long)number.power);
+    if (at.scale < 0)
+        return DLC_OK;
+    const dlc_array *scale = &args[at.scale];
+    const bool fits = scale->ndim == 0 ||
+                      (scale->ndim == 1 && operands[at.scale].extents[0] == operands[at.logits].extents[0]);
+    if (scale->dtype != args[at.logits].dtype || !fits)
+        return dlc_fail(DLC_INVALID_PLAN, "its scale is not a number, or one for each row of logits");
+    if (number.value != 1 || number.power != 0)
+        return dlc_fail(DLC_INVALID_PLAN, "it has a scale both as an operand and as attributes");
     return DLC_OK;
 }
 
 static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operand *operands)
 {
-    if (op->n_attributes != 2 || !dlc_attribute_is_flag(op, 0) || !dlc_attribute_is_flag(op, 1))
-        return dlc_fail(DLC_INVALID_PLAN, "its attributes are not has_loss and has_grad, each 0 or 1");
-    DLC_TRY(dlc_expect_operands(op, (int32_t)(op->attributes[0] + op->attributes[1]), op->n_in == 3 ? 3 : 2, 2));
+    enum { ATTRIBUTES = 5 };
+    if (op->n_attributes != ATTRIBUTES || !dlc_attribute_is_flag(op, 0) || !dlc_attribute_is_flag(op, 1) ||
+        !dlc_attribute_is_flag(op, 2))
+        return dlc_fail(DLC_INVALID_PLAN, "its attributes are not has_loss, has_grad and has_mean, each 0 or 1, and a scale");
+    const int32_t n_out = (int32_t)(op->attributes[0] + op->attributes[1] + op->attributes[2]);
+    DLC_TRY(dlc_expect_operands(op, n_out, op->n_in == 3 ? 3 : 2, ATTRIBUTES));
     loss_operands at = find_operands(op);
     const dlc_array *logits = &args[at.logits];
     const bool transposed = dlc_has_contiguous_columns(logits) && args[at.target].dtype == DLC_INT64;
     DLC_TRY(expect_matrix(logits, "input", transposed));
     DLC_TRY(check_target(&args[at.target], &operands[at.target], logits, &operands[at.logits]));
     DLC_TRY(check_loss_outputs(args, operands, at, transposed));
-    if (at.scale >= 0) {
-        const dlc_array *scale = &args[at.scale];
-        bool fits = scale->ndim == 0 ||
-                    (scale->ndim == 1 && operands[at.scale].extents[0] == operands[at.logits].extents[0]);
-        if (scale->dtype != logits->dtype || !fits)
-            return dlc_fail(DLC_INVALID_PLAN, "its scale is not a number, or one for each row of logits");
-    }
-    return DLC_OK;
+    return check_scale(op, args, operands, at);
+}
+
+/* The losses of the rows, where only their mean is asked for. */
+static void scratch_of_loss(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels)
+{
+    (void)kernels;
+    const loss_operands at = find_operands(op);
+    const dlc_array *logits = &args[at.logits];
+    *own = 0;
+    *shared = at.mean >= 0 && at.loss < 0 ? logits->shape[0] * dlc_dtype_size(logits->dtype) : 0;
 }
 
 static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end, int64_t classes, int64_t row_in_step)
 {
+    uint64_t signs = 0; /* the first bit: whether a label, or what it leaves of the last class, is negative */
     for (int64_t i = begin; i < end; i++)
+        signs |= (uint64_t)labels[i] | ((uint64_t)classes - 1 - (uint64_t)labels[i]);
+    for (int64_t i = begin; signs >> 63 && i < end; i++)
         if (labels[i] < 0 || labels[i] >= classes)
             return dlc_fail(DLC_INVALID_ARGUMENT, "label %lld in row %lld of the batch is outside [0, %lld)",
                             (long long)labels[i], (long long)(row_in_step + i), (long long)classes);
     return DLC_OK;
 }
 
-static dlc_status run_loss(const dlc_op_call *call)
+/* A number of a real dtype */
+typedef union real_number {
+    float single;
+    double twice;
+} real_number;
+
+static real_number as_real(double value, int32_t dtype)
 {
-    loss_operands at = find_operands(call->op);
-    const dlc_array *loss = at.loss < 0 ? NULL : &call->args[at.loss];
-    const dlc_array *grad = at.grad < 0 ? NULL : &call->args[at.grad];
-    const dlc_array *scale = at.scale < 0 ? NULL : &call->args[at.scale];
-    const dlc_array *logits = &call->args[at.logits], *target = &call->args[at.target];
-    bool has_labels = target->dtype == DLC_INT64;
-    int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
+    return dtype == DLC_FLOAT32 ? (real_number){.single = (float)value} : (real_number){.twice = value};
+}
+
+/* Loss and gradient of this thread's rows; losses (n) may be NULL. */
+static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands *at, char *losses)
+{
+    const dlc_array *grad = at->grad < 0 ? NULL : &call->args[at->grad];
+    const dlc_array *scale = at->scale < 0 ? NULL : &call->args[at->scale];
+    const dlc_array *logits = &call->args[at->logits], *target = &call->args[at->target];
+    const bool has_labels = target->dtype == DLC_INT64;
+    const int64_t size = dlc_dtype_size(logits->dtype);
     int64_t begin, end;
     share_rows(&begin, &end, logits, call);
     if (begin == end)
         return DLC_OK;
     if (has_labels)
         DLC_TRY(check_labels(target->data, begin, end, logits->shape[1], call->step->row_in_step));
+    const dlc_map_literal literal = number_of(call->op);
+    const real_number number = as_real(dlc_map_number_of(&literal, (double)call->step->step_rows), logits->dtype);
+    const int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
+    const void *scales = scale ? (const char *)scale->data + begin * scale_stride * size : (const char *)&number;
     const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];
-    void *losses = loss ? row_of(loss, begin) : NULL, *gradients = grad ? row_of(grad, begin) : NULL;
+    void *own_losses = losses ? losses + begin * size : NULL, *gradients = grad ? row_of(grad, begin) : NULL;
     const void *targets = row_of(target, begin);
-    const void *scales = scale ? (char *)scale->data + begin * scale_stride * dlc_dtype_size(scale->dtype) : NULL;
     if (dlc_has_contiguous_columns(logits))
-        kernels->softmax_loss_transposed(losses, gradients, grad ? grad->stride[1] : 0, row_of(logits, begin),
+        kernels->softmax_loss_transposed(own_losses, gradients, grad ? grad->stride[1] : 0, row_of(logits, begin),
                                          logits->stride[1], targets, scales, scale_stride, end - begin,
                                          logits->shape[1]);
     else
-        kernels->softmax_loss(losses, gradients, grad ? grad->stride[0] : 0, row_of(logits, begin), logits->stride[0],
+        kernels->softmax_loss(own_losses, gradients, grad ? grad->stride[0] : 0, row_of(logits, begin), logits->stride[0],
                               has_labels ? targets : NULL, has_labels ? NULL : targets,
                               has_labels ? 0 : target->stride[0], scales, scale_stride, end - begin, logits->shape[1]);
     return DLC_OK;
 }
 
-/* Its scale may be the same for all rows. */
+/* The mean of n losses, or what a block of them adds to that of all rows of the step */
+static void store_mean(const dlc_array *mean, const char *losses, int64_t n, const dlc_op_call *call)
+{
+    const dlc_step *step = call->step;
+    double sum = 0;
+    step->kernels->real[mean->dtype]->sum_each(&sum, 1, losses, n, 1, n);
+    sum /= (double)(step->rows == step->step_rows ? n : step->step_rows);
+    if (mean->dtype == DLC_FLOAT32)
+        *(float *)mean->data = (float)sum + (call->accumulate ? *(const float *)mean->data : 0);
+    else
+        *(double *)mean->data = sum + (call->accumulate ? *(const double *)mean->data : 0);
+}
+
+static dlc_status run_loss(const dlc_op_call *call)
+{
+    const loss_operands at = find_operands(call->op);
+    char *losses = at.loss >= 0 ? call->args[at.loss].data : at.mean >= 0 ? call->shared : NULL;
+    const dlc_status status = run_rows_of_loss(call, &at, losses);
+    if (at.mean < 0)
+        return status;
+    dlc_barrier_wait(call->barrier, call->n_threads);
+    if (call->thread == 0 && status == DLC_OK)
+        store_mean(&call->args[at.mean], losses, call->args[at.logits].shape[0], call);
+    return status;
+}
+
+/* Its scale may be the same for all rows, as a mean is. */
 static dlc_row_role row_role_of_loss(const dlc_op *op, const dlc_operand *operands)
 {
-    bool apart = true;
+    bool has_rows = true;
     for (int32_t i = 0; i < op->n_out + op->n_in; i++)
-        apart = apart && (operands[i].ndim == 0 || dlc_is_row_shape(operands[i].extents, operands[i].ndim));
-    return apart ? DLC_ROWS_APART : DLC_ROWS_TOGETHER;
+        has_rows = has_rows && (operands[i].ndim == 0 || dlc_is_row_shape(operands[i].extents, operands[i].ndim));
+    return !has_rows ? DLC_ROWS_TOGETHER : find_operands(op).mean >= 0 ? DLC_ROWS_SUMMED : DLC_ROWS_APART;
 }
 
 const dlc_op_def dlc_softmax_loss_def = {
@@ -210,6 +286,7 @@ const dlc_op_def dlc_softmax_loss_def = {
     .opcode = DLC_OP_SOFTMAX_LOSS,
     .can_fail = true,
     .check = check_loss,
+    .scratch = scratch_of_loss,
     .cost = cost_softmax,
     .row_role = row_role_of_loss,
     .run = run_loss,

@@ -10,7 +10,7 @@
 #include "dlcore.h"
 
 #define DLC_PLAN_MAGIC 0x314e414c50434c44ll /* "DLCPLAN1" read as a little-endian word */
-#define DLC_PLAN_VERSION 3
+#define DLC_PLAN_VERSION 4
 
 typedef struct dlc_plan_header {
     int64_t magic;

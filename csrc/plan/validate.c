@@ -410,12 +410,15 @@ void dlc_op_arrays(dlc_array *args, const dlc_plan *plan, const dlc_op *op)
 
 /* ---- Ops that run block by block ---- */
 
-/* What block ops read of the step is bound, or of their own block; what they write is a row's, or a sum in the arena. */
+/* What block ops read of the step is bound, or of their own block; what they write is a row's, or a sum in the arena. Where a
+ * single block has all rows of a step, its sums are complete, and may lie in slots. */
 static dlc_status check_block_operand(dlc_plan *plan, const dlc_op *op, int32_t index, dlc_row_role role)
 {
     const dlc_tensor_record *tensor = &plan->tensors[op->operands[index]];
     const bool is_output = index < op->n_out, has_rows = dlc_is_row_shape(tensor->shape, tensor->ndim);
     const bool is_sum = is_output && role == DLC_ROWS_SUMMED && !has_rows;
+    if (is_sum && tensor->slot >= 0 && plan->header->block_rows == plan->header->row_capacity)
+        return DLC_OK;
     if (is_sum && (tensor->slot != DLC_IN_ARENA || plan->views[op->operands[index]].end > plan->header->sums_bytes))
         return dlc_fail(DLC_INVALID_PLAN, "output %d sums rows and does not lie in the first %lld bytes of the arena",
                         (int)index, (long long)plan->header->sums_bytes);

@@ -13,7 +13,7 @@ from dlcore.graph.shape import MAX_NDIM, Shape, encode
 from dlcore.graph.tensor import Slot
 
 MAGIC = int.from_bytes(b"DLCPLAN1", "little")
-VERSION = 3
+VERSION = 4
 SLOT_KINDS = {"fixed": 0, "stream": 1, "step": 2, "dataset": 3}
 ARENA, BLOCK_ARENA = -1, -2
 

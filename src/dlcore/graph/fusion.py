@@ -3,8 +3,8 @@
 Elementwise nodes are gathered into map programs; one that follows a matrix product runs in its
 store; the sum of what one computes, as a loss beside its gradient, is taken on the way; a product
 whose second factor is summed over its rows, as for the gradients of weights and bias, takes the
-sums beside; the rows of a softmax cross-entropy and their gradient come from one kernel. Only the
-results that something outside a launch reads are kept in memory.
+sums beside; the rows of a softmax cross-entropy, their mean and gradient come from one kernel. Only
+the results that something outside a launch reads are kept in memory.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _REACH = 256
 class Launch:
     """Nodes that become one op record.
 
-    ``records`` are nodes with an op record of their own (a product, a gather, ...), or two that
+    ``records`` are nodes with an op record of their own (a product, a gather, ...), or several that
     share one (a product and the sums of its second factor, a loss and its gradient), ``body`` the
     nodes of a map program in topological order, ``roots`` those of its results that are kept, the
-    first of them a reduce node if there is one.
+    first of them a reduce node if there is one. The mean of a loss is a root of its record.
     """
 
     records: tuple[Tensor, ...] = ()
     body: tuple[Tensor, ...] = ()
     roots: tuple[Tensor, ...] = ()
     space: Shape = ()
-    keep_product: bool = True
+    keep_first: bool = True  # whether anything outside reads the result of the first record
 
     @property
     def reduction(self) -> Tensor | None:
@@ -61,7 +61,7 @@ class Launch:
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        return (*self.records, *self.roots) if self.keep_product else self.roots
+        return (*self.records[0 if self.keep_first else 1 :], *self.roots)
 
     @property
     def storage(self) -> np.dtype:
@@ -73,7 +73,12 @@ class Launch:
         """What the launch reads: nodes outside it, views too, literals of programs mostly not."""
         if self.stored_literals:
             return tuple(i for i in self._operands if i.op.name != "literal")
-        records = {operand for node in self.records for operand in node.inputs}
+        records = {
+            operand
+            for node in self.records
+            for i, operand in enumerate(node.inputs)
+            if i not in node.op.numbers
+        }
         return tuple(i for i in self._operands if i in records or literal_of(i) is None)
 
     @cached_property
@@ -103,7 +108,7 @@ class Launch:
             tuple(root for root in self.roots if root is not self.reduction),
             reduction=self.reduction,
             product=product,
-            keep_product=self.keep_product,
+            keep_product=self.keep_first,
             stored_literals=self.stored_literals,
         )
 
@@ -139,6 +144,20 @@ def _sums_columns(launch: Launch) -> bool:
         and total.inputs[0].ndim == 2
         and total.attributes["axis"] == (0,)
         and total.storage == total.inputs[0].storage
+    )
+
+
+def _is_mean_of_rows(launch: Launch) -> bool:
+    """Whether it is the mean of a vector that it reads, as a number."""
+    mean = launch.reduction
+    return (
+        mean is not None
+        and mean.op.name == "mean"
+        and mean.shape == ()
+        and not launch.body
+        and mean.inputs[0].ndim == 1
+        and mean.inputs[0].op.lowering != "view"
+        and mean.storage == mean.inputs[0].storage
     )
 
 
@@ -181,6 +200,7 @@ def fuse(outputs: Sequence[Tensor], *, enabled: bool = True) -> list[Launch]:
         joiner.merge_into_products()
         joiner.merge_column_sums()
         joiner.merge_softmax_loss()
+        joiner.merge_mean_loss()
     return joiner.ordered()
 
 
@@ -435,6 +455,26 @@ class _Joiner:
                     del gradients[loss.inputs][node]
                     break
 
+    def merge_mean_loss(self) -> None:
+        """The mean of a softmax cross-entropy comes from the kernel that computes it."""
+        for mean in [launch for launch in self.rank if _is_mean_of_rows(launch)]:
+            (loss,) = mean.roots[0].inputs
+            producer = self.producer.get(loss)
+            if (
+                producer is None
+                or producer.records[:1] != (loss,)
+                or loss.op.name != "softmax_cross_entropy"
+                or producer.roots
+            ):
+                continue
+            ahead = self._needed_ahead(producer, mean)
+            if ahead is not None:
+                is_read = self.graph.readers[loss] != [mean.roots[0]]
+                merged = replace(
+                    producer, roots=mean.roots, keep_first=is_read or loss in self.graph.outputs
+                )
+                self._replace(producer, mean, merged, ahead)
+
     def _hand_over(self, product: Tensor, consumer: Launch) -> None:
         """What the consumer does first to the product, alone or with repeated rows, goes there."""
         left = dict.fromkeys(consumer.body)
@@ -453,7 +493,7 @@ class _Joiner:
         producer = self.producer[product]
         body, roots = tuple(chain), tuple(root for root in consumer.roots if root is not node)
         self._put(consumer, replace(consumer, body=tuple(left), roots=roots))
-        self._put(producer, replace(producer, body=body, roots=(node,), keep_product=False))
+        self._put(producer, replace(producer, body=body, roots=(node,), keep_first=False))
 
     def _is_at_hand(self, product: Tensor, operand: Tensor) -> bool:
         """Whether the operand is repeated along an axis, and there before the product."""
@@ -527,7 +567,7 @@ class _Joiner:
             producer,
             body=tuple(sorted(body, key=self.graph.index.__getitem__)),
             roots=tuple(root for root in roots if needed_outside(root)),
-            keep_product=not producer.records or needed_outside(producer.records[0]),
+            keep_first=not producer.records or needed_outside(producer.records[0]),
         )
 
     # Joining them

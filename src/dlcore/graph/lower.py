@@ -26,7 +26,7 @@ from dlcore.graph.encode import (
     View,
 )
 from dlcore.graph.fusion import Launch, base, fuse
-from dlcore.graph.program import Program, build_program, float_bits
+from dlcore.graph.program import Program, build_program, float_bits, literal_of
 from dlcore.graph.schedule import RowBlocks, ScheduleName, WholeBatch, choose_schedule
 from dlcore.graph.shape import ROWS, Shape, concrete, describe, element_count
 from dlcore.graph.table.shaping import offsets
@@ -251,8 +251,10 @@ class _Lowering:
         self.blocks = schedule if isinstance(schedule, RowBlocks) else _NO_BLOCKS
         in_blocks = set(self.blocks.launches)
         self.launches = [launch for launch in launches if launch not in in_blocks]
-        self.stored = {n: slot for n, slot in stored.items() if n not in self.blocks.sums}
-        self.stored_sums = {n: slot for n, slot in stored.items() if n in self.blocks.sums}
+        # A single block has the sums of a step complete, and writes them where they are to go.
+        parts = self.blocks.sums if self.blocks.rows < capacity else frozenset[Tensor]()
+        self.stored = {n: slot for n, slot in stored.items() if n not in parts}
+        self.stored_sums = {n: slot for n, slot in stored.items() if n in parts}
         made_in_store = set(in_store.values())
         self.updates = [update for update in updates if update not in made_in_store]
         self.in_store = in_store
@@ -314,7 +316,7 @@ class _Lowering:
         self.padded = self._find_padded()
         sums_bytes = 0
         for node in in_block:
-            if node in self.blocks.sums:
+            if node in self.blocks.sums and node not in self.stored:
                 offsets[node] = sums_bytes
                 sums_bytes += -(-self._bytes(node) // ALIGNMENT) * ALIGNMENT
         others = _lifetimes(self.literals, self.launches)
@@ -527,18 +529,22 @@ class _Lowering:
     _lower_log_softmax = _lower_softmax
 
     def _lower_softmax_cross_entropy(self, launch: Launch) -> Record:
-        loss, *gradients = launch.records
-        nodes = gradients[0].inputs if gradients else loss.inputs
+        """The losses of the rows, their gradient and their mean, as far as the launch has them."""
+        makes_loss = launch.keep_first and launch.records[0].op.name == "softmax_cross_entropy"
+        logits, target, *scales = launch.records[-1].inputs  # a gradient's, which comes last
+        made = {"rows": makes_loss, "gradient": len(scales) > 0, "mean": len(launch.roots) > 0}
+        numbers = [number for scale in scales if (number := literal_of(scale)) is not None]
+        factor = (numbers or [literal(1.0, logits.storage)])[0].attributes
+        what = ", ".join(name for name, is_made in made.items() if is_made)
         return Record(
             OPCODES["softmax_loss"],
-            [self._view(node) for node in launch.records],
-            [self._view(node) for node in nodes],
-            [1, len(gradients)],
-            "softmax cross-entropy" + (" and gradient" if gradients else ""),
+            [self._view(node) for node in launch.outputs],
+            [self._view(i) for i in (logits, target, *([] if numbers else scales))],
+            [*map(int, made.values()), float_bits(factor["value"]), factor["power"]],
+            f"softmax cross-entropy: {what}",
         )
 
-    def _lower_softmax_cross_entropy_gradient(self, launch: Launch) -> Record:
-        return self._plain("softmax_loss", launch, [0, 1], "softmax cross-entropy gradient")
+    _lower_softmax_cross_entropy_gradient = _lower_softmax_cross_entropy
 
     def _lower_gather(self, launch: Launch) -> Record:
         classes = launch.records[0].attributes.get("classes")

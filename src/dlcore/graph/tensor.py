@@ -142,6 +142,8 @@ class Op:
         Python's numbers come as ``int`` and ``float``. None leaves an operand as it is.
     dense : tuple of int
         Inputs that have to be contiguous memory.
+    numbers : tuple of int
+        Inputs of a record that are part of it where they are literals, and need no memory.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Op:
     storage: Callable[[Tensor], np.dtype] = real_storage
     promote: Callable[..., Sequence[np.dtype | None]] | None = None
     dense: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 TABLE: dict[str, Op] = {}

@@ -145,4 +145,5 @@ define(
     lowering="record",
     promote=lambda logits, target, scale: (None, None, logits),
     dense=(0, 1),
+    numbers=(2,),
 )
