@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import mpmath as mp
 import numpy as np
-from fit_polynomials import Fit, literal, remez, taylor_tail, to_dtype
+from fit_polynomials import Fit, literal, print_fit, remez, taylor_tail, to_dtype
 from scipy import special
 
 PIECES = 32  # numbers in two registers
@@ -146,7 +146,7 @@ def tanh_near_zero(low: float, high: float) -> Piece | None:
 
 
 # log of a mantissa in [LOG_FIRST, 2 LOG_FIRST): those next to 1 have their centre there.
-LOG_FIRST = 0.703125
+LOG_FIRST = 0.75
 
 
 def log_tail(d: mp.mpf) -> mp.mpf:
@@ -199,6 +199,27 @@ TABLES = [
 ]
 
 
+# exp: 2**n of multiples n of 1 / 32, times e**r of what is left.
+SHORT_EXP = Fit(
+    "short_exp",
+    lambda r: taylor_tail(
+        lambda x: (mp.expm1(x) - x) / x**2, lambda x: mp.mpf(1) / 2 + x / 6 + x * x / 24, r
+    ),
+    lambda r: r * r,
+    -mp.log(2) / (2 * PIECES) * mp.mpf("1.001"),
+    mp.log(2) / (2 * PIECES) * mp.mpf("1.001"),
+    {"float32": 1},
+)
+
+
+def print_powers() -> None:
+    print(f"static const real dlc_powers_of_two[{PIECES}] = {{")
+    for i in range(0, PIECES, 4):
+        powers = [to_dtype(mp.mpf(2) ** (mp.mpf(k) / PIECES), "float32") for k in range(i, i + 4)]
+        print("    " + ", ".join(literal(power, "float32") for power in powers) + ",")
+    print("};")
+
+
 def print_table(table: Table) -> None:
     pieces, worst = fit(table)
     print(f"/* relative error 2^{float(mp.log(worst, 2)):.1f} */")
@@ -214,6 +235,8 @@ def print_table(table: Table) -> None:
 def main() -> None:
     for table in TABLES:
         print_table(table)
+    print_powers()
+    print_fit(SHORT_EXP, "float32")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,11 @@ static bool has_odd(const real *x, int64_t n)
     }
 
 #ifdef DLC_HAVE_SCALEF /* which makes the general form as short */
+#ifdef DLC_HAVE_LOOKUP
+DEFINE_TABLE_MAP(exp, v_exp_by_table(results, xs, count);)
+#else
 DEFINE_LONG_MAP(exp, 1, v_exp(x))
+#endif
 DEFINE_LONG_MAP(silu, 1, v_silu(x))
 #else
 DEFINE_NEAR_MAP(exp, has_far(a, n, DLC_NEAR))
@@ -60,7 +64,7 @@ DEFINE_NEAR_MAP(silu, has_far(a, n, DLC_NEAR))
 DEFINE_TABLE_MAP(tanh, v_tanh_by_table(results, xs, count);)
 DEFINE_TABLE_MAP(sigmoid, V_USUAL_OR_RARE(sigmoid, results, xs, count))
 DEFINE_TABLE_MAP(gelu, V_USUAL_OR_RARE(gelu, results, xs, count))
-DEFINE_TABLE_MAP(log, V_USUAL_OR_RARE(log, results, xs, count))
+DEFINE_TABLE_MAP(log, v_log_by_table(results, xs, count);)
 #else
 DEFINE_LONG_MAP(tanh, 1, v_tanh(x))
 DEFINE_NEAR_MAP(sigmoid, has_far(a, n, DLC_NEAR))

@@ -7,8 +7,8 @@
 
 DEFINE_RARER_MAP(exp2, 1)
 #ifdef DLC_HAVE_LOOKUP
-DEFINE_TABLE_MAP(log2, V_USUAL_OR_RARE(log2, results, xs, count))
-DEFINE_TABLE_MAP(log10, V_USUAL_OR_RARE(log10, results, xs, count))
+DEFINE_TABLE_MAP(log2, v_log_to_by_table(results, xs, V_BASE_2, count);)
+DEFINE_TABLE_MAP(log10, v_log_to_by_table(results, xs, V_BASE_10, count);)
 #else
 DEFINE_RARER_MAP(log2, 1)
 DEFINE_RARER_MAP(log10, 1)

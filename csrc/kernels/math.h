@@ -1,6 +1,6 @@
 /* Elementary functions on vectors of reals, right for every input: subnormals, infinities and NaN in any lane.
  *
- * One algorithm serves float32 and float64, but tanh, sigmoid, gelu and log where there is v_lookup: those are by tables.
+ * One algorithm serves float32 and float64, but exp, tanh, sigmoid, gelu and log where there is v_lookup: those are by tables.
  * math_f32.h and math_f64.h hold the constants, which tools/fit_polynomials.py computes. Products that must be exact
  * are made exact by clearing low bits, never by the residual of a fused multiply-add: the compiler may fuse any
  * product with the sum that takes it, or none, and every function is right both ways.
@@ -185,23 +185,65 @@ V_INLINE vsplit v_exp_split(vreal x)
     return (vsplit){r, v_exp_tail(r), n};
 }
 
-/* Max error 1.04 | 1.03 ULP. */
-V_INLINE vreal v_exp(vreal x)
+#ifdef DLC_HAVE_LOOKUP
+/* x + DLC_32ND_ROUNDER rounds a small x to a multiple of 1 / 32, which then stands in the low bits of the sum. */
+#define DLC_32ND_ROUNDER (DLC_ROUNDER / 32)
+
+/* e^x = 2^n e^r for a multiple n of 1 / 32. Of the power of two what is no integer comes from a table, so that three terms do for
+ * e^r. For x between DLC_EXP_LOW and DLC_EXP_HIGH, and NaN. */
+V_INLINE void v_exp_within(vreal *y, const vreal *x, int count)
 {
-    vsplit e = v_exp_split(v_clamp(x, DLC_EXP_LOW, DLC_EXP_HIGH));
+    const vtable powers = v_table(dlc_powers_of_two);
+    vreal shifted[V_MOST_VECTORS], n[V_MOST_VECTORS], r[V_MOST_VECTORS], power[V_MOST_VECTORS];
+    V_EACH shifted[v] = v_multiply_add(x[v], v_splat(DLC_LOG2_E), v_splat(DLC_32ND_ROUNDER));
+    V_EACH power[v] = v_lookup(powers, (vuint)shifted[v]);
+    V_EACH n[v] = shifted[v] - DLC_32ND_ROUNDER;
+    V_EACH r[v] = x[v] - n[v] * DLC_LN2_HIGH - n[v] * DLC_LN2_LOW;
+    V_EACH r[v] = v_multiply_add(r[v] * r[v], V_POLYNOMIAL(r[v], dlc_short_exp_poly), r[v]);
+    V_EACH y[v] = v_scalef(v_multiply_add(power[v], r[v], power[v]), n[v]);
+}
+
+/* Max error 1.01 ULP. */
+V_INLINE void v_exp_by_table(vreal *y, const vreal *x, int count)
+{
+    vreal within[V_MOST_VECTORS];
+    V_EACH within[v] = v_clamp(x[v], DLC_EXP_LOW, DLC_EXP_HIGH);
+    v_exp_within(y, within, count);
+}
+
+V_INLINE vreal v_exp_in_range(vreal x)
+{
+    vreal y;
+    v_exp_within(&y, &x, 1);
+    return y;
+}
+#else
+/* For x between DLC_EXP_LOW and DLC_EXP_HIGH, and NaN. Max error 1.04 | 1.03 ULP. */
+V_INLINE vreal v_exp_in_range(vreal x)
+{
+    vsplit e = v_exp_split(x);
     return v_scale(e.r + e.tail + 1, e.n);
 }
+#endif
+
+V_INLINE vreal v_exp(vreal x) { return v_exp_in_range(v_clamp(x, DLC_EXP_LOW, DLC_EXP_HIGH)); }
+/* The same for x <= 0, and NaN */
+V_INLINE vreal v_exp_down(vreal x) { return v_exp_in_range(v_at_least(x, DLC_EXP_LOW)); }
 
 /* Functions that end in _near hold for |x| <= DLC_NEAR (DLC_GELU_NEAR for gelu; normal x > 0 for log) and for NaN, and give
  * there the bits that the others give. Without the care for subnormal and infinite powers they are half as long, and in
  * functions as long as these it is the registers of the operations in flight that run out first. Where tables serve,
  * sigmoid, gelu and log have none. */
 
+#ifdef DLC_HAVE_LOOKUP
+V_INLINE vreal v_exp_near(vreal x) { return v_exp_in_range(x); }
+#else
 V_INLINE vreal v_exp_near(vreal x)
 {
     vsplit e = v_exp_split(x);
     return (e.r + e.tail + 1) * v_power_of_two(e.n);
 }
+#endif
 
 typedef struct {
     vreal high, low;
@@ -403,8 +445,45 @@ V_INLINE vreal v_with_log_limits(vreal y, vreal x)
     return v_blend((x > 0) & (x < DLC_INFINITY), y, special);
 }
 
+#ifdef DLC_HAVE_LOOKUP
+/* log(x) - e ln 2 = constant + rest, by the piece that the mantissa of x lies in. e is infinite for 0 and infinities, and rest is
+ * NaN for x < 0, so that their logarithms need no care. */
+typedef struct {
+    vreal e[V_MOST_VECTORS], constant[V_MOST_VECTORS], rest[V_MOST_VECTORS];
+} vlog_pieces;
+
+V_INLINE void v_log_pieces(vlog_pieces *logs, const vreal *x, int count)
+{
+    vreal m[V_MOST_VECTORS], d[V_MOST_VECTORS], terms[V_MOST_VECTORS];
+    vuint piece[V_MOST_VECTORS];
+    V_EACH m[v] = v_mantissa(x[v]);
+    V_EACH logs->e[v] = v_exponent(x[v]) - v_exponent(m[v]);
+    V_EACH piece[v] = (vuint)m[v] >> DLC_LOG_PIECE_BITS;
+    v_distances(d, dlc_log_pieces, piece, m, count);
+    /* next to 1 the linear term is d itself, and what is added to it is small */
+    v_terms(terms, dlc_log_pieces, V_ROWS(dlc_log_pieces), 3, piece, d, count);
+    const vtable linear = v_table(dlc_log_pieces[2]), constant = v_table(dlc_log_pieces[1]);
+    V_EACH logs->constant[v] = v_lookup(constant, piece[v]);
+    V_EACH logs->rest[v] = v_multiply_add(v_lookup(linear, piece[v]), d[v], terms[v] * (d[v] * d[v]));
+}
+
+/* As a float32 ln 2 is right to 2^-28. Max error 1.02 ULP. */
+V_INLINE void v_log_by_table(vreal *y, const vreal *x, int count)
+{
+    vlog_pieces logs;
+    v_log_pieces(&logs, x, count);
+    V_EACH y[v] = v_multiply_add(logs.e[v], v_splat(DLC_LN2_HIGH + DLC_LN2_LOW), logs.constant[v] + logs.rest[v]);
+}
+
+V_INLINE vreal v_log(vreal x)
+{
+    vreal y;
+    v_log_by_table(&y, &x, 1);
+    return y;
+}
+#else
 /* Max error 0.85 | 0.78 ULP. */
-V_INLINE vreal v_log_any(vreal x)
+V_INLINE vreal v_log(vreal x)
 {
     const real up = (real)((real_uint)1 << (DLC_MANTISSA_BITS + 1));
     vint subnormal = x < DLC_MIN_NORMAL;
@@ -412,56 +491,6 @@ V_INLINE vreal v_log_any(vreal x)
     return v_with_log_limits(v_log_less(v_blend(subnormal, x * up, x), less), x);
 }
 
-#ifdef DLC_HAVE_LOOKUP
-/* log(x) - e (ln 2 - low) = constant + rest of normal x > 0, by the piece that its mantissa lies in */
-typedef struct {
-    vreal e[V_MOST_VECTORS], constant[V_MOST_VECTORS], rest[V_MOST_VECTORS];
-} vlog_pieces;
-
-V_INLINE void v_log_by_table(vlog_pieces *logs, const vreal *x, real low, int count)
-{
-    vreal m[V_MOST_VECTORS], d[V_MOST_VECTORS], terms[V_MOST_VECTORS];
-    vuint piece[V_MOST_VECTORS];
-    V_EACH
-    {
-        const vscaled scaled = v_log_scale(x[v], DLC_LOG_FIRST);
-        logs->e[v] = scaled.e, m[v] = scaled.m;
-    }
-    V_EACH piece[v] = (vuint)m[v] >> DLC_LOG_PIECE_BITS;
-    v_distances(d, dlc_log_pieces, piece, m, count);
-    /* next to 1 the linear term is d itself, and what is added to it is small */
-    v_terms(terms, dlc_log_pieces, V_ROWS(dlc_log_pieces), 3, piece, d, count);
-    const vtable linear = v_table(dlc_log_pieces[2]), constant = v_table(dlc_log_pieces[1]);
-    V_EACH
-    {
-        const vreal square = d[v] * d[v];
-        const vreal small = low != 0 ? v_multiply_add(terms[v], square, logs->e[v] * low) : terms[v] * square;
-        logs->constant[v] = v_lookup(constant, piece[v]);
-        logs->rest[v] = v_multiply_add(v_lookup(linear, piece[v]), d[v], small);
-    }
-}
-
-/* The same for normal x > 0. Max error 1.02 ULP. */
-V_INLINE void v_log_usual(vreal *y, const vreal *x, int count)
-{
-    vlog_pieces logs;
-    v_log_by_table(&logs, x, DLC_LN2_LOW, count);
-    V_EACH y[v] = v_multiply_add(logs.e[v], v_splat(DLC_LN2_HIGH), logs.constant[v] + logs.rest[v]);
-}
-
-V_INLINE vuint v_log_rank(vreal x) { return (vuint)x - (vuint)v_splat(DLC_MIN_NORMAL); }
-V_INLINE vuint v_log_last(void) { return v_log_rank(v_splat(DLC_INFINITY)) - 1; }
-V_RARE vreal v_log_rare(vreal x) { return v_log_any(x); }
-
-V_INLINE vreal v_log(vreal x)
-{
-    enum { count = 1 };
-    vreal y;
-    V_USUAL_OR_RARE(log, &y, &x, count)
-    return y;
-}
-#else
-V_INLINE vreal v_log(vreal x) { return v_log_any(x); }
 V_INLINE vreal v_log_near(vreal x) { return v_log_less(x, v_splat(0)); }
 #endif
 

@@ -22,6 +22,22 @@ typedef struct {
 #define V_BASE_2 ((vbase){1, 0, DLC_LOG2_E_HIGH, DLC_LOG2_E_LOW})
 #define V_BASE_10 ((vbase){DLC_LOG10_2_HIGH, DLC_LOG10_2_LOW, DLC_LOG10_E_HIGH, DLC_LOG10_E_LOW})
 
+#ifdef DLC_HAVE_LOOKUP
+/* Max error 1.24 ULP to base 2, 1.39 to base 10. */
+V_INLINE void v_log_to_by_table(vreal *y, const vreal *x, vbase base, int count)
+{
+    const real of_e = base.e_high + base.e_low, of_e_low = base.e_high - of_e + base.e_low;
+    vlog_pieces logs;
+    v_log_pieces(&logs, x, count);
+    V_EACH
+    {
+        const vreal e = logs.e[v], log = logs.constant[v] + logs.rest[v];
+        vreal small = ((logs.constant[v] - log) + logs.rest[v]) * of_e;
+        small = v_multiply_add(log, v_splat(of_e_low), base.two_low != 0 ? v_multiply_add(e, v_splat(base.two_low), small) : small);
+        y[v] = v_multiply_add(e, v_splat(base.two_high), v_multiply_add(log, v_splat(of_e), small));
+    }
+}
+#else
 /* For normal x > 0, or subnormal x if that is asked for. The upper half of a logarithm times e_high is exact. After FreeBSD's
  * e_log2.c and e_log10.c. Max error 0.92 | 0.96 ULP to base 2, 0.73 | 0.78 to base 10. */
 V_INLINE vreal v_log_to(vreal x, vbase base, bool subnormal)
@@ -44,29 +60,6 @@ V_INLINE vreal v_log_to_rare(vreal x, vbase base) { return v_with_log_limits(v_l
 V_RARE vreal v_log2_rare(vreal x) { return v_log_to_rare(x, V_BASE_2); }
 V_RARE vreal v_log10_rare(vreal x) { return v_log_to_rare(x, V_BASE_10); }
 
-#ifdef DLC_HAVE_LOOKUP
-/* For normal x > 0. Max error 1.24 ULP to base 2, 1.39 to base 10. */
-V_INLINE void v_log_to_usual(vreal *y, const vreal *x, vbase base, int count)
-{
-    const real of_e = base.e_high + base.e_low, of_e_low = base.e_high - of_e + base.e_low;
-    vlog_pieces logs;
-    v_log_by_table(&logs, x, 0, count);
-    V_EACH
-    {
-        const vreal e = logs.e[v], log = logs.constant[v] + logs.rest[v];
-        vreal small = ((logs.constant[v] - log) + logs.rest[v]) * of_e;
-        small = v_multiply_add(log, v_splat(of_e_low), base.two_low != 0 ? v_multiply_add(e, v_splat(base.two_low), small) : small);
-        y[v] = v_multiply_add(e, v_splat(base.two_high), v_multiply_add(log, v_splat(of_e), small));
-    }
-}
-
-V_INLINE void v_log2_usual(vreal *y, const vreal *x, int count) { v_log_to_usual(y, x, V_BASE_2, count); }
-V_INLINE void v_log10_usual(vreal *y, const vreal *x, int count) { v_log_to_usual(y, x, V_BASE_10, count); }
-V_INLINE vuint v_log2_rank(vreal x) { return v_log_rank(x); }
-V_INLINE vuint v_log2_last(void) { return v_log_last(); }
-V_INLINE vuint v_log10_rank(vreal x) { return v_log_rank(x); }
-V_INLINE vuint v_log10_last(void) { return v_log_last(); }
-#else
 V_INLINE vreal v_log2(vreal x) { return v_or_rare(v_log_to(x, V_BASE_2, false), v_is_odd(x), v_log2_rare, x); }
 V_INLINE vreal v_log10(vreal x) { return v_or_rare(v_log_to(x, V_BASE_10, false), v_is_odd(x), v_log10_rare, x); }
 #endif

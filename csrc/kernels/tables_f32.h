@@ -266,16 +266,15 @@ static const real dlc_normal_pieces[9][32] = {
     },
 };
 
-/* log(x), DLC_LOG_FIRST <= x < 2 DLC_LOG_FIRST, in pieces by the upper bits of x, two of which have their centre at 1; relative
+/* log(x), 3/4 <= x < 3/2, in pieces by the upper bits of x, two of which have their centre at 1; relative
  * error 2^-25.3 */
-#define DLC_LOG_FIRST 0x1.68p-1f /* 0.703125 */
-#define DLC_LOG_PIECE_BITS 18    /* within a piece */
+#define DLC_LOG_PIECE_BITS 18 /* within a piece */
 static const real dlc_log_pieces[6][32] = {
     {
         0x1p0f, 0x1.0b56b2p0f, 0x1.149686p0f, 0x1.1b96a2p0f,
         0x1.248eeep0f, 0x1.2bc17ep0f, 0x1.330eb6p0f, 0x1.3be21ep0f,
         0x1.4365d4p0f, 0x1.4cd372p0f, 0x1.53bd8ap0f, 0x1.5c2fb2p0f,
-        0x1.63ac82p0f, 0x1.6cc8ap-1f, 0x1.73284cp-1f, 0x1.7b1508p-1f,
+        0x1.63ac82p0f, 0x1.6b7ab4p0f, 0x1.73454p0f, 0x1.7ba3d6p0f,
         0x1.844e1cp-1f, 0x1.8cd918p-1f, 0x1.93b3eep-1f, 0x1.9c0678p-1f,
         0x1.a3099p-1f, 0x1.ac40d6p-1f, 0x1.b3ff6ep-1f, 0x1.bce9eap-1f,
         0x1.c39b34p-1f, 0x1.ccb67p-1f, 0x1.d3ac8ap-1f, 0x1.dc272p-1f,
@@ -285,7 +284,7 @@ static const real dlc_log_pieces[6][32] = {
         0x0p0f, 0x1.6308p-5f, 0x1.3cd4f4p-4f, 0x1.a3361p-4f,
         0x1.11616ap-3f, 0x1.4327d2p-3f, 0x1.7471bp-3f, 0x1.ae7aep-3f,
         0x1.dea10ap-3f, 0x1.0cbdaap-2f, 0x1.21cbe2p-2f, 0x1.3af114p-2f,
-        0x1.50ba94p-2f, -0x1.5b2814p-2f, -0x1.496b4cp-2f, -0x1.33c91p-2f,
+        0x1.50ba94p-2f, 0x1.66f54p-2f, 0x1.7cacf2p-2f, 0x1.9380c8p-2f,
         -0x1.1b2b86p-2f, -0x1.04e2cp-2f, -0x1.e6b2b4p-3f, -0x1.bce84cp-3f,
         -0x1.9a58bcp-3f, -0x1.6dcb02p-3f, -0x1.491686p-3f, -0x1.1fa13ap-3f,
         -0x1.010d72p-3f, -0x1.b0554ep-4f, -0x1.72e7e8p-4f, -0x1.294facp-4f,
@@ -295,7 +294,7 @@ static const real dlc_log_pieces[6][32] = {
         0x1p0f, 0x1.ea48d6p-1f, 0x1.d9e394p-1f, 0x1.ce30e2p-1f,
         0x1.c00524p-1f, 0x1.b54336p-1f, 0x1.aadd5ep-1f, 0x1.9ef026p-1f,
         0x1.954beap-1f, 0x1.89d0cp-1f, 0x1.81ccecp-1f, 0x1.78713p-1f,
-        0x1.708474p-1f, 0x1.675076p0f, 0x1.6124dap0f, 0x1.59c2fp0f,
+        0x1.708474p-1f, 0x1.689a8ep-1f, 0x1.61095p-1f, 0x1.5940ep-1f,
         0x1.518c8ap0f, 0x1.4a485ap0f, 0x1.44aca8p0f, 0x1.3e1dcep0f,
         0x1.38cb0ap0f, 0x1.320fd8p0f, 0x1.2ca01ap0f, 0x1.2699d6p0f,
         0x1.223c32p0f, 0x1.1c7f96p0f, 0x1.18437cp0f, 0x1.1345ep0f,
@@ -305,7 +304,7 @@ static const real dlc_log_pieces[6][32] = {
         -0x1.ffffb8p-2f, -0x1.d57d82p-2f, -0x1.b69d56p-2f, -0x1.a13a46p-2f,
         -0x1.8808f6p-2f, -0x1.756f48p-2f, -0x1.63e2cap-2f, -0x1.5046dp-2f,
         -0x1.40d4acp-2f, -0x1.2ee946p-2f, -0x1.22b502p-2f, -0x1.14c656p-2f,
-        -0x1.093e8ap-2f, -0x1.f852bep-1f, -0x1.e726b2p-1f, -0x1.d2ff04p-1f,
+        -0x1.093e8ap-2f, -0x1.fbf316p-3f, -0x1.e6dab8p-3f, -0x1.d19feep-3f,
         -0x1.bd135p-1f, -0x1.aa1e94p-1f, -0x1.9bc582p-1f, -0x1.8b4e0cp-1f,
         -0x1.7e2f8ep-1f, -0x1.6de9dep-1f, -0x1.6107ap-1f, -0x1.5305b2p-1f,
         -0x1.490c6ep-1f, -0x1.3c2b52p-1f, -0x1.32d3b2p-1f, -0x1.27ff34p-1f,
@@ -315,7 +314,7 @@ static const real dlc_log_pieces[6][32] = {
         0x1.551f0ap-2f, 0x1.2bc30cp-2f, 0x1.0eaeaep-2f, 0x1.f6415cp-3f,
         0x1.c974p-3f, 0x1.a94996p-3f, 0x1.8ba62p-3f, 0x1.6b69c8p-3f,
         0x1.52a88cp-3f, 0x1.36ae5p-3f, 0x1.24198cp-3f, 0x1.0f5a9ap-3f,
-        0x1.fd2572p-4f, 0x1.d7effap-1f, 0x1.c00978p-1f, 0x1.a484dcp-1f,
+        0x1.fd2572p-4f, 0x1.dd0a7cp-4f, 0x1.bfa136p-4f, 0x1.a2ace8p-4f,
         0x1.874448p-1f, 0x1.6e8834p-1f, 0x1.5c2e2ap-1f, 0x1.47813ep-1f,
         0x1.3754ap-1f, 0x1.23aa42p-1f, 0x1.14659cp-1f, 0x1.041b3ap-1f,
         0x1.f16e66p-2f, 0x1.d4829cp-2f, 0x1.bfe6a6p-2f, 0x1.a865a2p-2f,
@@ -325,12 +324,27 @@ static const real dlc_log_pieces[6][32] = {
         -0x1.e847fap-3f, -0x1.ab32c8p-3f, -0x1.7a61b2p-3f, -0x1.527ab4p-3f,
         -0x1.2e1106p-3f, -0x1.0fb396p-3f, -0x1.e9fc1ep-4f, -0x1.b9436ap-4f,
         -0x1.8fbe4ep-4f, -0x1.6952e6p-4f, -0x1.4959fap-4f, -0x1.2bc80ap-4f,
-        -0x1.120bdap-4f, -0x1.f43e1ap-1f, -0x1.cc337ap-1f, -0x1.a6b40ap-1f,
+        -0x1.120bdap-4f, -0x1.f5ada4p-5f, -0x1.cc16c6p-5f, -0x1.a634d8p-5f,
         -0x1.83e856p-1f, -0x1.651c4cp-1f, -0x1.4a6968p-1f, -0x1.314a74p-1f,
         -0x1.1b381ap-1f, -0x1.06061ap-1f, -0x1.e6dcbcp-2f, -0x1.c3f68ap-2f,
         -0x1.a5ca76p-2f, -0x1.8871bap-2f, -0x1.6ef2c8p-2f, -0x1.569d5ep-2f,
         -0x1.402ca4p-2f, -0x1.2c794p-2f, -0x1.193262p-2f, -0x1.0642dp-2f,
     },
 };
+
+/* 2^(k / 32) */
+static const real dlc_powers_of_two[32] = {
+    0x1p0f, 0x1.059b0ep0f, 0x1.0b5586p0f, 0x1.11301ep0f,
+    0x1.172b84p0f, 0x1.1d4874p0f, 0x1.2387a6p0f, 0x1.29e9ep0f,
+    0x1.306fep0f, 0x1.371a74p0f, 0x1.3dea64p0f, 0x1.44e086p0f,
+    0x1.4bfdaep0f, 0x1.5342b6p0f, 0x1.5ab07ep0f, 0x1.6247ecp0f,
+    0x1.6a09e6p0f, 0x1.71f75ep0f, 0x1.7a1148p0f, 0x1.82589ap0f,
+    0x1.8ace54p0f, 0x1.93737cp0f, 0x1.9c4918p0f, 0x1.a5503cp0f,
+    0x1.ae89fap0f, 0x1.b7f77p0f, 0x1.c199bep0f, 0x1.cb720ep0f,
+    0x1.d5818ep0f, 0x1.dfc974p0f, 0x1.ea4afap0f, 0x1.f50766p0f,
+};
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 64; error 2^-33.2 of exp(r) */
+static const real dlc_short_exp_poly[] = {0x1.000088p-1f, 0x1.5555d8p-3f};
 
 #endif

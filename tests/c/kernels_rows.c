@@ -324,8 +324,8 @@ static void test_transposed_softmax_loss(const dlc_real_kernels *kernels, int32_
     expect_intact();
 }
 
-/* The gradient may take the place of the logits and the loss that of the scale, one factor may serve all rows, and a result may not
- * be asked for. */
+/* The gradient may take the place of the logits or of the targets and the loss that of the scale, one factor may serve all rows, and
+ * a result may not be asked for. */
 static void test_softmax_loss_in_place(const dlc_real_kernels *kernels, int32_t dtype, int64_t cols, edge edge)
 {
     const int64_t size = size_of(dtype), n = ROWS * cols;
@@ -351,6 +351,12 @@ static void test_softmax_loss_in_place(const dlc_real_kernels *kernels, int32_t 
     kernels->softmax_loss(scale, z, cols, z, cols, labels, NULL, 0, scale, 1, ROWS, cols);
     expect(memcmp(z, grad, (size_t)(n * size)) == 0, "the gradient in place of the logits differs");
     expect(memcmp(scale, loss, (size_t)(ROWS * size)) == 0, "the loss in place of the scale differs");
+    void *targets = other;
+    fill_logits(dtype, z, cols, cols);
+    fill_uniform(dtype, targets, n, 0, 1);
+    kernels->softmax_loss(loss, grad, cols, z, cols, NULL, targets, cols, NULL, 0, ROWS, cols);
+    kernels->softmax_loss(NULL, targets, cols, z, cols, NULL, targets, cols, NULL, 0, ROWS, cols);
+    expect(memcmp(targets, grad, (size_t)(n * size)) == 0, "the gradient in place of the targets differs");
     expect_intact();
 }
 
@@ -444,10 +450,13 @@ void test_rows(const dlc_real_kernels *kernels, int32_t dtype)
             for (int64_t rows = 1; rows <= 37; rows += 4)
                 test_transposed_softmax_loss(kernels, dtype, rows, cols, edge, true);
         }
-    const int64_t widest[] = {4, 8, 16, 24, 80}; /* that are transposed, of whole vectors: of both dtypes on all CPUs */
-    for (int i = 0; i < 5; i++)
+    /* whole vectors, and rows that are just in groups and not any more: of both dtypes on all CPUs */
+    const int64_t wider[] = {4, 8, 16, 24, 32, 64, 128, 250, 256, 260, 512, 520};
+    for (size_t i = 0; i < sizeof wider / sizeof *wider; i++)
         for (edge edge = 0; edge < EDGE_COUNT; edge++) {
-            test_softmax(kernels, dtype, widest[i], edge);
-            test_softmax_loss(kernels, dtype, widest[i], true, edge);
+            test_softmax(kernels, dtype, wider[i], edge);
+            test_softmax_loss(kernels, dtype, wider[i], false, edge);
+            test_softmax_loss(kernels, dtype, wider[i], true, edge);
+            test_softmax_loss_in_place(kernels, dtype, wider[i], edge);
         }
 }
