@@ -170,7 +170,9 @@ def table_joints():
     mantissas = 1 + np.arange(33) / 32
     quarters = np.outer(2.0 ** np.arange(-4, 4), [1, 1.25, 1.5, 1.75]).ravel()
     normal = (np.sqrt(9 + 4 * k / 0.29) - 3) / 2
-    return np.concatenate([k / 1.85, normal, mantissas, mantissas / 2, quarters, [9, 9.25, 17]])
+    powers = np.arange(-64, 64) + 0.5  # of exp, in two octaves on either side
+    joints = [k / 1.85, normal, mantissas, mantissas / 2, quarters, powers * np.log(2) / 32]
+    return np.concatenate([*joints, [9, 9.25, 17]])
 
 
 def float64_sample(name):

@@ -151,33 +151,39 @@ def test_a_loss_and_its_gradient_are_one_program():
 
 
 KINDS = np.random.default_rng(3).integers(0, 5, 9)
+SHARES = np.random.default_rng(4).uniform(size=(9, 5))
 
 
-def cross_entropy():
+def cross_entropy(target=KINDS):
     """Its leaves, and the loss of each row."""
-    x, y = row_leaf("x", X), row_leaf("y", KINDS)
+    x, y = row_leaf("x", X), row_leaf("y", target)
     return x, y, apply("softmax_cross_entropy", x, y)
 
 
 @pytest.mark.parametrize("schedule", ["row-block", "whole-batch"])
+@pytest.mark.parametrize("target", [KINDS, SHARES], ids=["labels", "shares"])
 @pytest.mark.parametrize("reads_loss", [False, True])
-def test_a_softmax_cross_entropy_its_mean_and_its_gradient_are_one_record(schedule, reads_loss):
+def test_a_softmax_cross_entropy_its_mean_and_its_gradient_are_one_record(
+    schedule, target, reads_loss
+):
     """The losses of the rows go to memory only where something else reads them."""
-    x, y, loss = cross_entropy()
+    x, y, loss = cross_entropy(target)
     mean = reduce("mean", loss, 0)
     outputs = [mean, *gradient(mean, [x]), *([loss] if reads_loss else [])]
     made = "rows, gradient, mean" if reads_loss else "gradient, mean"
     plan, _ = compile_outputs(outputs, capacity=16, schedule=schedule)
-    assert plan.records[0].label == f"softmax cross-entropy: {made}"
+    assert plan.records[0].label == f"softmax cross-entropy: {made}"  # no literal before it
     assert len(plan.records[0].inputs) == 2  # the scale is a number
-    got = run_native(outputs, {x: X, y: KINDS}, rows=9, schedule=schedule)
-    unfused = run_native(outputs, {x: X, y: KINDS}, rows=9, schedule=schedule, fusion=False)
+    feed = {x: X, y: target}
+    got = run_native(outputs, feed, rows=9, schedule=schedule)
+    unfused = run_native(outputs, feed, rows=9, schedule=schedule, fusion=False)
     p = np.exp(X) / np.exp(X).sum(1, keepdims=True)
-    losses = -np.log(p[np.arange(9), KINDS])
-    expected = [losses.mean(), (p - np.eye(5)[KINDS]) / 9, losses]
-    for result, other, reference in zip(got, unfused, expected, strict=False):
-        np.testing.assert_allclose(result, reference, rtol=1e-12)
-        np.testing.assert_allclose(other, reference, rtol=1e-12)
+    shares = np.eye(5)[KINDS] if target is KINDS else SHARES
+    losses = -(shares * np.log(p)).sum(1)
+    slope = (p * shares.sum(1, keepdims=True) - shares) / 9
+    for result, other, reference in zip(got, unfused, [losses.mean(), slope, losses], strict=False):
+        np.testing.assert_allclose(result, reference, rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(other, reference, rtol=1e-12, atol=1e-16)
 
 
 def test_other_sums_of_a_softmax_cross_entropy_stay_alone():

@@ -105,36 +105,52 @@ def test_what_rows_have_beside_a_sum_lies_in_the_block():
         Plan(loss_builder(place=-1).build())
 
 
-@pytest.mark.parametrize("opcode", ["map", "loss"])
+def single_block_builder(opcode, capacity):
+    """A block of 4 rows, and a sum over its rows that lies in a slot, of an op with this opcode."""
+    b = PlanBuilder(capacity)
+    b.n_block_ops, b.block_rows = 2, 4
+    data = b.bound(pb.DATASET, "f8", (3,))
+    x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
+    b.op(pb.GATHER, [x], [data])
+    if opcode == pb.MAP:
+        out = b.bound(pb.STEP, "f8", (1, 3), writable=True)
+        b.op(pb.MAP, [out], [x], program("f8", 1, 1, [("copy", 0, 1)], reduction=pb.MEAN))
+    elif opcode == pb.GEMM:
+        out, other = b.bound(pb.STEP, "f8", (3, 2), writable=True), b.bound(pb.STREAM, "f8", (2,))
+        sums = b.bound(pb.STEP, "f8", (1, 2), writable=True)
+        columns = b.tensor("f8", (3, ROWS), slot=pb.IN_BLOCK, offset=0, stride=(1, 3))
+        b.op(pb.GEMM, [out, sums], [columns, other], [0])
+    else:
+        out, target = b.bound(pb.STEP, "f8", (), writable=True), b.bound(pb.STREAM, "f8", (3,))
+        b.op(pb.SOFTMAX_LOSS, [out], [x, target], [0, 0, 1, bits(1.0), 0])
+    return b
+
+
+@pytest.mark.parametrize("opcode", [pb.MAP, pb.GEMM, pb.SOFTMAX_LOSS])
 def test_sums_of_a_single_block_may_lie_in_slots(opcode):
     """They are complete there. With rows for a second block they would be a part of the sums."""
-
-    def builder(capacity):
-        b = PlanBuilder(capacity)
-        b.n_block_ops, b.block_rows = 2, 4
-        data = b.bound(pb.DATASET, "f8", (3,))
-        x = b.tensor("f8", (ROWS, 3), slot=pb.IN_BLOCK)
-        b.op(pb.GATHER, [x], [data])
-        if opcode == "map":
-            out = b.bound(pb.STEP, "f8", (1, 3), writable=True)
-            words = program("f8", 1, 1, [("copy", 0, 1)], reduction=pb.MEAN)
-            b.op(pb.MAP, [out], [x], words)
-        else:
-            out, target = b.bound(pb.STEP, "f8", (), writable=True), b.bound(pb.STREAM, "f8", (3,))
-            b.op(pb.SOFTMAX_LOSS, [out], [x, target], [0, 0, 1, bits(1.0), 0])
-        return b
-
     rng = np.random.default_rng(0)
-    x, target = rng.standard_normal((11, 3)), rng.random((11, 3))
-    bindings = [x, np.zeros((3, 1, 3))] if opcode == "map" else [x, np.zeros(3), target]
+    x, other = rng.standard_normal((11, 3)), rng.random((11, 3))
+    bindings = {
+        pb.MAP: [x, np.zeros((3, 1, 3))],
+        pb.GEMM: [x, np.zeros((3, 3, 2)), other[:, :2].copy(), np.zeros((3, 1, 2))],
+        pb.SOFTMAX_LOSS: [x, np.zeros(3), other],
+    }[opcode]
     steps = {"epoch_rows": 11, "batch_rows": 4, "step_end": 3}
-    _, out, *_ = run_teams(Plan(builder(4).build()), bindings, **steps)
-    per_row = x if opcode == "map" else -(target * log_softmax(x, 1)).sum(1)
+    plan = Plan(single_block_builder(opcode, 4).build())
+    _, out, *rest = run_teams(plan, bindings, **steps)
     for step in range(3):
-        expected = per_row[4 * step : 4 * step + 4].mean(0)
-        assert_allclose(out[step].reshape(expected.shape), expected, rtol=1e-13)
+        here = slice(4 * step, 4 * step + 4)
+        if opcode == pb.MAP:
+            expected = x[here].mean(0, keepdims=True)
+        elif opcode == pb.GEMM:
+            expected = x[here].T @ other[here, :2]
+            assert_allclose(rest[1][step, 0], other[here, :2].sum(0), rtol=1e-13)
+        else:
+            expected = -(other[here] * log_softmax(x[here], 1)).sum(1).mean()
+        assert_allclose(out[step], expected, rtol=1e-13)
     with pytest.raises(DlcoreError, match="output 0 sums rows and does not lie in the first 0 byt"):
-        Plan(builder(5).build())
+        Plan(single_block_builder(opcode, 5).build())
 
 
 @pytest.mark.parametrize("has_loss", [0, 1])

@@ -379,11 +379,31 @@ def test_softmax_loss_refuses_a_label_outside_the_classes(threads, has_mean):
     for row, label in ((1234, 10), (0, -1), (1, -(1 << 63)), (1999, (1 << 63) - 1)):
         labels = np.zeros(2000, "i8")
         labels[[row, 1999]] = label, -3 if row < 1999 else label
-        arrays = [np.zeros(2000, "f4")] + [np.zeros(1, "f4")] * has_mean
+        arrays = [np.zeros(2000, "f4")] + [np.full(1, -77, "f4")] * has_mean
         arrays += [np.zeros((2000, 10), "f4"), labels]
         message = rf"label {label} in row {row} of the batch is outside \[0, 10\)"
         with pytest.raises(ValueError, match=message):
             plan.run(arrays, epoch_rows=2000, batch_rows=2000, step_end=1, threads=threads)
+        assert_array_equal(arrays[has_mean], -77 if has_mean else arrays[0])
+
+
+@pytest.mark.parametrize("target", ["labels", "probabilities"])
+def test_a_softmax_loss_of_nothing_is_nan(target):
+    """Of no rows the mean, and of no classes all; what has no elements may be bound to nothing."""
+    for rows, classes in ((0, 3), (4, 0)):
+        if rows and target == "labels":
+            continue  # none fits
+        targets = ("i8", (rows,)) if target == "labels" else ("f4", (rows, classes))
+        plan = one_op(
+            pb.SOFTMAX_LOSS,
+            [(pb.STEP, "f4", shape) for shape in ((rows,), (rows, classes), ())],
+            [(pb.STEP, "f4", (rows, classes)), (pb.STEP, *targets)],
+            [1, 1, 1, *NO_SCALE],
+        )
+        loss, mean = np.zeros((1, rows), "f4"), np.zeros(1, "f4")
+        plan.run([loss, None, mean, None, None], epoch_rows=1, batch_rows=1, step_end=1)
+        assert_array_equal(loss, np.full((1, rows), np.nan))
+        assert np.isnan(mean[0])
 
 
 # ---- RANDOM ----

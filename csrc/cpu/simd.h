@@ -122,9 +122,9 @@ static inline vreal v_at_most(vreal x, real high) { return v_select(x > high, v_
 /* y 2^n for an integer n, rounded once */
 #define DLC_HAVE_SCALEF
 static inline vreal v_scalef(vreal y, vreal n) { return DLC_INTRINSIC(scalef)(y, n); }
-/* x = 2^e m, 1 <= |m| < 2 (v_exponent) or 3/4 <= m < 3/2 (v_mantissa): e of the former, m of the latter. Of 0 and infinities e is
- * -inf and inf, and |m| 1; m of other x < 0 is NaN. */
+/* e of x = 2^e m with 1 <= |m| < 2; -inf for 0, inf for infinities */
 static inline vreal v_exponent(vreal x) { return DLC_INTRINSIC(getexp)(x); }
+/* m of x = 2^e m with 3/4 <= m < 3/2; 1 for inf, 1 or -1 for 0, NaN for other x < 0 */
 static inline vreal v_mantissa(vreal x) { return DLC_INTRINSIC(getmant)(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_nan); }
 
 #if DLC_REAL_BITS == 32

@@ -13,7 +13,7 @@ enum { GROUPED = DLC_VECTOR_BYTES / 2 * L };
 
 static bool are_grouped(int64_t cols) { return cols >= L && cols <= GROUPED; }
 
-/* The largest element of each row */
+/* The largest element of each row; any value where one is NaN */
 static DLC_ONCE vreal max_of_rows(const real *x, int64_t ld, int64_t cols, bool *near)
 {
     vreal max[L], min[L];
@@ -42,17 +42,19 @@ DLC_INLINE vreal sum_exp_of_rows(real *out, int64_t ld_out, vreal *rest, const r
     vreal sums[L];
     const int64_t last = cols % L, whole = cols - last;
     v_store(max, maxima);
-    for (int i = 0; i < L; i++, x += ld, out = out ? out + ld_out : NULL) {
+    for (int i = 0; i < L; i++) {
+        const real *row = x + i * ld;
+        real *terms = out ? out + i * ld_out : NULL;
         vreal sum = {0};
         for (int64_t j = 0; j < whole; j += L) {
-            const vreal e = exp_of(v_load(x + j) - max[i], near);
-            if (out)
-                v_store(out + j, e);
+            const vreal e = exp_of(v_load(row + j) - max[i], near);
+            if (terms)
+                v_store(terms + j, e);
             sum += e;
         }
         if (last > 0) {
-            const vreal e = v_keep_first(exp_of(v_load_part(x + whole, last, max[i]) - max[i], near), last);
-            if (out)
+            const vreal e = v_keep_first(exp_of(v_load_part(row + whole, last, max[i]) - max[i], near), last);
+            if (terms)
                 rest[i] = e;
             sum += e;
         }
@@ -77,11 +79,12 @@ DLC_INLINE void scale_rows(real *out, int64_t ld, const vreal *rest, int64_t col
     const int64_t last = cols % L, whole = cols - last;
     v_store(share, shares);
     v_store(scale, scales);
-    for (int i = 0; i < L; i++, out += ld) {
+    for (int i = 0; i < L; i++) {
+        real *row = out + i * ld;
         for (int64_t j = 0; j < whole; j += L)
-            v_store(out + j, is_gradient ? v_load(out + j) * share[i] * scale[i] : v_load(out + j) * share[i]);
+            v_store(row + j, is_gradient ? v_load(row + j) * share[i] * scale[i] : v_load(row + j) * share[i]);
         if (last > 0)
-            v_store_part(out + whole, is_gradient ? rest[i] * share[i] * scale[i] : rest[i] * share[i], last);
+            v_store_part(row + whole, is_gradient ? rest[i] * share[i] * scale[i] : rest[i] * share[i], last);
     }
 }
 
@@ -102,11 +105,13 @@ static void log_softmax_of_rows(real *out, int64_t ld_out, const real *x, int64_
     const vreal maxima = max_of_rows(x, ld, cols, &near);
     v_store(max, maxima);
     v_store(log_total, log_lanes(sum_exp_rows(NULL, 0, NULL, x, ld, cols, maxima, near)));
-    for (int i = 0; i < L; i++, out += ld_out, x += ld) {
+    for (int i = 0; i < L; i++) {
+        const real *from = x + i * ld;
+        real *to = out + i * ld_out;
         for (int64_t j = 0; j < whole; j += L)
-            v_store(out + j, v_load(x + j) - max[i] - log_total[i]);
+            v_store(to + j, v_load(from + j) - max[i] - log_total[i]);
         if (last > 0)
-            v_store_part(out + whole, v_load_part(x + whole, last, 0) - max[i] - log_total[i], last);
+            v_store_part(to + whole, v_load_part(from + whole, last, 0) - max[i] - log_total[i], last);
     }
 }
 
@@ -151,17 +156,18 @@ static lane_sums sum_targets_of_rows(const real *targets, int64_t ld_targets, co
     vreal sums[L], dots[L];
     const int64_t last = cols % L, whole = cols - last;
     v_store(max, maxima);
-    for (int i = 0; i < L; i++, targets += ld_targets, z += ld) {
+    for (int i = 0; i < L; i++) {
+        const real *of_row = targets + i * ld_targets, *row = z + i * ld;
         vreal sum = {0}, dot = {0};
         for (int64_t j = 0; j < whole; j += L) {
-            const vreal t = v_load(targets + j);
+            const vreal t = v_load(of_row + j);
             sum += t;
-            dot += weighted(t, v_load(z + j) - max[i]);
+            dot += weighted(t, v_load(row + j) - max[i]);
         }
         if (last > 0) {
-            const vreal t = v_load_part(targets + whole, last, 0);
+            const vreal t = v_load_part(of_row + whole, last, 0);
             sum += t;
-            dot += weighted(t, v_load_part(z + whole, last, max[i]) - max[i]);
+            dot += weighted(t, v_load_part(row + whole, last, max[i]) - max[i]);
         }
         sums[i] = sum;
         dots[i] = dot;

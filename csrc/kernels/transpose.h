@@ -99,7 +99,7 @@ DLC_INLINE vreal v_load_quads(const real *p, int64_t stride, int64_t count)
     return v_join_quads(quad);
 }
 
-/* The lower and upper halves of x and y: each combined, those of x and then those of y */
+/* The lower halves of x and y, and their upper ones */
 static inline vreal v_low_halves(vreal x, vreal y)
 {
     return (vreal)__builtin_shufflevector((vlong)x, (vlong)y, 0, 1, 2, 3, 8, 9, 10, 11);
@@ -141,45 +141,35 @@ DLC_INLINE void v_transpose(vreal x[DLC_LANES])
 #endif
 }
 
+/* The lanes of each vector combined, folded by halves as v_fold_add does: half as many shuffles as to transpose first. */
+DLC_INLINE vreal v_fold_each(vreal x[DLC_LANES], vreal combine(vreal, vreal))
+{
 #if DLC_VECTOR_BYTES == 64
-#define DLC_COMBINE_HALVES(x, combine)                                                                           \
-    DLC_UNROLL                                                                                                   \
-    for (int i = 0; i < QUAD_LANES; i++) {                                                                       \
-        x[i] = combine(v_low_halves(x[i], x[i + QUAD_LANES]), v_high_halves(x[i], x[i + QUAD_LANES]));           \
-        x[i + QUAD_LANES] = combine(v_low_halves(x[i + 2 * QUAD_LANES], x[i + 3 * QUAD_LANES]),                  \
-                                    v_high_halves(x[i + 2 * QUAD_LANES], x[i + 3 * QUAD_LANES]));                \
+    DLC_UNROLL
+    for (int i = 0; i < QUAD_LANES; i++) {
+        const vreal *other = x + i + 2 * QUAD_LANES;
+        x[i] = combine(v_low_halves(x[i], x[i + QUAD_LANES]), v_high_halves(x[i], x[i + QUAD_LANES]));
+        x[i + QUAD_LANES] = combine(v_low_halves(other[0], other[QUAD_LANES]), v_high_halves(other[0], other[QUAD_LANES]));
     }
-#else
-#define DLC_COMBINE_HALVES(x, combine)
 #endif
 #if DLC_VECTOR_BYTES > 16
-#define DLC_COMBINE_QUADS(x, combine)       \
-    DLC_UNROLL                              \
-    for (int i = 0; i < QUAD_LANES; i++)    \
+    DLC_UNROLL
+    for (int i = 0; i < QUAD_LANES; i++)
         x[i] = combine(v_even_quads(x[i], x[i + QUAD_LANES]), v_odd_quads(x[i], x[i + QUAD_LANES]));
-#else
-#define DLC_COMBINE_QUADS(x, combine)
 #endif
-
-/* The lanes of each vector combined, folded by halves as v_fold_add does: half as many shuffles as to transpose first. */
-#define DLC_DEFINE_FOLD_EACH(name, combine)                                          \
-    DLC_INLINE vreal name(vreal x[DLC_LANES])                                        \
-    {                                                                                \
-        DLC_COMBINE_HALVES(x, combine)                                               \
-        DLC_COMBINE_QUADS(x, combine)                                                \
-        DLC_UNROLL                                                                   \
-        for (int half = QUAD_LANES / 2; half > 0; half /= 2) {                       \
-            DLC_UNROLL                                                               \
-            for (int i = 0; i < half; i++)                                           \
-                x[i] = combine(v_unpack_low(x[i], x[i + half]), v_unpack_high(x[i], x[i + half])); \
-        }                                                                            \
-        return x[0];                                                                 \
+    DLC_UNROLL
+    for (int half = QUAD_LANES / 2; half > 0; half /= 2) {
+        DLC_UNROLL
+        for (int i = 0; i < half; i++)
+            x[i] = combine(v_unpack_low(x[i], x[i + half]), v_unpack_high(x[i], x[i + half]));
     }
+    return x[0];
+}
 
 static inline vreal v_add(vreal x, vreal y) { return x + y; }
-
-DLC_DEFINE_FOLD_EACH(v_sum_each, v_add)
-DLC_DEFINE_FOLD_EACH(v_larger_each, v_larger)
-DLC_DEFINE_FOLD_EACH(v_smaller_each, v_smaller)
+DLC_INLINE vreal v_sum_each(vreal x[DLC_LANES]) { return v_fold_each(x, v_add); }
+/* Any value where a lane is NaN */
+DLC_INLINE vreal v_larger_each(vreal x[DLC_LANES]) { return v_fold_each(x, v_larger); }
+DLC_INLINE vreal v_smaller_each(vreal x[DLC_LANES]) { return v_fold_each(x, v_smaller); }
 
 #endif

@@ -8,6 +8,8 @@
  *         step's rows that it is multiplied with in turn: 1 and 0 where there is a scale, which is that
  *
  * Rows of matrices are contiguous; with int64 targets, all columns of logits and grad may be instead. */
+#include <math.h>
+
 #include "map/map.h"
 #include "plan/builtin.h"
 #include "plan/operand.h"
@@ -20,13 +22,24 @@ static dlc_status expect_matrix(const dlc_array *array, const char *name, bool t
     return DLC_OK;
 }
 
-/* A thread's rows; whole vectors where rows fill them. */
-static void share_rows(int64_t *begin, int64_t *end, const dlc_array *matrix, const dlc_op_call *call)
+/* Rows are dealt out so many at once; whole vectors of them where rows fill these. */
+static int64_t rows_at_once(const dlc_array *matrix)
 {
     const int64_t rows = dlc_max64(1, DLC_SHARED_ELEMENTS / dlc_max64(1, matrix->shape[1]));
-    const int64_t vector = DLC_ALIGNMENT / dlc_dtype_size(matrix->dtype);
-    const int64_t grain = dlc_has_contiguous_columns(matrix) ? dlc_ceil_div(rows, vector) * vector : rows;
-    dlc_split(begin, end, matrix->shape[0], grain, call->thread, call->n_threads);
+    const int64_t vector = matrix->dtype == DLC_FLOAT32 ? DLC_ALIGNMENT / sizeof(float) : DLC_ALIGNMENT / sizeof(double);
+    return dlc_has_contiguous_columns(matrix) ? (rows + vector - 1) & -vector : rows;
+}
+
+/* A thread's rows, [begin, end) */
+typedef struct row_share {
+    int64_t at_once, begin, end;
+} row_share;
+
+static row_share find_share(const dlc_array *matrix, const dlc_op_call *call)
+{
+    row_share share = {.at_once = rows_at_once(matrix)};
+    dlc_split(&share.begin, &share.end, matrix->shape[0], share.at_once, call->thread, call->n_threads);
+    return share;
 }
 
 static void *row_of(const dlc_array *array, int64_t row)
@@ -60,12 +73,11 @@ static dlc_status run_softmax(const dlc_op_call *call)
 {
     const dlc_array *out = &call->args[0], *in = &call->args[1];
     const dlc_real_kernels *kernels = call->step->kernels->real[in->dtype];
-    int64_t begin, end;
-    share_rows(&begin, &end, in, call);
-    if (begin == end)
+    const row_share rows = find_share(in, call);
+    if (rows.begin == rows.end)
         return DLC_OK;
     (call->op->attributes[0] ? kernels->log_softmax : kernels->softmax)(
-        row_of(out, begin), out->stride[0], row_of(in, begin), in->stride[0], end - begin, in->shape[1]);
+        row_of(out, rows.begin), out->stride[0], row_of(in, rows.begin), in->stride[0], rows.end - rows.begin, in->shape[1]);
     return DLC_OK;
 }
 
@@ -181,14 +193,27 @@ static dlc_status check_loss(dlc_op *op, const dlc_array *args, const dlc_operan
     return check_scale(op, args, operands, at);
 }
 
-/* The losses of the rows, where only their mean is asked for. */
+/* What as many rows as are dealt out at once add to the mean. Every thread leaves its own, whether or not it fails, so that the
+ * mean of a step that fails is not stored. */
+typedef struct loss_part {
+    double sum;
+    int64_t has_failed;
+} loss_part;
+
+/* Of n rows. They lie before the losses, where only the mean of these is asked for. */
+static int64_t bytes_of_parts(int64_t n, int64_t at_once)
+{
+    return dlc_align_up(dlc_ceil_div(n, at_once) * (int64_t)sizeof(loss_part));
+}
+
 static void scratch_of_loss(int64_t *shared, int64_t *own, const dlc_op *op, const dlc_array *args, const dlc_kernels *kernels)
 {
     (void)kernels;
     const loss_operands at = find_operands(op);
     const dlc_array *logits = &args[at.logits];
-    *own = 0;
-    *shared = at.mean >= 0 && at.loss < 0 ? logits->shape[0] * dlc_dtype_size(logits->dtype) : 0;
+    *own = *shared = 0;
+    if (at.mean >= 0)
+        *shared = bytes_of_parts(logits->shape[0], rows_at_once(logits)) + (at.loss < 0 ? logits->shape[0] * dlc_dtype_size(logits->dtype) : 0);
 }
 
 static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end, int64_t classes, int64_t row_in_step)
@@ -205,25 +230,23 @@ static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end
 
 /* A number of a real dtype */
 typedef union real_number {
-    float single;
-    double twice;
+    float f32;
+    double f64;
 } real_number;
 
 static real_number as_real(double value, int32_t dtype)
 {
-    return dtype == DLC_FLOAT32 ? (real_number){.single = (float)value} : (real_number){.twice = value};
+    return dtype == DLC_FLOAT32 ? (real_number){.f32 = (float)value} : (real_number){.f64 = value};
 }
 
 /* Loss and gradient of this thread's rows; losses (n) may be NULL. */
-static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands *at, char *losses)
+static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands *at, row_share rows, char *losses)
 {
     const dlc_array *grad = at->grad < 0 ? NULL : &call->args[at->grad];
     const dlc_array *scale = at->scale < 0 ? NULL : &call->args[at->scale];
     const dlc_array *logits = &call->args[at->logits], *target = &call->args[at->target];
     const bool has_labels = target->dtype == DLC_INT64;
-    const int64_t size = dlc_dtype_size(logits->dtype);
-    int64_t begin, end;
-    share_rows(&begin, &end, logits, call);
+    const int64_t size = dlc_dtype_size(logits->dtype), begin = rows.begin, end = rows.end;
     if (begin == end)
         return DLC_OK;
     if (has_labels)
@@ -233,6 +256,11 @@ static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands 
     const int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
     const void *scales = scale ? (const char *)scale->data + begin * scale_stride * size : (const char *)&number;
     const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];
+    if (logits->shape[1] == 0) { /* targets of no classes may lie nowhere, which kernels take for labels */
+        if (losses)
+            kernels->fill(losses + begin * size, NAN, end - begin);
+        return DLC_OK;
+    }
     void *own_losses = losses ? losses + begin * size : NULL, *gradients = grad ? row_of(grad, begin) : NULL;
     const void *targets = row_of(target, begin);
     if (dlc_has_contiguous_columns(logits))
@@ -246,12 +274,31 @@ static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands 
     return DLC_OK;
 }
 
+/* The parts of this thread's rows */
+static void leave_parts(loss_part *parts, const char *losses, row_share rows, bool has_failed, const dlc_real_kernels *kernels,
+                        int64_t size)
+{
+    enum { STEP = sizeof *parts / sizeof(double) };
+    if (rows.begin == rows.end)
+        return;
+    const int64_t first = rows.begin / rows.at_once, whole = rows.end / rows.at_once, last = rows.end - whole * rows.at_once;
+    for (int64_t i = first; i < whole + (last > 0); i++)
+        parts[i] = (loss_part){.has_failed = has_failed};
+    kernels->sum_each(&parts[first].sum, STEP, losses + rows.begin * size, rows.at_once, whole - first, rows.at_once);
+    if (last > 0)
+        kernels->sum_each(&parts[whole].sum, STEP, losses + (rows.end - last) * size, rows.at_once, 1, last);
+}
+
 /* The mean of n losses, or what a block of them adds to that of all rows of the step */
-static void store_mean(const dlc_array *mean, const char *losses, int64_t n, const dlc_op_call *call)
+static void store_mean(const dlc_array *mean, const loss_part *parts, int64_t n, int64_t at_once, const dlc_op_call *call)
 {
     const dlc_step *step = call->step;
     double sum = 0;
-    step->kernels->real[mean->dtype]->sum_each(&sum, 1, losses, n, 1, n);
+    for (int64_t row = 0; row < n; row += at_once, parts++) {
+        if (parts->has_failed)
+            return;
+        sum += parts->sum;
+    }
     sum /= (double)(step->rows == step->step_rows ? n : step->step_rows);
     if (mean->dtype == DLC_FLOAT32)
         *(float *)mean->data = (float)sum + (call->accumulate ? *(const float *)mean->data : 0);
@@ -262,13 +309,18 @@ static void store_mean(const dlc_array *mean, const char *losses, int64_t n, con
 static dlc_status run_loss(const dlc_op_call *call)
 {
     const loss_operands at = find_operands(call->op);
-    char *losses = at.loss >= 0 ? call->args[at.loss].data : at.mean >= 0 ? call->shared : NULL;
-    const dlc_status status = run_rows_of_loss(call, &at, losses);
+    const dlc_array *logits = &call->args[at.logits];
+    const row_share rows = find_share(logits, call);
     if (at.mean < 0)
-        return status;
+        return run_rows_of_loss(call, &at, rows, at.loss >= 0 ? call->args[at.loss].data : NULL);
+    const int64_t n = logits->shape[0];
+    loss_part *parts = call->shared;
+    char *losses = at.loss >= 0 ? call->args[at.loss].data : (char *)call->shared + bytes_of_parts(n, rows.at_once);
+    const dlc_status status = run_rows_of_loss(call, &at, rows, losses);
+    leave_parts(parts, losses, rows, status != DLC_OK, call->step->kernels->real[logits->dtype], dlc_dtype_size(logits->dtype));
     dlc_barrier_wait(call->barrier, call->n_threads);
-    if (call->thread == 0 && status == DLC_OK)
-        store_mean(&call->args[at.mean], losses, call->args[at.logits].shape[0], call);
+    if (call->thread == 0)
+        store_mean(&call->args[at.mean], parts, n, rows.at_once, call);
     return status;
 }
 

@@ -3,8 +3,8 @@
 Elementwise nodes are gathered into map programs; one that follows a matrix product runs in its
 store; the sum of what one computes, as a loss beside its gradient, is taken on the way; a product
 whose second factor is summed over its rows, as for the gradients of weights and bias, takes the
-sums beside; the rows of a softmax cross-entropy, their mean and gradient come from one kernel. Only
-the results that something outside a launch reads are kept in memory.
+sums beside; a softmax cross-entropy, its mean and its gradient are one record. Only the results
+that something outside a launch reads are kept in memory.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Launch:
         A reduction takes the extents of its space from what it reads and writes; where that is too
         little, the views have the others.
         """
-        if self.reduction is None or len(self.roots) > 1:
+        if self.reduction is None or self.records or len(self.roots) > 1:
             return False
         shapes = [operand.shape for operand in self._operands if literal_of(operand) is None]
         return self.space not in shapes and broadcast(*shapes) != self.space
@@ -147,17 +147,14 @@ def _sums_columns(launch: Launch) -> bool:
     )
 
 
-def _is_mean_of_rows(launch: Launch) -> bool:
-    """Whether it is the mean of a vector that it reads, as a number."""
+def _is_mean_of_loss(launch: Launch) -> bool:
+    """Whether it is the mean of a softmax cross-entropy, as a number."""
     mean = launch.reduction
     return (
         mean is not None
         and mean.op.name == "mean"
         and mean.shape == ()
-        and not launch.body
-        and mean.inputs[0].ndim == 1
-        and mean.inputs[0].op.lowering != "view"
-        and mean.storage == mean.inputs[0].storage
+        and mean.inputs[0].op.name == "softmax_cross_entropy"
     )
 
 
@@ -456,23 +453,14 @@ class _Joiner:
                     break
 
     def merge_mean_loss(self) -> None:
-        """The mean of a softmax cross-entropy comes from the kernel that computes it."""
-        for mean in [launch for launch in self.rank if _is_mean_of_rows(launch)]:
-            (loss,) = mean.roots[0].inputs
-            producer = self.producer.get(loss)
-            if (
-                producer is None
-                or producer.records[:1] != (loss,)
-                or loss.op.name != "softmax_cross_entropy"
-                or producer.roots
-            ):
-                continue
+        """The mean of a softmax cross-entropy is computed by the record that has its rows."""
+        for mean in [launch for launch in self.rank if _is_mean_of_loss(launch)]:
+            loss = mean.roots[0].inputs[0]
+            producer = self.producer[loss]
             ahead = self._needed_ahead(producer, mean)
-            if ahead is not None:
-                is_read = self.graph.readers[loss] != [mean.roots[0]]
-                merged = replace(
-                    producer, roots=mean.roots, keep_first=is_read or loss in self.graph.outputs
-                )
+            if ahead is not None and not producer.roots:
+                is_read = loss in self.graph.outputs or len(self.graph.readers[loss]) > 1
+                merged = replace(producer, roots=mean.roots, keep_first=is_read)
                 self._replace(producer, mean, merged, ahead)
 
     def _hand_over(self, product: Tensor, consumer: Launch) -> None:

@@ -126,7 +126,8 @@ class CompiledPlan:
         lines = [self._schedule_line()]
         for i, record in enumerate(self.records):
             if i == self.blocks.records > 0:
-                lines.append("--- sums of the blocks are added up; then, on all rows:")
+                what = "sums of the blocks are added up; " * (self.blocks.rows < self.capacity)
+                lines.append(f"--- {what}then, on all rows:")
             outs = ", ".join(describe(v.shape) for v in record.outputs)
             ins = ", ".join(describe(v.shape) for v in record.inputs)
             dtype = record.outputs[0].dtype
