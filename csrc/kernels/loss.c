@@ -19,13 +19,8 @@ void DLC_NAME(dlc_softmax)(void *out, int64_t ld_out, const void *x, int64_t ld_
     for (; i < rows; i++) {
         real *out_row = (real *)out + i * ld_out;
         const real *x_row = (const real *)x + i * ld_x;
-        const real scale = (real)(1 / sum_exp(out_row, x_row, range_of(x_row, cols), cols));
-        int64_t j = 0;
-#pragma GCC unroll 4
-        for (; j + DLC_LANES <= cols; j += DLC_LANES)
-            v_store(out_row + j, v_load(out_row + j) * scale);
-        if (j < cols)
-            v_store_part(out_row + j, v_load_part(out_row + j, cols - j, 0) * scale, cols - j);
+        const real share = (real)(1 / sum_exp(out_row, x_row, range_of(x_row, cols), cols));
+        scale_row(out_row, cols, share, 1, false);
     }
 }
 
@@ -87,24 +82,12 @@ void DLC_NAME(dlc_softmax_loss)(void *loss, void *grad, int64_t ld_grad, const v
     }
     for (; i < rows; i++) {
         const real row_scale = scale ? ((const real *)scale)[i * scale_stride] : 1; /* loss may be its memory */
-        loss_row row = {.z = (const real *)z + i * ld_z, .cols = cols};
-        row.range = range_of(row.z, cols);
-        const double total = sum_exp(NULL, row.z, row.range, cols);
-        row.scale = (real)(1 / total);
-        row.log_total = log_of(total);
-        if (labels) {
-            row.label = labels[i];
-            row.target_sum = 1;
-            row.target_dot = row.z[row.label] - row.range.max;
-        } else {
-            row.targets = (const real *)targets + i * ld_targets;
-            sum_targets(&row);
-        }
+        const real *z_row = (const real *)z + i * ld_z;
+        real *grad_row = grad ? (real *)grad + i * ld_grad : NULL;
+        const real row_loss = labels ? label_loss_of_row(grad_row, z_row, labels[i], cols, row_scale)
+                                     : target_loss_of_row(grad_row, z_row, (const real *)targets + i * ld_targets, cols, row_scale);
         if (loss)
-            ((real *)loss)[i] =
-                v_multiply_add(v_splat(row.target_sum), v_splat(row.log_total), -v_splat(row.target_dot))[0];
-        if (grad)
-            write_grad((real *)grad + i * ld_grad, &row, row_scale);
+            ((real *)loss)[i] = row_loss;
     }
 }
 

@@ -115,9 +115,6 @@ static void log_softmax_of_rows(real *out, int64_t ld_out, const real *x, int64_
     }
 }
 
-/* (p - 1) scale, where p is rounded. Not inlined: a compiler might fuse the product that p is with the subtraction. */
-static __attribute__((noinline)) vreal gradient_at_label(vreal p, vreal scale) { return (p - 1) * scale; }
-
 /* The gradient where grad, and `rest` for the columns that fill no vector, hold exp(z - max) */
 static void gradient_at_labels(real *grad, int64_t ld, const vreal *rest, const int64_t *labels, int64_t cols, vreal shares,
                                vreal scales)
@@ -189,7 +186,7 @@ static vreal target_loss_of_rows(real *grad, int64_t ld_grad, const real *z, int
                               .targets = targets + i * ld_targets,
                               .cols = cols,
                               .range = {maxima[i], near},
-                              .scale = shares[i],
+                              .share = shares[i],
                               .target_sum = of_targets.sum[i]};
         write_grad(grad + i * ld_grad, &row, scales[i]);
     }

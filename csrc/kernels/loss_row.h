@@ -75,7 +75,7 @@ DLC_INLINE double sum_exp_of(real *out, const real *x, real max, int64_t cols, c
     return total;
 }
 
-DLC_INLINE double sum_exp(real *out, const real *x, row_range range, int64_t cols)
+static DLC_ONCE double sum_exp(real *out, const real *x, row_range range, int64_t cols)
 {
     return ASKS_FOR_NEAR && range.near ? sum_exp_of(out, x, range.max, cols, true) : sum_exp_of(out, x, range.max, cols, false);
 }
@@ -88,15 +88,45 @@ static inline real log_of(double x) { return log_lanes(v_splat((real)x))[0]; }
 /* t * d, but 0 where t = 0 and d = -inf: a class that is impossible and did not occur costs nothing. */
 static inline vreal weighted(vreal t, vreal d) { return v_blend((t == 0) & (d == MINUS_INFINITY), (vreal){0}, t * d); }
 
+/* x times a number, and of a gradient times another */
+DLC_INLINE void scale_row(real *x, int64_t cols, real share, real scale, const bool is_gradient)
+{
+    int64_t j = 0;
+#pragma GCC unroll 4
+    for (; j + DLC_LANES <= cols; j += DLC_LANES)
+        v_store(x + j, is_gradient ? v_load(x + j) * share * scale : v_load(x + j) * share);
+    if (j < cols) {
+        const vreal v = v_load_part(x + j, cols - j, 0) * share;
+        v_store_part(x + j, is_gradient ? v * scale : v, cols - j);
+    }
+}
+
 /* ---- Cross-entropy ---- */
 
-/* One row of softmax_loss, in the order in which its parts are found. */
+/* (p - 1) scale, where p is rounded. Not inlined: a compiler might fuse the product that p is with the subtraction. */
+static __attribute__((noinline)) vreal gradient_at_label(vreal p, vreal scale) { return (p - 1) * scale; }
+
+/* Cross-entropy of a row at its label. Its gradient goes to grad, which may be z, unless that is NULL. */
+static real label_loss_of_row(real *grad, const real *z, int64_t label, int64_t cols, real scale)
+{
+    const row_range range = range_of(z, cols);
+    const real dot = z[label] - range.max;
+    const double total = sum_exp(grad, z, range, cols);
+    const real share = (real)(1 / total);
+    if (grad) {
+        const real at_label = gradient_at_label(v_splat(grad[label] * share), v_splat(scale))[0];
+        scale_row(grad, cols, share, scale, true);
+        grad[label] = at_label;
+    }
+    return v_multiply_add(v_splat(1), v_splat(log_of(total)), -v_splat(dot))[0];
+}
+
+/* A row with targets, in the order in which its parts are found. */
 typedef struct loss_row {
-    const real *z;
-    const real *targets; /* NULL: one-hot at label */
-    int64_t label, cols;
+    const real *z, *targets;
+    int64_t cols;
     row_range range;
-    real scale, log_total; /* 1 / sum exp(z_j - max), and minus its logarithm */
+    real share; /* 1 / sum exp(z_j - max) */
     real target_sum, target_dot; /* sum t_j and sum t_j (z_j - max) */
 } loss_row;
 
@@ -124,40 +154,19 @@ static inline void sum_targets(loss_row *row)
     row->target_dot = (real)dot;
 }
 
-DLC_INLINE vreal probability(const loss_row *row, vreal z, const bool near)
-{
-    return exp_of(z - row->range.max, near) * row->scale;
-}
-
-/* Not inlined: with the 1 that is subtracted, a compiler might fuse it in a row alone and not in a vector of rows. */
-static __attribute__((noinline)) real probability_at_label(const loss_row *row, bool near)
-{
-    const vreal z = v_splat(row->z[row->label]);
-    return (ASKS_FOR_NEAR && near ? probability(row, z, true) : probability(row, z, false))[0];
-}
-
 /* Reads z and targets before it writes what may be the same memory. */
 DLC_INLINE void write_grad_by(real *grad, const loss_row *row, real scale, const bool near)
 {
-    int64_t j = 0, cols = row->cols;
-    if (!row->targets) {
-        real at_label = probability_at_label(row, near);
-        for (; j + DLC_LANES <= cols; j += DLC_LANES)
-            v_store(grad + j, probability(row, v_load(row->z + j), near) * scale);
-        if (j < cols)
-            v_store_part(grad + j, probability(row, v_load_part(row->z + j, cols - j, row->range.max), near) * scale,
-                         cols - j);
-        grad[row->label] = (at_label - 1) * scale;
-        return;
-    }
     const vreal target_sum = v_splat(row->target_sum);
+    const int64_t cols = row->cols;
+    int64_t j = 0;
     for (; j + DLC_LANES <= cols; j += DLC_LANES) {
-        vreal p = probability(row, v_load(row->z + j), near);
+        const vreal p = exp_of(v_load(row->z + j) - row->range.max, near) * row->share;
         v_store(grad + j, v_multiply_add(p, target_sum, -v_load(row->targets + j)) * scale);
     }
     if (j < cols) {
-        vreal p = probability(row, v_load_part(row->z + j, cols - j, row->range.max), near);
-        vreal t = v_load_part(row->targets + j, cols - j, 0);
+        const vreal p = exp_of(v_load_part(row->z + j, cols - j, row->range.max) - row->range.max, near) * row->share;
+        const vreal t = v_load_part(row->targets + j, cols - j, 0);
         v_store_part(grad + j, v_multiply_add(p, target_sum, -t) * scale, cols - j);
     }
 }
@@ -168,6 +177,19 @@ static DLC_ONCE void write_grad(real *grad, const loss_row *row, real scale)
         write_grad_by(grad, row, scale, true);
     else
         write_grad_by(grad, row, scale, false);
+}
+
+/* The same as label_loss_of_row by targets, whose memory grad may be, too: terms are computed twice, and not stored. */
+static real target_loss_of_row(real *grad, const real *z, const real *targets, int64_t cols, real scale)
+{
+    loss_row row = {.z = z, .targets = targets, .cols = cols, .range = range_of(z, cols)};
+    const double total = sum_exp(NULL, z, row.range, cols);
+    row.share = (real)(1 / total);
+    sum_targets(&row);
+    const vreal loss = v_multiply_add(v_splat(row.target_sum), v_splat(log_of(total)), -v_splat(row.target_dot));
+    if (grad)
+        write_grad(grad, &row, scale);
+    return loss[0];
 }
 
 #endif
