@@ -6,6 +6,8 @@ import numpy as np
 
 import dlcore as dl
 from dlcore import _native
+from dlcore._plan import Plan
+from plan_builder import PlanBuilder
 
 TEAMS = (1, 2, 3, 8)
 
@@ -57,3 +59,16 @@ def epoch_slices(epoch_rows, batch_rows, step_end):
 
 def same_bits(a, b):
     return np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def tolerance(dtype):
+    return {"rtol": 200 * np.finfo(dtype).eps, "atol": 20 * np.finfo(dtype).eps}
+
+
+def one_op(opcode, outs, ins, attributes=(), *, capacity=40):
+    """A plan of one op on slots: outs and ins are (kind, dtype, shape), the shape as in `bound`."""
+    builder = PlanBuilder(capacity)
+    out_tensors = [builder.bound(*out, writable=True) for out in outs]
+    in_tensors = [builder.bound(*value) for value in ins]
+    builder.op(opcode, out_tensors, in_tensors, attributes)
+    return Plan(builder.build())

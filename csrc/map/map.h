@@ -129,6 +129,9 @@ void dlc_map_bind_reduction(void *bound, const dlc_map_program *program, const d
 bool dlc_map_point_reduction_at(void *bound, const dlc_array *arrays);
 bool dlc_map_run_bound_reduction(void *bound, dlc_map_rows rows, int thread, int n_threads);
 
+/* out[i * stride] = or += sums[i] / divisor for i < n, of reals of `size` bytes; the divisor is 1 for what is no mean. */
+void dlc_map_store_sums(void *out, int64_t stride, int64_t size, const double *sums, int64_t n, double divisor, bool accumulate);
+
 /* What the instructions cost an element, in flops; a function that is a polynomial costs 16. */
 int64_t dlc_map_instruction_cost(const dlc_map_program *program);
 

@@ -284,9 +284,7 @@ static kept_axes find_kept_axes(const dlc_map_walk *w, const box *tile, const dl
     return kept;
 }
 
-/* out[i * stride] = or += sums[i] / divisor, where the divisor is 1 for what is no mean */
-static void store_run(char *out, int64_t stride, int64_t size, const double *sums, int64_t n, double divisor,
-                      bool accumulate)
+void dlc_map_store_sums(void *out, int64_t stride, int64_t size, const double *sums, int64_t n, double divisor, bool accumulate)
 {
     for (int64_t i = 0; i < n; i++) {
         const double sum = divisor == 1 ? sums[i] : sums[i] / divisor;
@@ -316,7 +314,7 @@ static void store_sums(const dlc_map_walk *w, const reduction *plan, const box *
                 offset += rest % kept.extent[axis] * kept.stride[axis];
                 rest /= kept.extent[axis];
             }
-            store_run(o->data + offset * w->size, kept.stride[0], w->size, sums + out * plan->tile_elements + i, n,
+            dlc_map_store_sums(o->data + offset * w->size, kept.stride[0], w->size, sums + out * plan->tile_elements + i, n,
                       divisor, plan->accumulate);
             i += n;
         }
@@ -454,7 +452,7 @@ static void add_up_lines(const line_sums *of, dlc_map_rows rows, int thread, int
         for (int64_t i = 0; i < n; i++)
             sums[i] = 0;
         of->kernels->sum_each(sums, 1, of->in + line * of->ld * of->size, of->ld, n, of->length);
-        store_run(of->out + line * of->step * of->size, of->step, of->size, sums, n, divisor, rows.accumulate);
+        dlc_map_store_sums(of->out + line * of->step * of->size, of->step, of->size, sums, n, divisor, rows.accumulate);
     }
 }
 

@@ -211,9 +211,9 @@ static void scratch_of_loss(int64_t *shared, int64_t *own, const dlc_op *op, con
     (void)kernels;
     const loss_operands at = find_operands(op);
     const dlc_array *logits = &args[at.logits];
-    *own = *shared = 0;
-    if (at.mean >= 0)
-        *shared = bytes_of_parts(logits->shape[0], rows_at_once(logits)) + (at.loss < 0 ? logits->shape[0] * dlc_dtype_size(logits->dtype) : 0);
+    const int64_t n = logits->shape[0], bytes_of_losses = at.loss < 0 ? n * dlc_dtype_size(logits->dtype) : 0;
+    *own = 0;
+    *shared = at.mean >= 0 ? bytes_of_parts(n, rows_at_once(logits)) + bytes_of_losses : 0;
 }
 
 static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end, int64_t classes, int64_t row_in_step)
@@ -228,17 +228,6 @@ static dlc_status check_labels(const int64_t *labels, int64_t begin, int64_t end
     return DLC_OK;
 }
 
-/* A number of a real dtype */
-typedef union real_number {
-    float f32;
-    double f64;
-} real_number;
-
-static real_number as_real(double value, int32_t dtype)
-{
-    return dtype == DLC_FLOAT32 ? (real_number){.f32 = (float)value} : (real_number){.f64 = value};
-}
-
 /* Loss and gradient of this thread's rows; losses (n) may be NULL. */
 static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands *at, row_share rows, char *losses)
 {
@@ -251,16 +240,18 @@ static dlc_status run_rows_of_loss(const dlc_op_call *call, const loss_operands 
         return DLC_OK;
     if (has_labels)
         DLC_TRY(check_labels(target->data, begin, end, logits->shape[1], call->step->row_in_step));
-    const dlc_map_literal literal = number_of(call->op);
-    const real_number number = as_real(dlc_map_number_of(&literal, (double)call->step->step_rows), logits->dtype);
-    const int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
-    const void *scales = scale ? (const char *)scale->data + begin * scale_stride * size : (const char *)&number;
     const dlc_real_kernels *kernels = call->step->kernels->real[logits->dtype];
     if (logits->shape[1] == 0) { /* targets of no classes may lie nowhere, which kernels take for labels */
         if (losses)
             kernels->fill(losses + begin * size, NAN, end - begin);
         return DLC_OK;
     }
+    const int64_t scale_stride = scale && scale->ndim == 1 ? scale->stride[0] : 0;
+    const dlc_map_literal literal = number_of(call->op);
+    double number; /* or a float in its place */
+    if (!scale)
+        kernels->fill(&number, dlc_map_number_of(&literal, (double)call->step->step_rows), 1);
+    const void *scales = scale ? (const char *)scale->data + begin * scale_stride * size : (const char *)&number;
     void *own_losses = losses ? losses + begin * size : NULL, *gradients = grad ? row_of(grad, begin) : NULL;
     const void *targets = row_of(target, begin);
     if (dlc_has_contiguous_columns(logits))
@@ -299,11 +290,8 @@ static void store_mean(const dlc_array *mean, const loss_part *parts, int64_t n,
             return;
         sum += parts->sum;
     }
-    sum /= (double)(step->rows == step->step_rows ? n : step->step_rows);
-    if (mean->dtype == DLC_FLOAT32)
-        *(float *)mean->data = (float)sum + (call->accumulate ? *(const float *)mean->data : 0);
-    else
-        *(double *)mean->data = sum + (call->accumulate ? *(const double *)mean->data : 0);
+    const double divisor = (double)(step->rows == step->step_rows ? n : step->step_rows);
+    dlc_map_store_sums(mean->data, 1, dlc_dtype_size(mean->dtype), &sum, 1, divisor, call->accumulate);
 }
 
 static dlc_status run_loss(const dlc_op_call *call)

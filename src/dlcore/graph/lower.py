@@ -126,8 +126,9 @@ class CompiledPlan:
         lines = [self._schedule_line()]
         for i, record in enumerate(self.records):
             if i == self.blocks.records > 0:
-                what = "sums of the blocks are added up; " * (self.blocks.rows < self.capacity)
-                lines.append(f"--- {what}then, on all rows:")
+                has_parts = self.blocks.rows < self.capacity
+                what = "sums of the blocks are added up; then" if has_parts else "then"
+                lines.append(f"--- {what}, on all rows:")
             outs = ", ".join(describe(v.shape) for v in record.outputs)
             ins = ", ".join(describe(v.shape) for v in record.inputs)
             dtype = record.outputs[0].dtype
