@@ -170,6 +170,9 @@ typedef struct dlc_real_kernels {
 
     /* words (DLC_RANDOM_WORDS): those of a stream from a block of four on, whatever a real is */
     void (*random_words)(uint32_t *words, uint64_t seed, uint32_t stream, uint64_t step, uint32_t block);
+    /* numbers (DLC_RANDOM_WORDS / 2): of pair i of words, low half first, its product with bound - i, divided by 2^64. False where
+     * any remainder is below 2^32, and the number may be one that is to be rejected. bound >= DLC_RANDOM_WORDS / 2 */
+    bool (*numbers_below)(uint64_t *numbers, const uint32_t *words, uint32_t bound);
     /* Elements [first, first + n) of the random array keyed by (seed, stream, step); see kernels/rng.c.
      * uniform: in [0, 1). normal: standard normal. keep_mask: 1 / keep with probability keep, else 0. */
     void (*uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);

@@ -31,6 +31,7 @@ void DLC_NAME(dlc_softmax_loss_transposed)(void *loss, void *grad, int64_t ld_gr
                                            int64_t rows, int64_t cols);
 
 void DLC_NAME(dlc_random_words)(uint32_t *words, uint64_t seed, uint32_t stream, uint64_t step, uint32_t block);
+bool DLC_NAME(dlc_numbers_below)(uint64_t *numbers, const uint32_t *words, uint32_t bound);
 void DLC_NAME(dlc_uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
 void DLC_NAME(dlc_normal)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n);
 void DLC_NAME(dlc_keep_mask)(void *out, double keep, uint64_t seed, uint32_t stream, uint64_t step, int64_t first,

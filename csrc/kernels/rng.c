@@ -197,6 +197,27 @@ void DLC_NAME(dlc_random_words)(uint32_t *words, uint64_t seed, uint32_t stream,
     make_words(words, &array, block);
 }
 
+bool DLC_NAME(dlc_numbers_below)(uint64_t *numbers, const uint32_t *words, uint32_t bound)
+{
+    enum { LONG_LANES = DLC_VECTOR_BYTES / 8 };
+    vlong bounds, small = {0};
+    for (uint32_t i = 0; i < LONG_LANES; i++)
+        bounds[i] = bound - i;
+    for (int i = 0; i < WORDS / 2; i += LONG_LANES) {
+        vlong pair;
+        memcpy(&pair, words + 2 * i, sizeof pair);
+        const vlong product = v_multiply_low_halves(pair >> 32, bounds) + (v_multiply_low_halves(pair, bounds) >> 32);
+        const vlong number = product >> 32;
+        memcpy(numbers + i, &number, sizeof number);
+        small |= (vlong)((product & 0xFFFFFFFF) == 0);
+        bounds -= LONG_LANES;
+    }
+    bool none = true;
+    for (int i = 0; i < LONG_LANES; i++)
+        none = none && small[i] == 0;
+    return none;
+}
+
 void DLC_NAME(dlc_uniform)(void *out, uint64_t seed, uint32_t stream, uint64_t step, int64_t first, int64_t n)
 {
     random_array array = {.seed = seed, .step = step, .stream = stream};

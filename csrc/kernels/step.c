@@ -134,6 +134,23 @@ static void step_sgd(const dlc_step_part *parts, const dlc_step_options *options
         run_step(parts, options, scalars[0], sgd_rule, NONE, &k);
 }
 
+/* sqrt(x) for a divisor, to 0.80 ULP (all inputs): steps would wait for the unit that divides and takes roots. With AVX-512 in
+ * float32, an estimate of 14 bits and a step of Newton leave it the quotient alone: on an Intel Xeon 10-32-2 in batches of 32 takes
+ * 0.94 of its time (shortest of five processes each). Quotients by estimates, too: no more; Zen 4 takes 16 cycles for a vector of
+ * Adam in L1 with neither and 17 with both. */
+#if DLC_VECTOR_BYTES == 64 && DLC_REAL_BITS == 32
+DLC_INLINE vreal root(vreal x)
+{
+    enum { QUIET_NAN = 1, ZERO = 2, NEGATIVE_ZERO = 4, INFINITE = 8 }; /* classes of vfpclassps: x is its own root */
+    const vreal inverse = _mm512_rsqrt14_ps(x), estimate = x * inverse;
+    const vreal error = v_multiply_add(-estimate, inverse, v_splat(1));
+    return _mm512_mask_mov_ps(v_multiply_add(estimate * (real)0.5, error, estimate),
+                              _mm512_fpclass_ps_mask(x, QUIET_NAN | ZERO | NEGATIVE_ZERO | INFINITE), x);
+}
+#else
+DLC_INLINE vreal root(vreal x) { return v_sqrt(x); }
+#endif
+
 /* ---- Adam and its kin ---- */
 
 typedef struct moments {
@@ -160,8 +177,6 @@ typedef struct adam_constants {
     real step_size, v_scale;
 } adam_constants;
 
-/* Zen 4 takes 16 cycles for a vector of 16 floats in L1, most of them in the square root and the division; by rsqrt14, rcp14
- * and a Newton step each it takes 17. */
 DLC_INLINE void adam_rule(lanes *x, const void *constants)
 {
     const adam_constants k = *(const adam_constants *)constants;
@@ -171,7 +186,7 @@ DLC_INLINE void adam_rule(lanes *x, const void *constants)
         vreal largest = x->states[2];
         v = x->states[2] = v_blend((v > largest) | (v != v), v, largest);
     }
-    x->p -= k.step_size * m / v_multiply_add(v_sqrt(v), v_splat(k.v_scale), v_splat(k.moments.eps));
+    x->p -= k.step_size * m / v_multiply_add(root(v), v_splat(k.v_scale), v_splat(k.moments.eps));
 }
 
 static void step_adam(const dlc_step_part *parts, const dlc_step_options *options, const double *scalars)
@@ -194,7 +209,7 @@ DLC_INLINE void nadam_rule(lanes *x, const void *constants)
 {
     const nadam_constants k = *(const nadam_constants *)constants;
     update_moments(x, k.moments);
-    x->p -= mix(k.g_size, x->g, k.m_size, x->states[0]) / (v_sqrt(x->states[1]) * k.v_scale + k.moments.eps);
+    x->p -= mix(k.g_size, x->g, k.m_size, x->states[0]) / (root(x->states[1]) * k.v_scale + k.moments.eps);
 }
 
 static void step_nadam(const dlc_step_part *parts, const dlc_step_options *options, const double *scalars)
@@ -217,7 +232,7 @@ DLC_INLINE void radam_rule(lanes *x, const void *constants)
     const radam_constants k = *(const radam_constants *)constants;
     update_moments(x, k.moments);
     vreal m = x->states[0];
-    step_by(x, k.step_size, k.rectified ? m / (v_sqrt(x->states[1]) + k.moments.eps) : m);
+    step_by(x, k.step_size, k.rectified ? m / (root(x->states[1]) + k.moments.eps) : m);
 }
 
 static void step_radam(const dlc_step_part *parts, const dlc_step_options *options, const double *scalars)
@@ -245,7 +260,7 @@ DLC_INLINE void rmsprop_rule(lanes *x, const void *constants)
         /* of a gradient that hardly changes, rounding makes the variance negative */
         variance = v_at_least(v_multiply_add(-*mean, *mean, *v), 0);
     }
-    vreal step = x->g / (v_sqrt(variance) + k.eps);
+    vreal step = x->g / (root(variance) + k.eps);
     if (x->present & THIRD)
         step = *velocity = v_multiply_add(v_splat(k.momentum), *velocity, step);
     step_by(x, k.rate, step);
@@ -278,7 +293,7 @@ DLC_INLINE void adagrad_rule(lanes *x, const void *constants)
 {
     const adagrad_constants k = *(const adagrad_constants *)constants;
     x->states[0] = v_multiply_add(x->g, x->g, x->states[0]);
-    x->p -= k.rate * x->g / (v_sqrt(x->states[0]) + k.eps);
+    x->p -= k.rate * x->g / (root(x->states[0]) + k.eps);
 }
 
 static void step_adagrad(const dlc_step_part *parts, const dlc_step_options *options, const double *scalars)
@@ -296,7 +311,7 @@ DLC_INLINE void adadelta_rule(lanes *x, const void *constants)
     const adadelta_constants k = *(const adadelta_constants *)constants;
     vreal *v = &x->states[0], *u = &x->states[1];
     *v = mix(k.rho, *v, k.one_minus_rho, x->g * x->g);
-    vreal delta = v_sqrt(*u + k.eps) / v_sqrt(*v + k.eps) * x->g;
+    vreal delta = root(*u + k.eps) / root(*v + k.eps) * x->g;
     *u = mix(k.rho, *u, k.one_minus_rho, delta * delta);
     step_by(x, k.rate, delta);
 }

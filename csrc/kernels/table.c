@@ -31,6 +31,7 @@ const dlc_real_kernels DLC_NAME(dlc_real_kernels) = {
     .softmax_loss = DLC_NAME(dlc_softmax_loss),
     .softmax_loss_transposed = DLC_NAME(dlc_softmax_loss_transposed),
     .random_words = DLC_NAME(dlc_random_words),
+    .numbers_below = DLC_NAME(dlc_numbers_below),
     .uniform = DLC_NAME(dlc_uniform),
     .normal = DLC_NAME(dlc_normal),
     .keep_mask = DLC_NAME(dlc_keep_mask),

@@ -127,6 +127,41 @@ static void test_last_blocks(const dlc_real_kernels *kernels, int32_t dtype)
     expect_intact();
 }
 
+enum { PAIRS = DLC_RANDOM_WORDS / 2 };
+
+static void set_pair(uint32_t *words, int i, uint64_t pair)
+{
+    words[2 * i] = (uint32_t)pair;
+    words[2 * i + 1] = (uint32_t)(pair >> 32);
+}
+
+/* Upper halves of products, and that a lower half under 2^32 is found in every place, and none beyond. */
+static void test_numbers_below(const dlc_real_kernels *kernels)
+{
+    __extension__ typedef unsigned __int128 uint128;
+    const uint32_t bounds[] = {PAIRS, 1000, UINT32_MAX};
+    uint32_t words[DLC_RANDOM_WORDS];
+    uint64_t numbers[PAIRS];
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
+        describe("numbers below %lld", (long long)bounds[b]);
+        kernels->random_words(words, SEED, STREAM, STEP, 0);
+        expect(kernels->numbers_below(numbers, words, bounds[b]), "one may be rejected");
+        for (int i = 0; i < PAIRS; i++) {
+            const uint64_t pair = words[2 * i] | (uint64_t)words[2 * i + 1] << 32;
+            expect(numbers[i] == (uint64_t)((uint128)pair * (bounds[b] - (uint32_t)i) >> 64), "number %d", i);
+        }
+        for (int i = 0; i < PAIRS; i++) {
+            const uint64_t kept = words[2 * i] | (uint64_t)words[2 * i + 1] << 32;
+            const uint64_t last = UINT32_MAX / (bounds[b] - (uint32_t)i);
+            set_pair(words, i, last);
+            expect(!kernels->numbers_below(numbers, words, bounds[b]), "pair %d, whose product is under 2^32, is taken", i);
+            set_pair(words, i, last + 1);
+            expect(kernels->numbers_below(numbers, words, bounds[b]), "pair %d, whose product is not, is left", i);
+            set_pair(words, i, kept);
+        }
+    }
+}
+
 void test_random(const dlc_real_kernels *kernels, int32_t dtype)
 {
     const dlc_kernels *table;
@@ -136,6 +171,7 @@ void test_random(const dlc_real_kernels *kernels, int32_t dtype)
     test_normal(kernels, dtype);
     test_keep_mask(table->real[DLC_FLOAT32], kernels, dtype);
     test_last_blocks(kernels, dtype);
+    test_numbers_below(kernels);
     for (int kind = 0; kind < 3; kind++)
         test_ranges(kernels, dtype, kind);
 }
