@@ -319,6 +319,29 @@ def test_sums_that_no_product_can_take_stay_alone():
     assert "matmul and sum over (0,)" not in gram  # of which half is computed
 
 
+def test_sums_that_are_read_are_taken_by_a_product_that_is_read():
+    """As of clipped gradients; one that nobody reads may have to come last (see updates)."""
+    x, h = row_leaf("x", X), row_leaf("h", 2 * X)
+    product, sums = x.T @ h, reduce("sum", h, 0)
+    outputs = [reduce("sum", product * product), product, sums * 2.0]
+    assert "matmul and sum over (0,)" in labels(outputs, schedule="whole-batch")
+    assert "matmul and sum over (0,)" not in labels(outputs[1:], schedule="whole-batch")
+    squares, _, doubled = run_native(outputs, {x: X, h: 2 * X}, rows=9)
+    np.testing.assert_allclose(squares, (4 * (X.T @ X) ** 2).sum(), rtol=1e-12)
+    np.testing.assert_allclose(doubled, 4 * X.sum(axis=0), rtol=1e-12)
+
+
+def test_programs_behind_sums_over_rows_run_in_their_store_in_the_whole_batch_alone():
+    x, h, w = row_leaf("x", X), row_leaf("h", 2 * X), fixed_leaf("w", X[:5])
+    outputs = [apply("tanh", x.T @ h + w), reduce("sum", h, 0)]
+    assert "matmul + add tanh" in labels(outputs, schedule="whole-batch")
+    assert sorted(labels(outputs, schedule="row-block")) == ["add tanh", "matmul and sum over (0,)"]
+    expected = np.tanh(2 * X.T @ X + X[:5])
+    for wanted in ("whole-batch", "row-block"):
+        got, _ = run_native(outputs, {x: X, h: 2 * X, w: X[:5]}, rows=9, schedule=wanted)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
 def test_a_product_of_the_sums_of_its_second_factor():
     """Directly, and through other nodes: sums that a product takes must not be what it reads."""
     square = fixed_leaf("s", X[:5])
@@ -326,6 +349,7 @@ def test_a_product_of_the_sums_of_its_second_factor():
     for output, expected in (
         (total @ square, X[:5].sum(axis=0, keepdims=True) @ X[:5]),
         ((square.T * total) @ square, (X[:5].T * X[:5].sum(axis=0)) @ X[:5]),
+        (reduce("max", total @ square, 1), (X[:5].sum(axis=0) @ X[:5]).max(keepdims=True)),
     ):
         assert "matmul and sum over (0,)" not in labels([output], schedule="whole-batch")
         (got,) = run_native([output], {square: X[:5]}, rows=1)

@@ -47,18 +47,19 @@ def layers(name):
         "one": lambda: [linear(5, 3)],
         "dropout": lambda: [linear(5, 20), nn.ReLU(), nn.Dropout(0.3), linear(20, 3)],
         "columns": lambda: [linear(5, 20), Gated(), linear(10, 3)],
+        "penalties": lambda: [linear(5, 20, l2=0.01), nn.ReLU(), linear(20, 3, l1=0.01)],
         "layer norm": lambda: [linear(5, 20), nn.LayerNorm(20), nn.GELU(), linear(20, 3)],
     }[name]()
 
 
-def train(name, loss, *, rows=ROWS, batch=ROWS, weighted=False, dtype="float64"):
+def train(name, loss, *, rows=ROWS, batch=ROWS, weighted=False, dtype="float64", **optimizer):
     model = dl.nn.Sequential(*layers(name), dtype=dtype)
     model.init(1)
     x, y = data(rows, 5, 3, "labels" if loss == "cross_entropy" else "targets")
     weight = np.linspace(0.5, 2, rows) if weighted else None
     history = model.fit(
-        x, y, loss=loss, optimizer=dl.optim.Adam(0.01), batch_size=batch, epochs=3, seed=2,
-        sample_weight=weight,
+        x, y, loss=loss, optimizer=dl.optim.Adam(0.01, **optimizer), batch_size=batch, epochs=3,
+        seed=2, sample_weight=weight,
     )  # fmt: skip
     return model, history["loss"]
 
@@ -79,6 +80,30 @@ def test_both_schedules_train_alike(schedule, name, loss, batch):
     for key, value in results["whole-batch"][1].items():
         assert np.abs(value).max() > 0
         np.testing.assert_allclose(results["row-block"][1][key], value, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("penalties", {}),
+        ("mlp", {"clip_value": 1e-3}),
+        ("mlp", {"clip_norm": 1e-2}),
+        ("mlp", {"clip_global_norm": 1e-2}),
+    ],
+)
+def test_what_is_done_to_gradients_follows_the_blocks(schedule, name, optimizer):
+    """A block has no gradient that is complete; blocks are taken all the same, and train alike."""
+    results = []
+    for wanted in ("whole-batch", "auto"):
+        schedule(wanted)
+        model, losses = train(name, "cross_entropy", batch=300, **optimizer)
+        results.append((losses, model.parameters()))
+    assert "schedule: blocks" in model.plan_summary()
+    assert "matmul and sum over (0,)" in model.plan_summary()
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-10)
+    for key, value in results[0][1].items():
+        assert np.abs(value).max() > 0
+        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-7, atol=1e-11)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])

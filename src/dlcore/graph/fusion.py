@@ -158,6 +158,20 @@ def _is_mean_of_loss(launch: Launch) -> bool:
     )
 
 
+def _sums_rows(node: Tensor) -> bool:
+    """Whether it is a product that is a sum over rows, as the gradient of a weight is."""
+    return node.op.name == "matmul" and node.ndim == 2 and isinstance(node.inputs[0].shape[1], Rows)
+
+
+def could_run_in_sum(launch: Launch) -> bool:
+    """Whether it is a map program apart that could run in the store of a sum over rows."""
+    return (
+        not launch.records
+        and launch.reduction is None
+        and any(_sums_rows(i) and i.shape == launch.space for i in launch.inputs)
+    )
+
+
 def _follows_product(launch: Launch) -> bool:
     """Whether it reads a product of its own shape, in whose store it could run."""
     return any(i.op.name == "matmul" and i.shape == launch.space for i in launch.inputs)
@@ -184,17 +198,21 @@ def base(node: Tensor) -> Tensor:
     return node
 
 
-def fuse(outputs: Sequence[Tensor], *, enabled: bool = True) -> list[Launch]:
+def fuse(
+    outputs: Sequence[Tensor], *, enabled: bool = True, sums_apart: bool = False
+) -> list[Launch]:
     """The launches that compute the outputs, in an order that respects what they read.
 
     ``enabled=False`` gives every node a launch of its own, for comparing fused with unfused plans.
+    ``sums_apart=True`` lets no program run in the store of a product that is a sum over rows, which
+    a block of rows does not complete.
     """
     graph = _Graph(outputs)
     joiner = _Joiner(graph, _Grouping(graph, enabled).launches())
     if enabled:
         joiner.merge_maps()
         joiner.merge_reductions()
-        joiner.merge_into_products()
+        joiner.merge_into_products(sums_apart)
         joiner.merge_column_sums()
         joiner.merge_softmax_loss()
         joiner.merge_mean_loss()
@@ -389,13 +407,15 @@ class _Joiner:
             ):
                 yield producer
 
-    def merge_into_products(self) -> None:
+    def merge_into_products(self, sums_apart: bool) -> None:
         """A map program that reads a product of its own shape runs in the product's store.
 
         Of one that reduces, bias and activation do.
         """
         for product in self.graph.order:
             if product.op.name != "matmul" or product.ndim != 2:
+                continue
+            if sums_apart and _sums_rows(product):
                 continue
             readers = {
                 launch
@@ -417,21 +437,22 @@ class _Joiner:
     def merge_column_sums(self) -> None:
         """Sums over the rows of a product's second factor are taken where the product reads it.
 
-        Those that another node reads, if only to copy them to an output, are not: such a product
-        could not come last, as one that updates a weight does.
+        Those that another node reads, if only to copy them to an output, are not where the product
+        could come last, as one that updates a weight does: then none reads that either.
         """
         sums: dict[Tensor, list[Launch]] = defaultdict(list)
         for launch in self.rank:
-            if _sums_columns(launch) and not self.graph.readers[launch.roots[0]]:
+            if _sums_columns(launch):
                 sums[launch.roots[0].inputs[0]].append(launch)
         for product in [launch for launch in self.rank if _may_sum_columns(launch)]:
-            totals = sums[product.records[0].inputs[1]]
-            if not totals:
+            (node,) = product.records
+            totals = sums[node.inputs[1]]
+            if not totals or not self._may_stand_beside(node, totals[-1].roots[0]):
                 continue
             producer, consumer = sorted((product, totals[-1]), key=self.rank.__getitem__)
             ahead = self._needed_ahead(producer, consumer)
             if ahead is not None:
-                merged = replace(product, records=(*product.records, *totals.pop().roots))
+                merged = replace(product, records=(node, *totals.pop().roots))
                 self._replace(producer, consumer, merged, ahead)
 
     def merge_softmax_loss(self) -> None:
@@ -462,6 +483,11 @@ class _Joiner:
                 is_read = loss in self.graph.outputs or len(self.graph.readers[loss]) > 1
                 merged = replace(producer, roots=mean.roots, keep_first=is_read)
                 self._replace(producer, mean, merged, ahead)
+
+    def _may_stand_beside(self, product: Tensor, total: Tensor) -> bool:
+        """Whether nothing reads the sum, or others than the product do, and that is read, too."""
+        readers = set(self.graph.readers[total])
+        return not readers or (product not in readers and bool(self.graph.readers[product]))
 
     def _hand_over(self, product: Tensor, consumer: Launch) -> None:
         """What the consumer does first to the product, alone or with repeated rows, goes there."""

@@ -25,7 +25,7 @@ from dlcore.graph.encode import (
     Record,
     View,
 )
-from dlcore.graph.fusion import Launch, base, fuse
+from dlcore.graph.fusion import Launch, base, could_run_in_sum, fuse
 from dlcore.graph.program import Program, build_program, float_bits, literal_of
 from dlcore.graph.schedule import RowBlocks, ScheduleName, WholeBatch, choose_schedule
 from dlcore.graph.shape import ROWS, Shape, concrete, describe, element_count
@@ -184,11 +184,14 @@ def compile_plan(
         results = _own_memory(canonical[: len(stores)])
         dense = [_dense(node) for node in canonical[len(stores) :]]
         replaced = dict(zip(read, dense, strict=True))
-        launches = fuse([*results, *replaced.values()], enabled=fusion)
+        nodes = [*results, *replaced.values()]
+        launches = fuse(nodes, enabled=fusion, sums_apart=schedule != "whole-batch")
         stored = {result: slot for result, (slot, _) in zip(results, stores, strict=True)}
         chosen = choose_schedule(
             launches, stored, [replaced[o] for u in updates for o in u.operands], capacity, schedule
         )
+        if isinstance(chosen, WholeBatch) and any(map(could_run_in_sum, launches)):
+            launches = fuse(nodes, enabled=fusion)
         in_store: dict[Launch, Update] = {}
         if fusion and config.update_in_store and isinstance(chosen, WholeBatch):
             launches, in_store = updates_in_store(launches, stored, updates, replaced)
