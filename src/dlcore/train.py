@@ -314,10 +314,29 @@ class Data:
     def __len__(self) -> int:
         return len(self.target)
 
-    def bindings(self) -> dict[str, np.ndarray]:
+    def step_weights(self, batch_size: int, orders: np.ndarray | None = None) -> np.ndarray:
+        """What the loss of each step weighs in its epoch: its rows, or the sum of their weights.
+
+        orders (epochs, rows): which rows are the first, second, ... of an epoch; None: one epoch,
+        in their order. Returns float64 (epochs * steps,).
+        """
+        rows, epochs = len(self), 1 if orders is None else len(orders)
+        starts = np.arange(0, rows, batch_size)
+        if self.weight is None:
+            weights = np.full((epochs, len(starts)), float(batch_size))
+            weights[:, -1] = rows - starts[-1]
+            return weights.reshape(-1)
+        starts = np.add.outer(rows * np.arange(epochs), starts).reshape(-1)
+        weight = self.weight if orders is None else self.weight[orders.reshape(-1)]
+        return np.add.reduceat(weight, starts, dtype=np.float64)
+
+    def bindings(self, step_weights: np.ndarray, dtype: np.dtype) -> dict[str, np.ndarray]:
         """The arrays by the names of their slots."""
         arrays = {**self.inputs, "y": self.target}
-        return arrays if self.weight is None else {**arrays, "sample_weight": self.weight}
+        if self.weight is None:
+            return arrays
+        total = np.where(step_weights == 0, 1.0, step_weights).astype(dtype)
+        return {**arrays, "sample_weight": self.weight, "total_weight": total}
 
 
 def flatten_inputs(x: Any, name: str = "x") -> dict[str, np.ndarray]:
@@ -409,7 +428,7 @@ class _TrainingRun:
     ):
         self.plan = plan
         self.data = data
-        self.bindings = {**bindings, **data.bindings()}
+        self.bindings = bindings
         self.state = state
         self.optimizer = fit.optimizer
         self.batch_size = min(batch_size, len(data))
@@ -425,15 +444,17 @@ class _TrainingRun:
         total = n * self.steps
         first_step = state.step - begin  # of the first of these epochs, as if it were whole
         losses = np.zeros(total, self.dtype)
-        weights = self._weights(n)
+        orders = self._orders(n)
+        weights = self.data.step_weights(self.batch_size, orders)
+        if orders is None:
+            weights = np.tile(weights, n)
         bindings = {
             **self.bindings,
+            **self.data.bindings(weights, self.dtype),
             "loss": losses,
             "scalars": self.optimizer.scalars(first_step, total, self.steps),
         }
-        if self.data.weight is not None:
-            bindings["loss_weight"] = weights
-        order = self._order(n)
+        order = None if orders is None else orders.reshape(-1)
         first_epoch = state.epoch
         done = begin
         while done < total:
@@ -467,27 +488,20 @@ class _TrainingRun:
             **steps,
         )
 
-    def _weights(self, n: int) -> np.ndarray:
-        """What each step's loss weighs in its epoch: its rows, or what the plan writes here."""
-        weights = np.full((n, self.steps), self.batch_size, self.dtype)
-        weights[:, -1] = len(self.data) - (self.steps - 1) * self.batch_size
-        return weights.reshape(-1)
-
-    def _order(self, n: int) -> np.ndarray | None:
+    def _orders(self, n: int) -> np.ndarray | None:
         if not self.shuffle:
             return None
         if len(self.orders) < n:  # kept: new pages took 5% of the time of 10-32-2
             self.orders = np.empty((n, len(self.data)), np.int64)
         _native.shuffle_epochs(self.orders[:n], self.state.seed, self.state.epoch)
-        return self.orders[:n].reshape(-1)
+        return self.orders[:n]
 
     def _epoch_losses(
         self, losses: np.ndarray, weights: np.ndarray, n: int, begin: int
     ) -> list[float]:
-        weights = weights.astype(np.float64)
         weights[:begin] = 0.0
-        table = losses.astype(np.float64).reshape(n, self.steps)
         shares = weights.reshape(n, self.steps)
+        table = losses.astype(np.float64).reshape(n, self.steps)
         totals = np.sum(shares, axis=1)
         result = np.sum(np.where(shares > 0, table * shares, 0.0), axis=1) / totals
         if not np.all(np.isfinite(result)):

@@ -419,14 +419,10 @@ class Sequential(Model):
             ("evaluate", *arguments),
             lambda: tracing.evaluation_plan(self, *arguments),
         )
-        steps = -(-len(data) // plan.capacity)
-        values = np.empty(steps, self.dtype)
-        weights = np.full(steps, plan.capacity, self.dtype)
-        weights[-1] = len(data) - (steps - 1) * plan.capacity
+        weights = data.step_weights(plan.capacity)
+        values = np.empty(len(weights), self.dtype)
         bound = _parameter_bindings(self._initialised())
-        bindings = {**bound, **data.bindings(), "loss": values}
-        if data.weight is not None:
-            bindings["loss_weight"] = weights
+        bindings = {**bound, **data.bindings(weights, self.dtype), "loss": values}
         train.run_forward(plan, bindings, len(data))
         return float(np.average(values.astype(np.float64), weights=weights))
 

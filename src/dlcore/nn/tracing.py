@@ -15,7 +15,7 @@ from dlcore.graph.program import build_program
 from dlcore.graph.shape import ROWS, Shape, describe, fixed
 from dlcore.graph.tensor import Slot, SlotKind, Tensor, apply, as_tensor, leaf, literal
 from dlcore.graph.updates import Update
-from dlcore.nn.losses import Loss, total_weight
+from dlcore.nn.losses import Loss
 from dlcore.nn.model import Model
 from dlcore.optim import Optimizer
 
@@ -58,17 +58,15 @@ class _Trace:
         limits = {} if classes is None else {"classes": classes}
         return apply("gather", source, dtype=np.dtype(wanted), **limits)
 
-    def loss(
-        self, loss: Loss, target: Signature, weighted: str | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The mean loss, what it was divided by, and the sum of the weights or None."""
+    def loss(self, loss: Loss, target: Signature, weighted: str | None) -> tuple[Tensor, Tensor]:
+        """The mean loss, and what it was divided by: with weights, what each step is given."""
         goal = self._target(loss, *target[0])
         if weighted is None:
             total = literal(1.0, self.model.dtype, power=1)
-            return self.in_dtype(loss.mean(self.prediction, goal)), total, None
+            return self.in_dtype(loss.mean(self.prediction, goal)), total
         weight = self.rows("sample_weight", weighted, (), self.model.dtype)
-        summed, total = total_weight(weight)
-        return self.in_dtype(loss.mean(self.prediction, goal, weight, total)), total, summed
+        total = leaf(Slot("total_weight", "step", self.model.dtype, ()))
+        return self.in_dtype(loss.mean(self.prediction, goal, weight, total)), total
 
     def _target(self, loss: Loss, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
         kind = loss.target_kind(np.dtype(dtype), shape)
@@ -113,7 +111,7 @@ def training_plan(
 ) -> CompiledPlan:
     """The plan of a training step: gather, forward, loss, backward, update."""
     trace = _Trace(model, inputs, "dataset", training=True)
-    value, total, total_weight = trace.loss(loss, target, weighted)
+    value, total = trace.loss(loss, target, weighted)
     own_penalty = model.penalty(trace.parameters)
     if own_penalty is not None:
         value = value + own_penalty
@@ -122,10 +120,7 @@ def training_plan(
     trained = {name: trace.parameters[name] for name in model.trained()}
     gradients = gradient(value, list(trained.values()))
     updates = optimizer.updates(trained, gradients) + _state_updates(trace)
-    stores = [(_step_slot("loss", model.dtype), value)]
-    if total_weight is not None:
-        stores.append((_step_slot("loss_weight", model.dtype), total_weight))
-    return compile_plan(stores, updates, capacity=capacity, fusion=fusion)
+    return compile_plan([(_loss_slot(model), value)], updates, capacity=capacity, fusion=fusion)
 
 
 def _state_updates(trace: _Trace) -> list[Update]:
@@ -165,11 +160,8 @@ def evaluation_plan(
 ) -> CompiledPlan:
     """The plan that gives the mean loss of every step's rows, with layers as in ``predict``."""
     trace = _Trace(model, inputs, "dataset", training=False)
-    value, _, total_weight = trace.loss(loss, target, weighted)
-    stores = [(_step_slot("loss", model.dtype), value)]
-    if total_weight is not None:
-        stores.append((_step_slot("loss_weight", model.dtype), total_weight))
-    return compile_plan(stores, capacity=capacity, fusion=fusion)
+    value, _ = trace.loss(loss, target, weighted)
+    return compile_plan([(_loss_slot(model), value)], capacity=capacity, fusion=fusion)
 
 
 def prediction_plan(
@@ -181,5 +173,5 @@ def prediction_plan(
     return compile_plan([(output, prediction)], capacity=capacity, fusion=fusion), prediction.shape
 
 
-def _step_slot(name: str, dtype: np.dtype) -> Slot:
-    return Slot(name, "step", dtype, (), True)
+def _loss_slot(model: Model) -> Slot:
+    return Slot("loss", "step", model.dtype, (), True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dlcore.nn.losses.base import FunctionLoss, Loss, total_weight
+from dlcore.nn.losses.base import FunctionLoss, Loss
 from dlcore.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Focal, Hinge
 from dlcore.nn.losses.regression import (
     MAE,
@@ -45,7 +45,6 @@ __all__ = [
     "Quantile",
     "Tweedie",
     "find",
-    "total_weight",
 ]
 
 LOSSES: dict[str, Loss] = {

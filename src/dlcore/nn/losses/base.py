@@ -64,7 +64,8 @@ class Loss:
         weight = self._row_weights(prediction, target, sample_weight)
         if weight is None:
             return self.mean(prediction, target)
-        return self.mean(prediction, target, weight, total_weight(weight)[1])
+        summed = reduce("sum", weight)
+        return self.mean(prediction, target, weight, summed + apply("equal", summed, 0.0))
 
     def _row_weights(self, prediction: Tensor, target: Tensor, sample_weight: Any) -> Any:
         return None if sample_weight is None else as_tensor(sample_weight)
@@ -76,14 +77,18 @@ class Loss:
         weight: Tensor | None = None,
         total: Tensor | None = None,
     ) -> Tensor:
-        """The mean over rows, of a row's elements first; with weights their sum over ``total``."""
+        """The mean over rows, of a row's elements first; with weights their sum over ``total``.
+
+        ``total`` is the sum of the weights, or 1 where they are all 0: such a batch has loss 0 and
+        no gradient.
+        """
         return self._mean_of(self.elements(prediction, target), weight, total)
 
     def _mean_of(self, elements: Tensor, weight: Tensor | None, total: Tensor | None) -> Tensor:
         if weight is None:
             return reduce("mean", elements)
         rows = reduce("mean", elements, tuple(range(1, elements.ndim)))
-        return reduce("sum", rows * weight) / total
+        return reduce("sum", rows * (weight / total))
 
     # What `fit` asks
 
@@ -143,13 +148,6 @@ def set_fields(loss: Loss, **values: object) -> None:
     """Sets fields of a frozen dataclass while it is made."""
     for name, value in values.items():
         object.__setattr__(loss, name, value)
-
-
-def total_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the weights, and what to divide by: 1 where they are all 0, so that such a batch
-    has loss 0 and no gradient."""
-    summed = reduce("sum", weight)
-    return summed, summed + apply("equal", summed, 0.0)
 
 
 @dataclass(frozen=True)
