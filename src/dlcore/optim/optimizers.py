@@ -99,12 +99,15 @@ def _steps_remembered(beta: float) -> int:
 
 
 def _weight_of_past(beta: float, count: np.ndarray) -> np.ndarray:
-    """``1 - beta**count``: what all gradients so far weigh in a moment.
+    """``1 - beta**count``, for ascending counts: what all gradients so far weigh in a moment.
 
-    Powers that are lost beside 1 are not computed: where they are below the smallest normal number,
-    that takes 16 times as long, 5% of a profile of 10-32-2 from step 7000 on.
+    Powers that are lost beside 1 are not computed: to compute those below the smallest normal
+    number took 5% of a profile of 10-32-2 from step 7000 on.
     """
-    return 1.0 - beta ** np.minimum(count, _steps_remembered(beta))
+    early = count[: np.searchsorted(count, _steps_remembered(beta))]
+    weights = np.ones(len(count))
+    weights[: len(early)] -= beta**early
+    return weights
 
 
 @dataclass(eq=False, repr=False)
