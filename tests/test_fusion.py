@@ -334,10 +334,13 @@ def test_sums_that_are_read_are_taken_by_a_product_that_is_read():
 def test_programs_behind_sums_over_rows_run_in_their_store_in_the_whole_batch_alone():
     x, h, w = row_leaf("x", X), row_leaf("h", 2 * X), fixed_leaf("w", X[:5])
     outputs = [apply("tanh", x.T @ h + w), reduce("sum", h, 0)]
-    assert "matmul + add tanh" in labels(outputs, schedule="whole-batch")
+    for wanted in ("whole-batch", "auto"):  # which takes it, as no weights are multiplied with
+        assert "matmul + add tanh" in labels(outputs, schedule=wanted)
+        summed = [reduce("sum", apply("tanh", x.T @ h), 1)]
+        assert labels(summed, schedule=wanted) == ["matmul + tanh", "copy sum over (1,)"]
     assert sorted(labels(outputs, schedule="row-block")) == ["add tanh", "matmul and sum over (0,)"]
     expected = np.tanh(2 * X.T @ X + X[:5])
-    for wanted in ("whole-batch", "row-block"):
+    for wanted in ("whole-batch", "auto", "row-block"):
         got, _ = run_native(outputs, {x: X, h: 2 * X, w: X[:5]}, rows=9, schedule=wanted)
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 

@@ -95,19 +95,21 @@ def test_random_checks_its_arguments():
         _native.random("keep_mask", 3, np.float64, 0, 0, 0, 0.0)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 1000])
+@pytest.mark.parametrize("n", [0, 1, 2, 127, 128, 129, 130, 1000])
 def test_shuffle_is_a_permutation_for_each_seed_and_epoch(n):
     orders = [_native.shuffle(n, seed, epoch) for seed in (0, 1) for epoch in (0, 1, 1 << 40)]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(n))
-    if n == 1000:
+    if n > 100:
         assert len({order.tobytes() for order in orders}) == len(orders)
     np.testing.assert_array_equal(_native.shuffle(n, 0, 1), orders[1])
 
 
-def test_shuffle_swaps_by_the_words_of_philox_in_order():
-    """Fisher and Yates, from the end on, with Lemire's numbers below a bound; none is rejected."""
-    n, seed, epoch = 300, 0x123456789ABCDEF0, 0x1_0000_0003
+@pytest.mark.parametrize("n", [127, 128, 129, 130, 300])
+def test_shuffle_swaps_by_the_words_of_philox_in_order(n):
+    """Fisher and Yates, from the end on, with Lemire's numbers below a bound; none is rejected.
+    More than 128 are drawn by vectors."""
+    seed, epoch = 0x123456789ABCDEF0, 0x1_0000_0003
     key, stream = (seed & 0xFFFFFFFF, seed >> 32), 0xFFFFFFFF
     blocks = [
         _native.philox_block([block, epoch & 0xFFFFFFFF, epoch >> 32, stream], key)

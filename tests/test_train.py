@@ -398,6 +398,11 @@ BAD_FITS = {
     "optimizer": ({"optimizer": "adam"}, TypeError, "optimizer must be a dlcore.optim.Optimizer"),
     "weights' length": ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight has shape \(3,"),
     "weights' sign": ({"sample_weight": -np.ones(103)}, ValueError, "must be finite and >= 0"),
+    "weights' sum": (
+        {"sample_weight": np.full(103, 1e308)},
+        ValueError,
+        "adds up to inf, more than",
+    ),
     "callbacks": ({"callbacks": [3]}, TypeError, "callbacks must be Callback objects or functions"),
     "resume": ({"resume": True}, ValueError, "no training state to go on from"),
     "y": ({"y": np.ones((50, 3))}, ValueError, "y has 50 rows, but x has 103"),
@@ -503,12 +508,23 @@ def test_verbose_shows_losses(capsys):
     assert "loss" in out + err
 
 
-def test_batches_without_weight_change_nothing():
-    """Rows of weight 0 fill whole batches: their loss is 0 and the parameters stay finite."""
+@pytest.mark.parametrize(
+    ("dtype", "least"),
+    [
+        ("float64", 0.0),
+        ("float64", 5e-324),
+        ("float32", 0.0),
+        ("float32", 1e-50),
+        ("float32", 1e-40),
+    ],
+)
+def test_batches_without_weight_change_nothing(dtype, least):
+    """Rows of weight 0, or less than training can tell from it, fill whole batches: their loss is
+    0 and the parameters stay finite."""
     x, y = make_data("mse", n=40)
-    weights = np.zeros(40)
+    weights = np.full(40, least)
     weights[:3] = 1.0
-    model, few = make_model(), make_model()
+    model, few = make_model(dtype=dtype), make_model(dtype=dtype)
     model.fit(
         x, y, loss="mse", optimizer=dl.optim.SGD(0.1), batch_size=1, epochs=2,
         sample_weight=weights, shuffle=False,
@@ -517,7 +533,9 @@ def test_batches_without_weight_change_nothing():
         x[:3], y[:3], loss="mse", optimizer=dl.optim.SGD(0.1), batch_size=1, epochs=2, shuffle=False
     )
     for name, value in few.parameters().items():
-        np.testing.assert_allclose(model.parameters()[name], value, rtol=1e-12)
+        np.testing.assert_allclose(
+            model.parameters()[name], value, rtol=1e-12 if dtype == "float64" else 1e-5
+        )
     with pytest.raises(ValueError, match="sample_weight is 0 for every row"):
         model.fit(x, y, loss="mse", sample_weight=np.zeros(40))
 

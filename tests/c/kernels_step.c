@@ -1,4 +1,5 @@
 /* One step of every optimiser against the formulas of cpu/steps.h in long double. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -199,8 +200,47 @@ static void test_step_of(const dlc_real_kernels *kernels, int32_t dtype, const s
     expect_intact();
 }
 
+/* The step of Adagrad is 1 / root(state) with a gradient whose square is 0 and the rate that is its inverse: the roots of states
+ * from the smallest to the largest, and of those about which vectors may go another way, are those of C. */
+static void test_roots(const dlc_real_kernels *kernels, int32_t dtype)
+{
+    enum { N = 1 << 12, TURNS = 64 };
+    const bool is_float = dtype == DLC_FLOAT32;
+    const double special[] = {0, is_float ? FLT_TRUE_MIN : DBL_TRUE_MIN, 0x1p-103, nextafter(0x1p-102, 0), 0x1p-102,
+                              is_float ? FLT_MIN : DBL_MIN, 1, is_float ? FLT_MAX : DBL_MAX, INFINITY, NAN, -1};
+    enum { SPECIAL = sizeof special / sizeof *special };
+    const double gradient = is_float ? 0x1p-80 : 0x1p-600, rate = 1 / gradient;
+    const dlc_step_options options = {.own = {0}};
+    char *param = place(PARAM, dtype, N, EDGE_BEHIND), *state = place(STATES, dtype, N, EDGE_BEHIND);
+    char *grad = place(GRAD, dtype, N, EDGE_BEHIND);
+    for (int turn = 0; turn < TURNS; turn++) {
+        describe("roots, turn %d, float%d", turn, is_float ? 32 : 64);
+        for (int64_t i = 0; i < N; i++) {
+            const int exponent = is_float ? (int)(next_bits() % 276) - 148 : (int)(next_bits() % 2096) - 1072;
+            set(dtype, state, i, turn == 0 ? special[i / 64 % SPECIAL] : ldexp(next_uniform(1, 2), exponent));
+            set(dtype, grad, i, gradient);
+            set(dtype, param, i, 0);
+        }
+        if (turn == 1) /* one in a vector of others */
+            for (int64_t i = 0; i < N; i += 37)
+                set(dtype, state, i, special[i % SPECIAL]);
+        const dlc_step_part part = {{.param = param, .states = {state}, .grad = grad}, N, NULL};
+        double before[N];
+        for (int64_t i = 0; i < N; i++)
+            before[i] = get(dtype, state, i);
+        kernels->step[DLC_STEP_ADAGRAD](&part, &options, &rate);
+        for (int64_t i = 0; i < N; i++) {
+            const double root = is_float ? sqrtf((float)before[i]) : sqrt(before[i]);
+            const double expected = is_float ? -(1 / (float)root) : -(1 / root), got = get(dtype, param, i);
+            expect(got == expected || (isnan(got) && isnan(expected)), "1 / root(%a) is %a, not %a", before[i], -got, -expected);
+        }
+        expect_intact();
+    }
+}
+
 void test_steps(const dlc_real_kernels *kernels, int32_t dtype)
 {
+    test_roots(kernels, dtype);
     static const int64_t lengths[] = {0, 1, 2, 3, 5, 8, 15, 17, MOST};
     for (int k = 0; k < CASES; k++)
         for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {

@@ -1,10 +1,11 @@
 """Which nodes run together: launches, each of which becomes one op record.
 
 Elementwise nodes are gathered into map programs; one that follows a matrix product runs in its
-store; the sum of what one computes, as a loss beside its gradient, is taken on the way; a product
-whose second factor is summed over its rows, as for the gradients of weights and bias, takes the
-sums beside; a softmax cross-entropy, its mean and its gradient are one record. Only the results
-that something outside a launch reads are kept in memory.
+store, unless sums over rows are to stay plain products; the sum of what one computes, as a loss
+beside its gradient, is taken on the way; a product whose second factor is summed over its rows, as
+for the gradients of weights and bias, takes the sums beside; a softmax cross-entropy, its mean and
+its gradient are one record. Only the results that something outside a launch reads are kept in
+memory.
 """
 
 from __future__ import annotations
@@ -163,13 +164,9 @@ def _sums_rows(node: Tensor) -> bool:
     return node.op.name == "matmul" and node.ndim == 2 and isinstance(node.inputs[0].shape[1], Rows)
 
 
-def could_run_in_sum(launch: Launch) -> bool:
-    """Whether it is a map program apart that could run in the store of a sum over rows."""
-    return (
-        not launch.records
-        and launch.reduction is None
-        and any(_sums_rows(i) and i.shape == launch.space for i in launch.inputs)
-    )
+def reads_sum_over_rows(launch: Launch) -> bool:
+    """Whether it reads a product that is a sum over rows, in whose store it might run."""
+    return any(map(_sums_rows, launch.inputs))
 
 
 def _follows_product(launch: Launch) -> bool:
@@ -199,20 +196,20 @@ def base(node: Tensor) -> Tensor:
 
 
 def fuse(
-    outputs: Sequence[Tensor], *, enabled: bool = True, sums_apart: bool = False
+    outputs: Sequence[Tensor], *, enabled: bool = True, plain_sums: bool = False
 ) -> list[Launch]:
     """The launches that compute the outputs, in an order that respects what they read.
 
     ``enabled=False`` gives every node a launch of its own, for comparing fused with unfused plans.
-    ``sums_apart=True`` lets no program run in the store of a product that is a sum over rows, which
-    a block of rows does not complete.
+    ``plain_sums=True`` lets no program run in the store of a product that is a sum over rows, as a
+    block of rows does not complete it.
     """
     graph = _Graph(outputs)
     joiner = _Joiner(graph, _Grouping(graph, enabled).launches())
     if enabled:
         joiner.merge_maps()
         joiner.merge_reductions()
-        joiner.merge_into_products(sums_apart)
+        joiner.merge_into_products(plain_sums)
         joiner.merge_column_sums()
         joiner.merge_softmax_loss()
         joiner.merge_mean_loss()
@@ -407,15 +404,16 @@ class _Joiner:
             ):
                 yield producer
 
-    def merge_into_products(self, sums_apart: bool) -> None:
+    def merge_into_products(self, plain_sums: bool) -> None:
         """A map program that reads a product of its own shape runs in the product's store.
 
-        Of one that reduces, bias and activation do.
+        Of one that reduces, bias and activation do. With ``plain_sums`` none runs in that of a sum
+        over rows.
         """
         for product in self.graph.order:
             if product.op.name != "matmul" or product.ndim != 2:
                 continue
-            if sums_apart and _sums_rows(product):
+            if plain_sums and _sums_rows(product):
                 continue
             readers = {
                 launch
@@ -447,12 +445,14 @@ class _Joiner:
         for product in [launch for launch in self.rank if _may_sum_columns(launch)]:
             (node,) = product.records
             totals = sums[node.inputs[1]]
-            if not totals or not self._may_stand_beside(node, totals[-1].roots[0]):
+            total = next((t for t in totals if self._may_stand_beside(node, t.roots[0])), None)
+            if total is None:
                 continue
-            producer, consumer = sorted((product, totals[-1]), key=self.rank.__getitem__)
+            producer, consumer = sorted((product, total), key=self.rank.__getitem__)
             ahead = self._needed_ahead(producer, consumer)
             if ahead is not None:
-                merged = replace(product, records=(node, *totals.pop().roots))
+                totals.remove(total)
+                merged = replace(product, records=(node, *total.roots))
                 self._replace(producer, consumer, merged, ahead)
 
     def merge_softmax_loss(self) -> None:
@@ -485,7 +485,11 @@ class _Joiner:
                 self._replace(producer, mean, merged, ahead)
 
     def _may_stand_beside(self, product: Tensor, total: Tensor) -> bool:
-        """Whether nothing reads the sum, or others than the product do, and that is read, too."""
+        """Whether a product may give a sum over the rows of its second factor, too.
+
+        One that reads the sum may not, which ``_needed_ahead`` does not tell: a consumer may read
+        its producer. Nor may one that nobody reads, if the sum is: it may come last.
+        """
         readers = set(self.graph.readers[total])
         return not readers or (product not in readers and bool(self.graph.readers[product]))
 

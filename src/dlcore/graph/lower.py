@@ -25,7 +25,7 @@ from dlcore.graph.encode import (
     Record,
     View,
 )
-from dlcore.graph.fusion import Launch, base, could_run_in_sum, fuse
+from dlcore.graph.fusion import Launch, base, fuse, reads_sum_over_rows
 from dlcore.graph.program import Program, build_program, float_bits, literal_of
 from dlcore.graph.schedule import RowBlocks, ScheduleName, WholeBatch, choose_schedule
 from dlcore.graph.shape import ROWS, Shape, concrete, describe, element_count
@@ -185,13 +185,13 @@ def compile_plan(
         dense = [_dense(node) for node in canonical[len(stores) :]]
         replaced = dict(zip(read, dense, strict=True))
         nodes = [*results, *replaced.values()]
-        launches = fuse(nodes, enabled=fusion, sums_apart=schedule != "whole-batch")
+        launches = fuse(nodes, enabled=fusion, plain_sums=schedule != "whole-batch")
         stored = {result: slot for result, (slot, _) in zip(results, stores, strict=True)}
         chosen = choose_schedule(
             launches, stored, [replaced[o] for u in updates for o in u.operands], capacity, schedule
         )
-        if isinstance(chosen, WholeBatch) and any(map(could_run_in_sum, launches)):
-            launches = fuse(nodes, enabled=fusion)
+        if fusion and isinstance(chosen, WholeBatch) and any(map(reads_sum_over_rows, launches)):
+            launches = fuse(nodes)
         in_store: dict[Launch, Update] = {}
         if fusion and config.update_in_store and isinstance(chosen, WholeBatch):
             launches, in_store = updates_in_store(launches, stored, updates, replaced)

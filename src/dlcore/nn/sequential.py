@@ -363,7 +363,7 @@ class Sequential(Model):
         rows = len(next(iter(inputs.values())))
         if len(target) != rows:
             raise ValueError(f"y has {len(target)} rows, but x has {rows}")
-        return Data(inputs, target, train.check_weight(weight, rows))
+        return Data(inputs, target, train.check_weight(weight, rows, self.dtype))
 
     def _prediction_node(self, inputs: dict[str, np.ndarray]) -> Tensor:
         signature = tracing.signature(inputs)
@@ -379,7 +379,9 @@ class Sequential(Model):
         weight = measure.weights(data.target, data.weight)
         if weight is data.weight:
             return data
-        return replace(data, weight=train.check_weight(weight, len(data), "class_weight"))
+        return replace(
+            data, weight=train.check_weight(weight, len(data), self.dtype, "class_weight")
+        )
 
     def _training_plan(
         self,

@@ -214,7 +214,7 @@ class Optimizer:
 
     def continues(self, other: Optimizer) -> bool:
         """Whether this is the other optimiser, but for the learning rate."""
-        return self is other or self.plan_key() == other.plan_key()
+        return self.plan_key() == other.plan_key()
 
     def __repr__(self) -> str:
         changed = [

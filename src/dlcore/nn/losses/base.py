@@ -79,8 +79,8 @@ class Loss:
     ) -> Tensor:
         """The mean over rows, of a row's elements first; with weights their sum over ``total``.
 
-        ``total`` is the sum of the weights, or 1 where they are all 0: such a batch has loss 0 and
-        no gradient.
+        ``total`` is the sum of the weights, or 1 where that is 0: such a batch has loss 0 and no
+        gradient.
         """
         return self._mean_of(self.elements(prediction, target), weight, total)
 
