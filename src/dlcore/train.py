@@ -522,10 +522,10 @@ class _TrainingRun:
         self, losses: np.ndarray, weights: np.ndarray, n: int, begin: int
     ) -> list[float]:
         weights[:begin] = 0.0
-        shares = weights.reshape(n, self.steps)
-        table = losses.astype(np.float64).reshape(n, self.steps)
-        totals = np.sum(shares, axis=1)
-        result = np.sum(np.where(shares > 0, table * shares, 0.0), axis=1) / totals
+        weighted = losses * weights
+        weighted[weights == 0] = 0.0
+        shape = n, self.steps
+        result = np.sum(weighted.reshape(shape), axis=1) / np.sum(weights.reshape(shape), axis=1)
         if not np.all(np.isfinite(result)):
             epoch = self.state.epoch - n + int(np.argmin(np.isfinite(result)))
             warnings.warn(
