@@ -207,11 +207,11 @@ def fuse(
     graph = _Graph(outputs)
     joiner = _Joiner(graph, _Grouping(graph, enabled).launches())
     if enabled:
+        joiner.merge_softmax_loss()
         joiner.merge_maps()
         joiner.merge_reductions()
         joiner.merge_into_products(plain_sums)
         joiner.merge_column_sums()
-        joiner.merge_softmax_loss()
         joiner.merge_mean_loss()
     return joiner.ordered()
 
