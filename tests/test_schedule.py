@@ -64,6 +64,12 @@ def train(name, loss, *, rows=ROWS, batch=ROWS, weighted=False, dtype="float64",
     return model, history["loss"]
 
 
+def assert_same_parameters(got, expected, rtol, atol):
+    for key, value in expected.items():
+        assert np.abs(value).max() > 0
+        np.testing.assert_allclose(got[key], value, rtol=rtol, atol=atol)
+
+
 @pytest.mark.parametrize("name", ["mlp", "one", "dropout", "columns", "layer norm"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 @pytest.mark.parametrize("batch", [1, 20, 130, ROWS])
@@ -77,9 +83,7 @@ def test_both_schedules_train_alike(schedule, name, loss, batch):
     assert not results["whole-batch"][2]
     assert results["row-block"][2]
     np.testing.assert_allclose(results["row-block"][0], results["whole-batch"][0], rtol=1e-10)
-    for key, value in results["whole-batch"][1].items():
-        assert np.abs(value).max() > 0
-        np.testing.assert_allclose(results["row-block"][1][key], value, rtol=1e-8, atol=1e-12)
+    assert_same_parameters(results["row-block"][1], results["whole-batch"][1], 1e-8, 1e-12)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
@@ -101,9 +105,7 @@ def test_weighted_rows_go_by_blocks(schedule, loss, batch, dtype, rtol, atol):
     np.testing.assert_allclose(blocks, whole, rtol=rtol)
     _, unweighted = train("mlp", loss, batch=batch, dtype=dtype)
     assert np.abs(np.subtract(unweighted, blocks)).min() > 1e-5
-    for key, value in expected.items():
-        assert np.abs(value).max() > 0
-        np.testing.assert_allclose(parameters[key], value, rtol=rtol, atol=atol)
+    assert_same_parameters(parameters, expected, rtol, atol)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +127,7 @@ def test_what_is_done_to_gradients_follows_the_blocks(schedule, name, optimizer)
     assert "schedule: blocks" in model.plan_summary()
     assert "matmul and sum over (0,)" in model.plan_summary()
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-10)
-    for key, value in results[0][1].items():
-        assert np.abs(value).max() > 0
-        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-7, atol=1e-11)
+    assert_same_parameters(results[1][1], results[0][1], 1e-7, 1e-11)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
@@ -143,9 +143,7 @@ def test_steps_of_fewer_blocks_of_the_same_size(schedule, monkeypatch, loss):
         results.append((losses, model.parameters()))
     assert "blocks of 256 rows" in model.plan_summary()
     np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-6)
-    for key, value in results[0][1].items():
-        assert np.abs(value).max() > 0
-        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-5, atol=1e-6)
+    assert_same_parameters(results[1][1], results[0][1], 1e-5, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["mlp", "dropout", "layer norm"])
